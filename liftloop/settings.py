@@ -1,0 +1,68 @@
+"""Where each part runs. Every part is embedded unless a setting points it elsewhere."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ONE_PROCESS = "one-process"
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or has a value it cannot have; the message says which and what to do."""
+
+
+class Settings(BaseSettings):
+    """Read from `LIFTLOOP_*` in the environment, then `.env`, then what `liftloop up` generated."""
+
+    model_config = SettingsConfigDict(env_prefix="LIFTLOOP_", extra="forbid", frozen=True)
+
+    home: Path = Path(".liftloop")
+    bucket: str = "liftloop"
+    s3_endpoint_url: str | None = None  # None: the embedded SeaweedFS
+    s3_access_key_id: str | None = None
+    s3_secret_access_key: SecretStr | None = None
+    s3_region: str = "us-east-1"
+    s3_port: int = 8333
+    prefect_api_url: str | None = None  # None: the embedded Prefect server
+    prefect_port: int = 4200
+    dask_scheduler: str | None = None  # None: a local cluster; "one-process"; or a scheduler's address
+    dask_workers: int = 2
+    redis_url: str | None = None  # None: online features in SQLite
+    feast_registry_url: str | None = None  # None: a SQL registry on SQLite
+
+    @cached_property
+    def generated_file(self) -> Path:
+        """What `liftloop up` writes: credentials and addresses of the embedded parts, mode 0600."""
+        return self.home / "stack.env"
+
+
+def load_settings() -> Settings:
+    """The settings in force here and now.
+
+    Raises:
+        SettingsError: a key is unknown or a value cannot be read.
+    """
+    home = Path(os.environ.get("LIFTLOOP_HOME", ".liftloop"))
+    _refuse_unknown_variables()
+    try:
+        return Settings(home=home, _env_file=(home / "stack.env", ".env"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = "LIFTLOOP_" + "_".join(str(part) for part in first["loc"]).upper().removeprefix("LIFTLOOP_")
+        raise SettingsError(
+            f"{key}={first['input']!r}: {first['msg']}. Mend it in .env or in the environment; known: {_known()}"
+        ) from None
+
+
+def _known() -> str:
+    return ", ".join(f"LIFTLOOP_{name.upper()}" for name in Settings.model_fields)
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"LIFTLOOP_{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith("LIFTLOOP_") and name not in known:
+            raise SettingsError(f"{name}={os.environ[name]!r} is not a setting. Remove it; known: {_known()}")
