@@ -1,0 +1,18 @@
+"""Landed objects → lake and quarantine."""
+
+from prefect import flow
+from prefect.concurrency.sync import concurrency
+
+from tasks.landing import ingest_objects, list_waiting, refuse_held_back, report_ingest
+from tasks.record import record_run
+
+
+@flow(name="ingest", log_prints=True)
+def ingest(source: str) -> None:
+    """Ingest whatever has landed for a source and is not in the lake yet; one run at a time."""
+    with record_run(source) as run, concurrency(f"ingest-{source}", occupy=1):
+        results = [ingest_objects(source, batch) for batch in list_waiting(source)]
+        run.steps += [step for result in results for step in result.steps]
+        if results:
+            run.steps.append(report_ingest(source, results))
+        refuse_held_back(results)

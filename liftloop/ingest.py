@@ -1,0 +1,208 @@
+"""Ingest: each landed object exactly once, its good rows into the lake and its bad ones into quarantine."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from liftloop import duck
+from liftloop.contract import Contract
+from liftloop.lake import mark_duplicates, stage_impressions, stage_quarantine
+from liftloop.ledger import Entry, object_id_of, pending, settle
+from liftloop.parse import FileRejectedError, LandedFile, create_tables, parse
+from liftloop.runs import Step
+from liftloop.store import Listed, ObjectRef, Store, fingerprint_of
+from liftloop.validation import SUITE_PATH, Finding, Rule, compile_rules, load_suite, validate
+
+BATCH_BYTES = 256 * 1024 * 1024
+_UPLOADS_AT_ONCE = 8
+
+
+class LookupMissingError(Exception):
+    """A reference file that the contract joins has not landed; the impressions wait in landing until it has."""
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What one batch of landed objects came to. `findings` are the suite's, over every row that could be read."""
+
+    entries: list[Entry]
+    findings: list[Finding]
+    steps: list[Step]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every step of one batch needs: where from, by which rules, and a folder that goes when it is done."""
+
+    store: Store
+    contract: Contract
+    rules: list[Rule]
+    connection: duckdb.DuckDBPyConnection
+    folder: Path
+
+
+def rules_fingerprint(contract: Contract, suite_path: Path = SUITE_PATH) -> str:
+    """Changes when the contract or the suite does."""
+    return fingerprint_of(contract.model_dump_json(), suite_path.read_text(encoding="utf-8"))
+
+
+def pending_batches(store: Store, contract: Contract, batch_bytes: int = BATCH_BYTES) -> Iterator[list[Listed]]:
+    """What waits in landing, oldest first, in batches of bounded size (a larger object is a batch of its own)."""
+    batch: list[Listed] = []
+    for item in pending(store, contract, rules_fingerprint(contract)):
+        if batch and sum(other.size_bytes for other in batch) + item.size_bytes > batch_bytes:
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def ingest_batch(store: Store, contract: Contract, items: list[Listed]) -> BatchResult:
+    """Read, judge and settle a batch. Safe to repeat: every output's key follows from the landed object.
+
+    Raises:
+        LookupMissingError: a reference file has not landed yet.
+    """
+    suite = load_suite()
+    with tempfile.TemporaryDirectory(prefix="liftloop-") as name:
+        folder = Path(name)
+        database = folder / "batch.duckdb"
+        with duck.connect(store.settings, database) as connection:
+            work = _Work(store, contract, compile_rules(suite), connection, folder)
+            entries, inputs = _judge(work, items)
+        findings = validate(database, "impressions", suite)
+        settled = [_upload(work, entry) for entry in entries]
+    return BatchResult(settled, findings, [_step(entry, inputs[entry.object_id]) for entry in settled])
+
+
+def _judge(work: _Work, items: list[Listed]) -> tuple[list[Entry], dict[str, tuple[ObjectRef, ...]]]:
+    """Decide every object's fate and stage its files; returns the entries and what each object was read with."""
+    create_tables(work.connection, work.contract)
+    read = [_read(work, item) for item in items]
+    entries = [entry for entry, _ in read]
+    taken = [entry.object_id for entry in entries if entry.status == "ingested"]
+    if taken:
+        mark_duplicates(work.connection, work.store, work.contract, taken)
+    return [_stage(work, entry) for entry in entries], {entry.object_id: refs for entry, refs in read}
+
+
+def _read(work: _Work, item: Listed) -> tuple[Entry, tuple[ObjectRef, ...]]:
+    path = work.folder / object_id_of(item) / item.key.rsplit("/", 1)[1]
+    path.parent.mkdir()
+    entry = Entry(
+        object_id=object_id_of(item),
+        landed=work.store.download(item.key, path),
+        status="ingested",
+        rules=rules_fingerprint(work.contract),
+    )
+    lookups: dict[str, ObjectRef] = {}
+    try:
+        parts = _path_parts(work.contract, item.key)
+        lookups = {name: _fetch_lookup(work, name, parts, path.parent) for name in work.contract.lookups}
+        files = {name: path.parent / name / Path(ref.key).name for name, ref in lookups.items()}
+        parse(work.connection, work.contract, LandedFile(entry.object_id, path, parts, files), work.rules)
+        entry = _counted(work, entry)
+    except FileRejectedError as error:
+        entry = entry.model_copy(update={"status": "rejected", "error": str(error)})
+    return entry, (entry.landed, *lookups.values())
+
+
+def _path_parts(contract: Contract, key: str) -> dict[str, str]:
+    relative = key.removeprefix(contract.landing_prefix)
+    parts = contract.landing.path_parts(relative)
+    if parts is None:
+        raise FileRejectedError(f"{relative!r} does not match the contract's landing path {contract.landing.path!r}")
+    return parts
+
+
+def _fetch_lookup(work: _Work, name: str, parts: dict[str, str], folder: Path) -> ObjectRef:
+    key = work.contract.landing_prefix + work.contract.lookups[name].path.format_map(parts)
+    path = folder / name / Path(key).name
+    path.parent.mkdir()
+    try:
+        return work.store.download(key, path)
+    except KeyError:
+        raise LookupMissingError(f"land {work.store.uri(key)} first: the contract joins it as {name}") from None
+
+
+def _counted(work: _Work, entry: Entry) -> Entry:
+    """The entry with its counts, held back if too many of its rows are bad."""
+    reasons = dict(
+        work.connection.execute(
+            """
+            SELECT reason, count(*) FROM (
+                SELECT unnest(reasons) AS reason FROM impressions WHERE object_id = $1
+                UNION ALL SELECT reason FROM unread WHERE object_id = $1
+            ) GROUP BY reason ORDER BY reason
+            """,
+            [entry.object_id],
+        ).fetchall()
+    )
+    good, bad = _row_counts(work, entry.object_id)
+    if good + bad == 0:
+        raise FileRejectedError("the file has a header and no rows")
+    counts = {"rows_landed": good + bad, "rows_valid": good, "rows_quarantined": bad, "reasons": reasons}
+    share, limit = bad / (good + bad), work.contract.quarantine_share_limit
+    if share > limit:
+        error = f"{share:.1%} of its rows are bad, more than the contract's quarantine_share_limit of {limit:.1%}"
+        counts |= {"status": "held", "error": error, "rows_valid": 0, "rows_quarantined": good + bad}
+    return entry.model_copy(update=counts)
+
+
+def _row_counts(work: _Work, object_id: str) -> tuple[int, int]:
+    row = work.connection.execute(
+        """
+        SELECT count(*) FILTER (len(reasons) = 0),
+            count(*) FILTER (len(reasons) > 0) + (SELECT count(*) FROM unread WHERE object_id = $1)
+        FROM impressions WHERE object_id = $1
+        """,
+        [object_id],
+    ).fetchone()
+    assert row is not None  # an aggregate always answers
+    return row[0], row[1]
+
+
+def _stage(work: _Work, entry: Entry) -> Entry:
+    """Write to local disk what the object's fate calls for, and count the duplicates among its rows."""
+    folder = work.folder / "out" / entry.object_id
+    folder.mkdir(parents=True)
+    if entry.status == "ingested":
+        stage_impressions(work.connection, work.contract, entry.object_id, folder)
+        good, _ = _row_counts(work, entry.object_id)
+        entry = entry.model_copy(update={"rows_valid": good, "rows_duplicate": entry.rows_valid - good})
+    else:
+        _stage_whole(work, entry, folder / "quarantine" / work.contract.source / entry.object_id)
+    stage_quarantine(work.connection, work.contract, entry.object_id, folder)
+    return entry
+
+
+def _stage_whole(work: _Work, entry: Entry, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    landed = work.folder / entry.object_id / Path(entry.landed.key).name
+    (folder / landed.name).write_bytes(landed.read_bytes())
+    why = {"landed": entry.landed.key, "status": entry.status, "error": entry.error, "reasons": entry.reasons}
+    (folder / "error.json").write_text(json.dumps(why, indent=1), encoding="utf-8")
+
+
+def _upload(work: _Work, entry: Entry) -> Entry:
+    """Copy the staged files to the store, then settle the object in the ledger: in this order, whatever happens."""
+    folder = work.folder / "out" / entry.object_id
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
+        refs = tuple(pool.map(lambda path: work.store.put(str(path.relative_to(folder)), path.read_bytes()), files))
+    settled = entry.model_copy(update={"outputs": refs})
+    settle(work.store, work.contract.source, settled)
+    return settled
+
+
+def _step(entry: Entry, inputs: tuple[ObjectRef, ...]) -> Step:
+    counts = entry.model_dump(
+        include={"status", "error", "rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate"}
+    )
+    return Step(name="ingest", inputs=inputs, outputs=entry.outputs, metrics=counts)

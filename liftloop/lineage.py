@@ -1,0 +1,104 @@
+"""Walk any object back to the landed files that caused it, and check that nothing on record was lost or changed."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from liftloop.runs import Manifest, Step, read_manifests
+from liftloop.store import ObjectRef, Store, sha256_of
+
+_READS_AT_ONCE = 16
+
+
+class UnknownObjectError(KeyError):
+    """No run on record wrote or read such an object."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One object, the run and step that wrote it (None: it was landed), and what that step had read.
+
+    An object that several steps read is followed once; `is_repeated` marks its later mentions.
+    """
+
+    ref: ObjectRef
+    run: str | None
+    step: str | None
+    inputs: list["Origin"] = field(default_factory=list)
+    is_repeated: bool = False
+
+    def landed(self) -> Iterator[ObjectRef]:
+        """The landed files at the end of every path."""
+        if self.run is None:
+            yield self.ref
+        for origin in self.inputs:
+            yield from origin.landed()
+
+
+@dataclass(frozen=True)
+class Damage:
+    """An object that is not as the record says."""
+
+    ref: ObjectRef
+    run: str
+    problem: str  # missing | changed
+
+
+def trace(store: Store, key: str) -> Origin:
+    """The newest version on record of an object, followed back to landed files by content hash.
+
+    Raises:
+        UnknownObjectError: no manifest mentions the key.
+    """
+    producers: dict[ObjectRef, tuple[Manifest, Step]] = {}
+    newest: dict[str, ObjectRef] = {}
+    for manifest, step in _steps(store):
+        for ref in step.outputs:
+            producers.setdefault(ref, (manifest, step))
+        newest |= {ref.key: ref for ref in (*step.inputs, *step.outputs)}
+    if key not in newest:
+        raise UnknownObjectError(f"no run on record wrote or read {key!r}; `liftloop runs` lists the runs")
+    return _origin(newest[key], producers, set())
+
+
+def verify(store: Store) -> tuple[int, list[Damage]]:
+    """Re-hash every object that a run read or wrote, in its newest version; returns how many, and the damaged ones."""
+    newest: dict[str, tuple[ObjectRef, str]] = {}
+    for manifest, step in _steps(store):
+        newest |= {ref.key: (ref, manifest.run_id) for ref in (*step.inputs, *step.outputs)}
+    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+        problems = pool.map(lambda ref: _problem(store, ref), (ref for ref, _ in newest.values()))
+        damages = [
+            Damage(ref, run, problem)
+            for (ref, run), problem in zip(newest.values(), problems, strict=True)
+            if problem is not None
+        ]
+    return len(newest), damages
+
+
+def _steps(store: Store) -> Iterator[tuple[Manifest, Step]]:
+    for manifest in read_manifests(store):
+        for step in manifest.steps:
+            yield manifest, step
+
+
+def _origin(ref: ObjectRef, producers: dict[ObjectRef, tuple[Manifest, Step]], followed: set[ObjectRef]) -> Origin:
+    if ref not in producers:
+        return Origin(ref, None, None)
+    manifest, step = producers[ref]
+    run = f"{manifest.flow}/{manifest.run_id}"
+    if ref in followed:
+        return Origin(ref, run, step.name, is_repeated=True)
+    followed.add(ref)
+    return Origin(ref, run, step.name, [_origin(item, producers, followed) for item in step.inputs])
+
+
+def _problem(store: Store, ref: ObjectRef) -> str | None:
+    try:
+        body = store.get(ref.key)
+    except KeyError:
+        return "missing"
+    return None if sha256_of(body) == ref.sha256 else "changed"

@@ -1,0 +1,270 @@
+"""One landed file, read by its contract: every row as a canonical impression with what is wrong with it."""
+
+import csv
+import gzip
+import re
+import shutil
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from liftloop.contract import Column, Contract, FileFormat, placeholders
+from liftloop.duck import literal, quoted
+from liftloop.validation import Rule
+
+_OFFSET_AT_END = r"\d:\d{2}(:\d{2}(\.\d+)?)? ?(Z|[+-]\d{2}(:?\d{2})?)$"  # after a time of day, not in a bare date
+_SEPARATORS = {"csv": ",", "tsv": "\t"}
+_MEANINGS = {"TIMESTAMPTZ": "a time", "DOUBLE": "a number", "BIGINT": "a whole number", "VARCHAR": "text"}
+_FORMAT_RULES = {"jsonl": [Rule("the line is not a JSON object", "NOT json_valid(landed_row.json_line)")]}
+_LONGEST_ERROR_CHARACTERS = 500
+_UNREADABLE = (duckdb.Error, UnicodeError, zlib.error, EOFError, gzip.BadGzipFile)
+
+
+class FileRejectedError(ValueError):
+    """The file is not what its contract says; it goes to quarantine whole, with this message."""
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """A landed object on local disk, with the named parts of its key and the reference files it needs."""
+
+    object_id: str
+    path: Path
+    path_parts: dict[str, str]
+    lookups: dict[str, Path]
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A canonical value in SQL: as text or number of its own type, and as the log had it (None: not mapped)."""
+
+    typed: str
+    landed: str | None
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Two empty tables: `impressions`, every row that could be read, and `unread`, every line that could not."""
+    columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in contract.column_types.items())
+    connection.execute(f"CREATE TABLE impressions (object_id VARCHAR, {columns}, reasons VARCHAR[], raw VARCHAR)")
+    connection.execute("CREATE TABLE unread (object_id VARCHAR, line BIGINT, raw VARCHAR, reason VARCHAR)")
+
+
+def parse(connection: duckdb.DuckDBPyConnection, contract: Contract, file: LandedFile, rules: list[Rule]) -> None:
+    """Append one file's rows to `impressions` and `unread`; all of them or, on an error, none.
+
+    Raises:
+        FileRejectedError: the file cannot be read as the contract says.
+    """
+    connection.execute("BEGIN")
+    try:
+        available = _open_landed(connection, contract, file)
+        _require_columns(contract, available)
+        _append_rows(connection, contract, available, file, rules)
+        connection.execute("COMMIT")
+    except FileRejectedError:
+        connection.execute("ROLLBACK")
+        raise
+    except _UNREADABLE as error:
+        connection.execute("ROLLBACK")
+        shown = " ".join(str(error).split())[:_LONGEST_ERROR_CHARACTERS]
+        raise FileRejectedError(f"not readable as {contract.landing.format}: {shown}") from None
+
+
+def _open_landed(connection: duckdb.DuckDBPyConnection, contract: Contract, file: LandedFile) -> dict[str, str]:
+    """Name the file and its reference files as views; returns how each landed column is spelled in SQL."""
+    landing = contract.landing
+    columns = _create_view(connection, "landed", file.path, landing.format, landing.encoding)
+    spelled = {name: f"landed.{quoted(name)}" for name in columns}
+    for name, path in file.lookups.items():
+        reference = _create_view(connection, name, path, contract.lookups[name].format)
+        spelled |= {f"{name}.{column}": f"{quoted(name)}.{quoted(column)}" for column in reference}
+    return spelled | {name: literal(value) for name, value in file.path_parts.items()}
+
+
+def _create_view(
+    connection: duckdb.DuckDBPyConnection, name: str, path: Path, kind: FileFormat, encoding: str = "utf-8"
+) -> list[str]:
+    plain = _gunzip(path)
+    if plain.stat().st_size == 0:
+        raise FileRejectedError("the file is empty")
+    reader = {"parquet": _parquet_reader, "jsonl": _json_reader}.get(kind, _delimited_reader)
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {reader(connection, plain, kind, encoding)}")
+    return [row[0] for row in connection.execute(f"DESCRIBE {quoted(name)}").fetchall()]
+
+
+def _gunzip(path: Path) -> Path:
+    if path.suffix != ".gz":
+        return path
+    plain = path.with_suffix("")
+    with gzip.open(path) as compressed, plain.open("wb") as target:
+        shutil.copyfileobj(compressed, target)
+    return plain
+
+
+def _parquet_reader(_connection: duckdb.DuckDBPyConnection, path: Path, _kind: FileFormat, _encoding: str) -> str:
+    return f"SELECT * FROM read_parquet({literal(path)})"
+
+
+def _delimited_reader(_connection: duckdb.DuckDBPyConnection, path: Path, kind: FileFormat, encoding: str) -> str:
+    """Names come from the header, nothing is guessed: guessing fails or misleads where the first rows are broken."""
+    separator = _SEPARATORS[kind]
+    codec = "utf-8-sig" if encoding == "utf-8" else encoding
+    with path.open(encoding=codec, errors="surrogateescape", newline="") as lines:
+        header = next(csv.reader(lines, delimiter=separator))
+    separator.join(header).encode(encoding)  # raises if the header itself is not in this encoding
+    names = [name or f"column_{i}" for i, name in enumerate(header)]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise FileRejectedError(f"the header names {repeated} twice")
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
+    return (
+        f"SELECT * FROM read_csv({literal(path)}, columns = {{{columns}}}, auto_detect = false, header = true,"
+        f" delim = {literal(separator)}, quote = '\"', escape = '\"', encoding = {literal(encoding)},"
+        " store_rejects = true)"
+    )
+
+
+def _json_reader(connection: duckdb.DuckDBPyConnection, path: Path, _kind: FileFormat, encoding: str) -> str:
+    """Each line as text first, so that one broken line costs one row and not the file."""
+    lines = (
+        f"read_csv({literal(path)}, columns = {{'json_line': 'VARCHAR'}}, auto_detect = false, header = false,"
+        f" delim = '\\0', quote = '', escape = '', encoding = {literal(encoding)}, store_rejects = true)"
+    )
+    found = connection.execute(
+        f"SELECT DISTINCT unnest(json_keys(json_line)) AS name FROM {lines} WHERE json_valid(json_line) ORDER BY name"
+    ).fetchall()
+    _drop_rejects(connection)
+    if not found:
+        raise FileRejectedError("no line is a JSON object")
+    is_json = "CASE WHEN json_valid(json_line) THEN json_line END"
+    values = ", ".join(f"{is_json} ->> {literal('$.' + quoted(name))} AS {quoted(name)}" for (name,) in found)
+    return f"SELECT {values}, json_line FROM {lines}"
+
+
+def _require_columns(contract: Contract, available: dict[str, str]) -> None:
+    needed = {name for column in _columns(contract).values() for name in _origins(column)}
+    missing = sorted(needed - set(available))
+    if missing:
+        raise FileRejectedError(f"columns {missing} are missing; the file has {sorted(available)}")
+
+
+def _columns(contract: Contract) -> dict[str, Column]:
+    return {**contract.columns, **contract.context}
+
+
+def _origins(column: Column) -> list[str]:
+    if column.from_:
+        return [column.from_]
+    return placeholders(column.template or column.pick or "")
+
+
+def _append_rows(
+    connection: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    available: dict[str, str],
+    file: LandedFile,
+    rules: list[Rule],
+) -> None:
+    values = {name: _value(name, contract, available) for name in contract.column_types}
+    unreadable = [_unreadable_rule(name, contract) for name, value in values.items() if value.landed]
+    checks = [*_FORMAT_RULES.get(contract.landing.format, ()), *unreadable, *rules]
+    reasons = ", ".join(f"CASE WHEN {rule.violation} THEN {literal(rule.reason)} END" for rule in checks)
+    typed = ", ".join(f"{value.typed} AS {quoted(name)}" for name, value in values.items())
+    landed = ", ".join(
+        f"{value.landed} AS {quoted('landed ' + name)}" for name, value in values.items() if value.landed
+    )
+    connection.execute(f"""
+        INSERT INTO impressions
+        SELECT {literal(file.object_id)}, {", ".join(map(quoted, values))}, reasons,
+            CASE WHEN len(reasons) > 0 THEN to_json(landed_row)::VARCHAR END
+        FROM (SELECT *, list_filter([{reasons}], lambda reason: reason IS NOT NULL) AS reasons
+              FROM (SELECT {typed}, {landed}, landed AS landed_row FROM landed {_joins(contract, available)}))
+    """)
+    if contract.landing.format != "parquet":
+        _keep_unread_lines(connection, file.object_id)
+
+
+def _joins(contract: Contract, available: dict[str, str]) -> str:
+    joins = []
+    for name, lookup in contract.lookups.items():
+        keys = [f"{available[own]} = {quoted(name)}.{quoted(other)}" for own, other in lookup.match.items()]
+        joins.append(f"LEFT JOIN {quoted(name)} ON {' AND '.join(keys)}")
+    return " ".join(joins)
+
+
+def _keep_unread_lines(connection: duckdb.DuckDBPyConnection, object_id: str) -> None:
+    connection.execute(f"""
+        INSERT INTO unread
+        SELECT {literal(object_id)}, line, any_value(csv_line), string_agg(DISTINCT lower(error_type::VARCHAR), ', ')
+        FROM reject_errors GROUP BY line
+    """)
+    _drop_rejects(connection)
+
+
+def _drop_rejects(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("DROP TABLE IF EXISTS reject_errors")
+    connection.execute("DROP TABLE IF EXISTS reject_scans")
+
+
+def _unreadable_rule(name: str, contract: Contract) -> Rule:
+    meaning = _MEANINGS[contract.column_types[name]]
+    landed = quoted("landed " + name)
+    return Rule(f"{name} cannot be read as {meaning}", f"{landed} IS NOT NULL AND {quoted(name)} IS NULL")
+
+
+def _value(name: str, contract: Contract, available: dict[str, str]) -> _Value:
+    column = _columns(contract).get(name)
+    kind = contract.column_types[name]
+    if column is None:
+        return _Value(_default(name, contract, available), None)
+    landed = _landed(column, available)
+    if kind == "TIMESTAMPTZ":
+        return _Value(_time(landed, column), landed)
+    typed = f"TRY_CAST({landed} AS {kind})"
+    return _Value(f"({typed} * {column.scale})" if column.scale else typed, landed)
+
+
+def _default(name: str, contract: Contract, available: dict[str, str]) -> str:
+    """An outcome time that the log does not bear is the impression's time and the contract's delay."""
+    kind = contract.column_types[name]
+    if name != "outcome_timestamp":
+        return f"NULL::{kind}"
+    event = _value("event_timestamp", contract, available).typed
+    return f"({event} + to_seconds({contract.outcome.delay.total_seconds()}))"
+
+
+def _landed(column: Column, available: dict[str, str]) -> str:
+    if column.from_:
+        return available[column.from_]
+    if column.template:
+        return _filled(column.template, available)
+    if column.pick:
+        return _picked(column.pick, available)
+    return literal(column.constant)
+
+
+def _filled(template: str, available: dict[str, str]) -> str:
+    """Text with landed values in the place of names; null if one of them is."""
+    pieces = re.split(r"{(\w+)}", template)
+    spelled = [literal(piece) if i % 2 == 0 else f"{available[piece]}::VARCHAR" for i, piece in enumerate(pieces)]
+    return "(" + " || ".join(part for part in spelled if part != "''") + ")"
+
+
+def _picked(template: str, available: dict[str, str]) -> str:
+    wanted = _filled(template, available)
+    pattern = re.sub(r"\\{\w+\\}", ".+", re.escape(template))
+    choices = [f"WHEN {literal(name)} THEN {sql}" for name, sql in available.items() if re.fullmatch(pattern, name)]
+    return f"(CASE {wanted} {' '.join(choices)} END)" if choices else "NULL"
+
+
+def _time(landed: str, column: Column) -> str:
+    if column.time == "epoch_seconds":
+        return f"to_timestamp(TRY_CAST({landed} AS DOUBLE))"
+    if column.time == "epoch_milliseconds":
+        return f"to_timestamp(TRY_CAST({landed} AS BIGINT) / 1000)"
+    return (
+        f"CASE WHEN regexp_matches({landed}::VARCHAR, '{_OFFSET_AT_END}') THEN TRY_CAST({landed} AS TIMESTAMPTZ)"
+        f" ELSE TRY_CAST({landed} AS TIMESTAMP) AT TIME ZONE {literal(column.zone)} END"
+    )

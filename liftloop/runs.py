@@ -1,0 +1,110 @@
+"""What every run read and wrote, by content hash: `runs/<flow>/<run_id>/manifest.json`."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from liftloop.store import ObjectRef, Store, sha256_of
+
+LONGEST_ERROR_CHARACTERS = 2000
+
+
+class Step(BaseModel):
+    """One step of a run: what it read, what it wrote, what it measured. `is_reused`: nothing had to be computed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    inputs: tuple[ObjectRef, ...] = ()
+    outputs: tuple[ObjectRef, ...] = ()
+    metrics: dict[str, Any] = {}
+    is_reused: bool = False
+
+
+class Manifest(BaseModel):
+    """One run of one flow. Written when it starts and again when it ends, whatever the end."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    flow: str
+    run_id: str
+    source: str
+    status: Literal["running", "completed", "failed"] = "running"
+    started_at: datetime
+    ended_at: datetime | None = None
+    parameters: dict[str, Any] = {}
+    parents: tuple[str, ...] = ()
+    steps: list[Step] = []
+    error: str | None = None
+    code_revision: str
+    lock_sha256: str | None
+
+    @property
+    def key(self) -> str:
+        return f"runs/{self.flow}/{self.run_id}/manifest.json"
+
+    @property
+    def inputs(self) -> list[ObjectRef]:
+        """What came from outside the run."""
+        return sorted({ref for step in self.steps for ref in step.inputs} - set(self.outputs))
+
+    @property
+    def outputs(self) -> list[ObjectRef]:
+        return sorted({ref for step in self.steps for ref in step.outputs})
+
+    def write(self, store: Store) -> None:
+        store.put(self.key, self.model_dump_json(indent=1).encode())
+
+
+@contextmanager
+def recorded(
+    store: Store, flow: str, run_id: str, source: str, parameters: dict[str, Any], parents: tuple[str, ...] = ()
+) -> Iterator[Manifest]:
+    """A manifest to append steps to; it reaches the store even when the run fails, with the error."""
+    manifest = Manifest(
+        flow=flow,
+        run_id=run_id,
+        source=source,
+        started_at=datetime.now(UTC),
+        parameters=parameters,
+        parents=parents,
+        code_revision=code_revision(),
+        lock_sha256=lock_sha256(),
+    )
+    manifest.write(store)
+    try:
+        yield manifest
+        manifest.status = "completed"
+    except BaseException as error:
+        manifest.status = "failed"
+        manifest.error = f"{type(error).__name__}: {error}"[:LONGEST_ERROR_CHARACTERS]
+        raise
+    finally:
+        manifest.ended_at = datetime.now(UTC)
+        manifest.write(store)
+
+
+def read_manifests(store: Store, flow: str | None = None) -> list[Manifest]:
+    """Every run on record, oldest first."""
+    prefix = f"runs/{flow}/" if flow else "runs/"
+    bodies = (store.get(item.key) for item in store.list(prefix) if item.key.endswith("/manifest.json"))
+    return sorted((Manifest.model_validate_json(body) for body in bodies), key=lambda manifest: manifest.started_at)
+
+
+def code_revision() -> str:
+    """The commit that runs, marked when files differ from it; `unknown` outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def lock_sha256(path: Path = Path("requirements.lock")) -> str | None:
+    """The hash of the dependency lock, if it lies in the current folder."""
+    return sha256_of(path.read_bytes()) if path.is_file() else None

@@ -1,0 +1,183 @@
+"""The object store: one S3 bucket. Every object we write carries its SHA-256 and, if derived, its fingerprint."""
+
+import hashlib
+import mimetypes
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from liftloop.settings import Settings, load_settings
+
+
+class SwapConflict(Exception):
+    """Someone else changed the object first; read it again and decide anew."""
+
+
+@dataclass(frozen=True, order=True)
+class ObjectRef:
+    """One object as it was when it was read or written: what manifests list."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One object of a listing. The etag names the version that was seen."""
+
+    key: str
+    etag: str
+    size_bytes: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class Store:
+    """One bucket of an S3-compatible store."""
+
+    settings: Settings
+
+    @cached_property
+    def _client(self) -> Any:
+        secret = self.settings.s3_secret_access_key
+        return boto3.client(
+            "s3",
+            endpoint_url=self.settings.s3_endpoint_url,
+            region_name=self.settings.s3_region,
+            aws_access_key_id=self.settings.s3_access_key_id,
+            aws_secret_access_key=secret.get_secret_value() if secret else None,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                retries={"mode": "standard", "total_max_attempts": 5},
+                max_pool_connections=32,
+            ),
+        )
+
+    @property
+    def bucket(self) -> str:
+        return self.settings.bucket
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
+
+    def put(self, key: str, body: bytes, *, fingerprint: str | None = None) -> ObjectRef:
+        """Write an object whole. `fingerprint` says from which inputs it was derived."""
+        ref = ObjectRef(key, sha256_of(body), len(body))
+        metadata = {"sha256": ref.sha256} | ({"fingerprint": fingerprint} if fingerprint else {})
+        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
+        self._client.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=metadata, ContentType=kind)
+        return ref
+
+    def put_blob(self, body: bytes, suffix: str = "") -> ObjectRef:
+        """Write an immutable artifact under its own hash; the same bytes are stored once."""
+        digest = sha256_of(body)
+        key = f"blobs/sha256/{digest[:2]}/{digest}{suffix}"
+        return self.find(key) or self.put(key, body)
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes.
+
+        Raises:
+            KeyError: there is no such object.
+        """
+        return self.get_version(key)[0]
+
+    def get_version(self, key: str) -> tuple[bytes, str]:
+        """The object's bytes and the etag to hand to `swap`."""
+        try:
+            answer = self._client.get_object(Bucket=self.bucket, Key=key)
+        except self._client.exceptions.NoSuchKey:
+            raise KeyError(f"no object {self.uri(key)}") from None
+        return answer["Body"].read(), answer["ETag"].strip('"')
+
+    def get_verified(self, ref: ObjectRef) -> bytes:
+        """The object's bytes, checked against the hash that a manifest or pointer holds.
+
+        Raises:
+            KeyError: there is no such object.
+            ValueError: its bytes are not those that were written.
+        """
+        body = self.get(ref.key)
+        if sha256_of(body) != ref.sha256:
+            raise ValueError(f"{self.uri(ref.key)} was changed: SHA-256 is not {ref.sha256}")
+        return body
+
+    def download(self, key: str, path: Path) -> ObjectRef:
+        """Copy an object to a local file and hash it on the way."""
+        body = self.get(key)
+        path.write_bytes(body)
+        return ObjectRef(key, sha256_of(body), len(body))
+
+    def find(self, key: str) -> ObjectRef | None:
+        """The object's reference by its own metadata, without reading it; None if it is absent or not ours."""
+        head = self._head(key)
+        if head is None or "sha256" not in head["Metadata"]:
+            return None
+        return ObjectRef(key, head["Metadata"]["sha256"], head["ContentLength"])
+
+    def fingerprint(self, key: str) -> str | None:
+        """The fingerprint that the object was written with; None if it is absent or bears none."""
+        head = self._head(key)
+        return head["Metadata"].get("fingerprint") if head else None
+
+    def swap(self, key: str, body: bytes, *, expected_etag: str | None) -> str:
+        """Replace the object only if it is still the expected version (None: only if absent); returns the new etag.
+
+        Raises:
+            SwapConflict: it is not.
+        """
+        condition = {"IfMatch": f'"{expected_etag}"'} if expected_etag else {"IfNoneMatch": "*"}
+        metadata = {"sha256": sha256_of(body)}
+        try:
+            answer = self._client.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=metadata, **condition)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}:
+                raise SwapConflict(f"{self.uri(key)} changed since it was read") from None
+            raise
+        return str(answer["ETag"]).strip('"')
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        """The objects under a prefix, sorted by key within each page."""
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            for item in page.get("Contents", ()):
+                yield Listed(item["Key"], item["ETag"].strip('"'), item["Size"], item["LastModified"])
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._client.delete_object(Bucket=self.bucket, Key=key)
+
+    def share_link(self, key: str, seconds: int = 7 * 24 * 3600) -> str:
+        """A link that opens the object in a browser for as long as S3 allows."""
+        request = {"Bucket": self.bucket, "Key": key}
+        return str(self._client.generate_presigned_url("get_object", Params=request, ExpiresIn=seconds))
+
+    def _head(self, key: str) -> Any:
+        try:
+            return self._client.head_object(Bucket=self.bucket, Key=key)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return None
+            raise
+
+
+def open_store() -> Store:
+    """The store that the settings in force here point at."""
+    return Store(load_settings())
+
+
+def sha256_of(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def fingerprint_of(*parts: object) -> str:
+    """One hash over what a derived object depends on: input hashes, parameters, versions of the rule."""
+    return sha256_of("\n".join(str(part) for part in parts).encode())

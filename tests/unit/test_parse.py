@@ -1,0 +1,207 @@
+"""A landed file becomes canonical rows, each with what is wrong with it; nothing that landed is dropped in silence."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+
+from liftloop.contract import Contract
+from liftloop.parse import FileRejectedError, LandedFile, create_tables, parse
+from liftloop.validation import compile_rules, load_suite
+
+COLUMNS: dict[str, Any] = {
+    "impression_id": {"template": "{shop}-{id}"},
+    "event_timestamp": {"from": "at", "zone": "Europe/Berlin"},
+    "placement_id": {"from": "slot"},
+    "ad_id": {"from": "ad"},
+    "click": {"from": "clicked"},
+    "revenue": {"from": "cents", "scale": 0.01},
+}
+ROW = {"id": "1", "at": "2026-07-01 12:00:00", "slot": "top", "ad": "a", "clicked": "0", "cents": "150"}
+
+
+def contract(kind: str = "csv", **changes: Any) -> Contract:
+    return Contract.model_validate(
+        {
+            "source": "shop",
+            "description": "",
+            "landing": {"path": "{shop}/log", "format": kind},
+            "columns": COLUMNS,
+            "keys": ["ad_id"],
+            "kpi": "click_through_rate",
+            "outcome": {"delay": "10m", "horizon": "1h"},
+            "maturity": "30m",
+            "split": {"validation": "1d", "holdout": "1d"},
+        }
+        | changes
+    )
+
+
+def read(
+    path: Path, used: Contract | None = None, lookups: dict[str, Path] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables `impressions` and `unread` after parsing one file."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        used = used or contract()
+        create_tables(connection, used)
+        parse(connection, used, LandedFile("o1", path, {"shop": "s"}, lookups or {}), compile_rules(load_suite()))
+        return connection.sql("FROM impressions").df(), connection.sql("FROM unread").df()
+
+
+def as_csv(rows: list[dict[str, str]], separator: str = ",") -> bytes:
+    return "\n".join(separator.join(line) for line in (rows[0], *(row.values() for row in rows))).encode()
+
+
+def as_json_lines(rows: list[dict[str, str]]) -> bytes:
+    return "\n".join(json.dumps(row) for row in rows).encode()
+
+
+def as_parquet(rows: list[dict[str, str]], folder: Path) -> bytes:
+    path = folder / "rows.parquet"
+    pd.DataFrame(rows).astype({"clicked": "int64", "cents": "int64"}).to_parquet(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("is_gzipped", [False, True])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_format_reads_the_same(tmp_path: Path, kind: str, is_gzipped: bool) -> None:
+    rows = [ROW, ROW | {"id": "2", "ad": "b,\tü"}]
+    rows[1]["ad"] = "bü"
+    body = {
+        "csv": as_csv(rows),
+        "tsv": as_csv(rows, "\t"),
+        "jsonl": as_json_lines(rows),
+        "parquet": as_parquet(rows, tmp_path),
+    }[kind]
+    path = tmp_path / ("log." + kind + (".gz" if is_gzipped else ""))
+    path.write_bytes(gzip.compress(body) if is_gzipped else body)
+    impressions, unread = read(path, contract(kind))
+    assert list(impressions["impression_id"]) == ["s-1", "s-2"]
+    assert list(impressions["ad_id"]) == ["a", "bü"]
+    assert list(impressions["revenue"]) == [1.5, 1.5]
+    assert list(impressions["event_timestamp"].dt.tz_convert("UTC").astype(str).unique()) == [
+        "2026-07-01 10:00:00+00:00"
+    ]
+    assert list(impressions["outcome_timestamp"] - impressions["event_timestamp"]) == [pd.Timedelta(minutes=10)] * 2
+    assert [list(reasons) for reasons in impressions["reasons"]] == [[], []]
+    assert unread.empty
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "expected"),
+    [
+        ({"from": "at", "zone": "Europe/Berlin"}, "2026-01-05 00:30:00", "2026-01-04T23:30:00"),
+        ({"from": "at", "zone": "Europe/Berlin"}, "2026-01-05 00:30:00+00:00", "2026-01-05T00:30:00"),
+        ({"from": "at", "zone": "Europe/Berlin"}, "2026-01-05T00:30:00Z", "2026-01-05T00:30:00"),
+        ({"from": "at", "zone": "America/New_York"}, "2026-01-05", "2026-01-05T05:00:00"),
+        ({"from": "at"}, "2026-01-05 00:30:00.250", "2026-01-05T00:30:00.250"),
+        ({"from": "at", "time": "epoch_seconds"}, "1767573000.5", "2026-01-05T00:30:00.500"),
+        ({"from": "at", "time": "epoch_milliseconds"}, "1767573000500", "2026-01-05T00:30:00.500"),
+    ],
+)
+def test_times(tmp_path: Path, column: dict[str, Any], text: str, expected: str) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(as_csv([ROW | {"at": text}]))
+    impressions, _ = read(path, contract(columns=COLUMNS | {"event_timestamp": column}))
+    assert impressions["event_timestamp"][0] == pd.Timestamp(expected, tz="UTC")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"id": ""}, "impression_id is missing"),
+        ({"at": "yesterday"}, "event_timestamp cannot be read as a time"),
+        ({"at": "2999-01-01 00:00:00"}, "breaks the rule: event_timestamp is not in the future"),
+        ({"clicked": "maybe"}, "click cannot be read as a whole number"),
+        ({"clicked": "2"}, "click is not one of 0, 1"),
+        ({"cents": "-1"}, "revenue is outside [0.0, 1000000.0]"),
+        ({"cents": "lots"}, "revenue cannot be read as a number"),
+        ({"slot": "x" * 300}, "length of placement_id is outside [1, 256]"),
+    ],
+)
+def test_a_bad_row_is_kept_with_its_reason(tmp_path: Path, change: dict[str, str], reason: str) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(as_csv([ROW, ROW | {"id": "2"} | change]))
+    impressions, _ = read(path)
+    assert list(impressions["reasons"][0]) == []
+    assert reason in list(impressions["reasons"][1])
+    assert json.loads(impressions["raw"][1])["slot"] == (ROW | change)["slot"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"3,2026-07-01", "missing columns"),
+        (b"3,2026-07-01 12:00:00,top,a,0,150,surplus", "too many columns"),
+        (b"3,2026-07-01 12:00:00,t\xffp,a,0,150", "invalid encoding"),
+        (b'3,2026-07-01 12:00:00,"t"op,a,0,150', "unquoted value"),
+    ],
+)
+def test_a_line_that_is_no_row_is_kept_too(tmp_path: Path, line: bytes, reason: str) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(as_csv([ROW]) + b"\n" + line + b"\n" + as_csv([ROW | {"id": "4"}]).split(b"\n")[1])
+    impressions, unread = read(path)
+    assert list(impressions["impression_id"]) == ["s-1", "s-4"]
+    assert list(unread["line"]) == [3]
+    assert reason in unread["reason"][0]
+
+
+def test_a_broken_json_line_costs_one_row(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(as_json_lines([ROW]) + b'\n{"id": "2", \n' + as_json_lines([ROW | {"id": "3"}]))
+    impressions, _ = read(path, contract("jsonl"))
+    assert list(impressions["impression_id"].fillna("none")) == ["s-1", "none", "s-3"]
+    assert impressions["reasons"][1][0] == "the line is not a JSON object"
+    assert json.loads(impressions["raw"][1])["json_line"] == '{"id": "2", '
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "words"),
+    [
+        ("csv", b"", "the file is empty"),
+        ("csv", b"id;at\n1;2\n", r"columns \['ad', 'at', 'cents', 'clicked', 'id', 'slot'\] are missing"),
+        ("csv", b"id,id,at\n", r"the header names \['id'\] twice"),
+        ("csv", "id,at\n1,2\n".encode("utf-16"), "not readable as csv: .*utf-8"),
+        ("parquet", b"PAR1 and then nothing", "not readable as parquet"),
+        ("jsonl", b"no json\nat all\n", "no line is a JSON object"),
+    ],
+)
+def test_a_file_that_is_not_what_the_contract_says_is_rejected(
+    tmp_path: Path, kind: str, body: bytes, words: str
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(body)
+    with pytest.raises(FileRejectedError, match=words):
+        read(path, contract(kind))
+
+
+@pytest.mark.parametrize("body", [b"not gzip at all", gzip.compress(as_csv([ROW] * 1000))[:-20]])
+def test_a_broken_gzip_is_rejected(tmp_path: Path, body: bytes) -> None:
+    path = tmp_path / "log.csv.gz"
+    path.write_bytes(body)
+    with pytest.raises(FileRejectedError, match="not readable as csv"):
+        read(path)
+
+
+def test_pick_and_lookup(tmp_path: Path) -> None:
+    path, reference = tmp_path / "log", tmp_path / "ads"
+    path.write_bytes(
+        as_csv([ROW | {"like_a": "0.5", "like_b": "0.9"}, ROW | {"id": "2", "ad": "b"} | {"x": "1", "y": "7"}])
+    )
+    reference.write_bytes(b"name,colour\na,red\n")
+    used = contract(
+        lookups={"ads": {"path": "ads", "format": "csv", "match": {"ad": "name"}}},
+        context={
+            "affinity": {"pick": "like_{ad}", "type": "float", "about": "pair"},
+            "colour": {"from": "ads.colour", "type": "string", "about": "ad"},
+        },
+    )
+    impressions, _ = read(path, used, {"ads": reference})
+    by_ad = impressions.set_index("ad_id")
+    assert dict(by_ad["affinity"]) == {"a": 0.5, "b": 7.0}
+    assert dict(by_ad["colour"].fillna("none")) == {"a": "red", "b": "none"}
