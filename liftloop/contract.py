@@ -12,6 +12,8 @@ from zoneinfo import available_timezones
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from liftloop.errors import UserError
+
 CONTRACTS_FOLDER = Path("contracts")
 
 # Canonical columns in their order, with DuckDB types: DESIGN of the canonical impression.
@@ -39,7 +41,7 @@ _DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _PLACEHOLDER = re.compile(r"{(\w+)}")
 
 
-class ContractError(ValueError):
+class ContractError(UserError):
     """A contract cannot be used; the message names file, key, value and what is allowed."""
 
 

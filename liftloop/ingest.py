@@ -11,6 +11,7 @@ import duckdb
 
 from liftloop import duck
 from liftloop.contract import Contract
+from liftloop.errors import UserError
 from liftloop.lake import mark_duplicates, stage_impressions, stage_quarantine
 from liftloop.ledger import Entry, object_id_of, pending, settle
 from liftloop.parse import FileRejectedError, LandedFile, create_tables, parse
@@ -22,7 +23,7 @@ BATCH_BYTES = 256 * 1024 * 1024
 _UPLOADS_AT_ONCE = 8
 
 
-class LookupMissingError(Exception):
+class LookupMissingError(UserError):
     """A reference file that the contract joins has not landed; the impressions wait in landing until it has."""
 
 

@@ -4,17 +4,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from liftloop.errors import UserError
 from liftloop.runs import Manifest, Step, read_manifests
 from liftloop.store import ObjectRef, Store, sha256_of
 
 _READS_AT_ONCE = 16
 
 
-class UnknownObjectError(KeyError):
+class UnknownObjectError(UserError):
     """No run on record wrote or read such an object."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from liftloop.errors import UserError
 from liftloop.store import ObjectRef, Store, sha256_of
 
 LONGEST_ERROR_CHARACTERS = 2000
+
+
+class UnknownRunError(UserError):
+    """No single run on record has this id."""
 
 
 class Step(BaseModel):
@@ -94,6 +99,18 @@ def read_manifests(store: Store, flow: str | None = None) -> list[Manifest]:
     prefix = f"runs/{flow}/" if flow else "runs/"
     bodies = (store.get(item.key) for item in store.list(prefix) if item.key.endswith("/manifest.json"))
     return sorted((Manifest.model_validate_json(body) for body in bodies), key=lambda manifest: manifest.started_at)
+
+
+def find_manifest(store: Store, run_id: str) -> Manifest:
+    """The one run whose id begins so.
+
+    Raises:
+        UnknownRunError: there is none, or more than one.
+    """
+    found = [manifest for manifest in read_manifests(store) if manifest.run_id.startswith(run_id)]
+    if len(found) != 1:
+        raise UnknownRunError(f"{len(found)} runs on record begin with {run_id!r}; `liftloop runs` lists them")
+    return found[0]
 
 
 def code_revision() -> str:

@@ -4,13 +4,15 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from liftloop.errors import UserError
 
 ONE_PROCESS = "one-process"
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError):
     """A setting is unknown or has a value it cannot have; the message says which and what to do."""
 
 
@@ -25,13 +27,14 @@ class Settings(BaseSettings):
     s3_access_key_id: str | None = None
     s3_secret_access_key: SecretStr | None = None
     s3_region: str = "us-east-1"
-    s3_port: int = 8333
+    s3_port: int = Field(default=8333, ge=1, le=55_531)  # and the four above it, and all five plus 10,000
     prefect_api_url: str | None = None  # None: the embedded Prefect server
     prefect_port: int = 4200
     dask_scheduler: str | None = None  # None: a local cluster; "one-process"; or a scheduler's address
     dask_workers: int = 2
     redis_url: str | None = None  # None: online features in SQLite
     feast_registry_url: str | None = None  # None: a SQL registry on SQLite
+    min_free_bytes: int = 2**30  # the embedded stack does not start with less free disk
 
     @cached_property
     def generated_file(self) -> Path:

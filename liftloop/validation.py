@@ -17,6 +17,7 @@ from great_expectations.datasource.fluent.sql_datasource import SQLDatasource
 from great_expectations.execution_engine.sqlalchemy_execution_engine import SqlAlchemyExecutionEngine
 
 from liftloop.duck import literal, quoted
+from liftloop.errors import UserError
 
 SUITE_PATH = Path("expectations/impressions.json")
 _BATCH_QUERY = re.compile(r"\s*SELECT \* FROM {batch} WHERE (?P<predicate>.+)", re.DOTALL)
@@ -24,7 +25,7 @@ _EXAMPLES_PER_EXPECTATION = 5
 _LONGEST_EXAMPLE_CHARACTERS = 60
 
 
-class SuiteError(ValueError):
+class SuiteError(UserError):
     """The suite holds an expectation that cannot be compiled; the message names it and the remedy."""
 
 
@@ -109,7 +110,9 @@ def _finding(result: Any) -> Finding:
     configuration = result.expectation_config
     error = result.exception_info.get("exception_message") if result.exception_info else None
     details = result.result
-    count = details.get("unexpected_count", 0 if result.success else details.get("observed_value") or 1)
+    count = details.get("unexpected_count")
+    if count is None:  # of the table as a whole, or with no rows to look at
+        count = 0 if result.success else details.get("observed_value") or 1
     examples = [error] if error else details.get("partial_unexpected_list", [])
     shortened = tuple(str(example)[:_LONGEST_EXAMPLE_CHARACTERS] for example in examples)
     described = configuration.description or _describe(configuration.type, configuration.kwargs)

@@ -1,0 +1,129 @@
+"""The `liftloop` command."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from liftloop import open_bandit, simulator, stack
+from liftloop.errors import UserError
+from liftloop.lineage import Origin, trace
+from liftloop.lineage import verify as verify_objects
+from liftloop.runs import find_manifest, read_manifests
+from liftloop.settings import load_settings
+from liftloop.store import open_store
+
+commands = typer.Typer(no_args_is_help=True, help="The loop from landed ad logs to measured lift.")
+fetch = typer.Typer(no_args_is_help=True, help="Obtain public logs and land them.")
+commands.add_typer(fetch, name="fetch")
+console = Console()
+
+
+def app() -> None:
+    """Run the command; what a user can mend ends in one line and exit code 1."""
+    try:
+        commands()
+    except UserError as error:
+        Console(stderr=True).print(str(error), style="red", highlight=False, markup=False)
+        raise SystemExit(1) from None
+
+
+@commands.command()
+def up() -> None:
+    """Start the object store, the Prefect server and a worker, and deploy the flows."""
+    stack.up(load_settings(), console.print)
+
+
+@commands.command()
+def down() -> None:
+    """Stop everything that `up` started. The data stays."""
+    stack.down(load_settings())
+
+
+@commands.command()
+def status() -> None:
+    """Show each part, where it is and how it is; exit code 1 if one is not well."""
+    parts = stack.status(load_settings())
+    _print_table(["part", "state", "address", "detail"], [(p.name, p.state, p.address, p.detail) for p in parts])
+    if any(part.state != "running" for part in parts):
+        raise typer.Exit(1)
+
+
+@fetch.command("open-bandit")
+def fetch_open_bandit() -> None:
+    """Land the Open Bandit sample: 60,000 real impressions with propensities."""
+    keys = open_bandit.fetch(_landing("open_bandit"), cache=load_settings().home / "cache")
+    console.print(f"landed {len(keys)} files of open_bandit")
+
+
+@commands.command()
+def simulate(
+    impressions: Annotated[int, typer.Option(help="How many impressions, over all days.")] = 500_000,
+    days: Annotated[int, typer.Option(help="How many days.")] = 10,
+    seed: Annotated[int, typer.Option(help="The same seed lands the same bytes.")] = 7,
+) -> None:
+    """Land the logs of a simulated publisher; what is true of it stays outside the bucket."""
+    settings = simulator.SimulationSettings(impressions=impressions, days=days, seed=seed)
+    summary = simulator.simulate(settings, _landing("simulated"), load_settings().home / "truth" / "simulated")
+    console.print(f"landed {summary.rows:,} rows in {summary.files} files of simulated")
+
+
+@commands.command()
+def runs(flow: Annotated[str | None, typer.Argument(help="Only this flow's.")] = None) -> None:
+    """List the runs on record, newest last."""
+    manifests = read_manifests(open_store(), flow)
+    rows = [(m.flow, m.run_id, m.source, m.status, f"{m.started_at:%F %T}", len(m.steps)) for m in manifests]
+    _print_table(["flow", "run", "source", "status", "started (UTC)", "steps"], rows)
+
+
+@commands.command()
+def show(run: Annotated[str, typer.Argument(help="A run's id, or the first characters of it.")]) -> None:
+    """Print the manifest of one run: parameters, inputs, outputs, metrics, error."""
+    console.print_json(find_manifest(open_store(), run).model_dump_json())
+
+
+@commands.command()
+def lineage(key: Annotated[str, typer.Argument(help="An object's key in the bucket.")]) -> None:
+    """Walk an object back, by content hash, to the landed files that caused it."""
+    origin = trace(open_store(), key.removeprefix(f"s3://{load_settings().bucket}/"))
+    console.print(_branch(origin))
+    landed = {ref.key: ref for ref in origin.landed()}
+    console.print(f"{len(landed)} landed files are behind it")
+
+
+@commands.command()
+def verify() -> None:
+    """Re-hash every object on record; exit code 1 if one is missing or changed."""
+    count, damages = verify_objects(open_store())
+    console.print(f"{count} objects on record, {len(damages)} missing or changed")
+    if damages:
+        _print_table(["object", "problem", "run"], [(d.ref.key, d.problem, d.run) for d in damages])
+        raise typer.Exit(1)
+
+
+def _landing(source: str) -> Callable[[str, bytes], None]:
+    store = open_store()
+
+    def land(key: str, body: bytes) -> None:
+        store.put(f"landing/{source}/{key}", body)
+
+    return land
+
+
+def _branch(origin: Origin) -> Tree:
+    label = f"{origin.ref.key} [dim]{origin.ref.sha256[:12]}[/dim]"
+    label += f" ← {origin.run} ({origin.step})" if origin.run else " [green]landed[/green]"
+    tree = Tree(label + (" [dim]followed above[/dim]" if origin.is_repeated else ""))
+    for inputs in origin.inputs:
+        tree.add(_branch(inputs))
+    return tree
+
+
+def _print_table(columns: list[str], rows: Sequence[Sequence[object]]) -> None:
+    table = Table(*columns, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console.print(table)

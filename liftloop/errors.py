@@ -1,0 +1,5 @@
+"""The one kind of error that commands show without a traceback."""
+
+
+class UserError(Exception):
+    """Something the user can mend; the message says what is wrong and how."""

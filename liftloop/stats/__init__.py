@@ -1,0 +1,1 @@
+"""Scores, intervals, off-policy values and calibration of predicted click probabilities."""

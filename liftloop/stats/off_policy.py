@@ -1,0 +1,98 @@
+"""What another policy would have earned, from logged impressions and the propensities they were served with.
+
+All estimators need every ad the target policy may choose to have had a propensity above 0, and rewards that depend on
+the context and the ad alone. Look at `effective_sample_size` first: where it is small, so is the worth of an interval.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from liftloop.stats.columns import Floats, column, require, require_same_length, shares
+from liftloop.stats.interval import BootstrapOptions, Interval, bootstrap_mean, bootstrap_ratio
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedFeedback:
+    """One row per logged impression, each array of shape (rows,); the model's two are for `doubly_robust_value`.
+
+    Raises:
+        ValueError: lengths differ, a value is not finite, or a probability is outside its range.
+    """
+
+    reward: Floats  # of the logged ad, in any unit
+    propensity: Floats  # P(logged ad | context) under the policy that served it, in (0, 1]
+    target_probability: Floats  # P(logged ad | context) under the policy to be valued, in [0, 1]
+    model_reward: Floats | None = None  # q(x, a): what the model expects of the logged ad
+    model_target_reward: Floats | None = None  # sum over ads of pi(a | x) q(x, a): what it expects of the target policy
+
+    def __post_init__(self) -> None:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        checked = {name: column(name, values) for name, values in given.items() if values is not None}
+        require_same_length(**checked)
+        require("propensity", checked["propensity"], checked["propensity"] > 0, "above 0")
+        for name in ("propensity", "target_probability"):
+            shares(name, checked[name])
+        for name, values in checked.items():
+            object.__setattr__(self, name, values)
+
+
+def importance_weights(feedback: LoggedFeedback, max_weight: float | None = None) -> Floats:
+    """Target probability over propensity, shape (rows,), cut at `max_weight`: some bias for less variance.
+
+    Raises:
+        ValueError: `max_weight` is not above 0.
+    """
+    if max_weight is not None and not max_weight > 0:
+        raise ValueError(f"max_weight={max_weight}: must be above 0, or None for no clipping")
+    weights = feedback.target_probability / feedback.propensity
+    return weights if max_weight is None else np.minimum(weights, max_weight)
+
+
+def clipped_share(feedback: LoggedFeedback, max_weight: float | None) -> float:
+    """Share of rows whose weight `max_weight` cuts, to be reported beside every clipped value."""
+    return float(np.mean(importance_weights(feedback) > importance_weights(feedback, max_weight)))
+
+
+def effective_sample_size(weights: ArrayLike) -> float:
+    """Rows of equal weight that would tell as much as these, between 0 and rows (Kish 1965)."""
+    weights = column("weights", weights)
+    require("weights", weights, weights >= 0, "0 or more")
+    return float(weights.sum() ** 2 / np.square(weights).sum()) if weights.any() else 0.0
+
+
+def inverse_propensity_value(
+    feedback: LoggedFeedback, *, max_weight: float | None = None, **options: Unpack[BootstrapOptions]
+) -> Interval:
+    """Mean weighted reward (Horvitz & Thompson 1952): unbiased without clipping, and noisy."""
+    return bootstrap_mean(importance_weights(feedback, max_weight) * feedback.reward, **options)
+
+
+def self_normalized_value(
+    feedback: LoggedFeedback, *, max_weight: float | None = None, **options: Unpack[BootstrapOptions]
+) -> Interval:
+    """Weighted rewards over weights (SNIPS; Swaminathan & Joachims 2015), never outside the range of the rewards.
+
+    Raises:
+        ValueError: the target policy gives every logged ad probability 0.
+    """
+    weights = importance_weights(feedback, max_weight)
+    return bootstrap_ratio(weights * feedback.reward, weights, **options)
+
+
+def doubly_robust_value(
+    feedback: LoggedFeedback, *, max_weight: float | None = None, **options: Unpack[BootstrapOptions]
+) -> Interval:
+    """The model's value of the target policy, mended by its weighted errors on the logged ads (Dudik et al. 2011).
+
+    Right when either the propensities or the model are; the model must not have learned from these rows.
+
+    Raises:
+        ValueError: `feedback` lacks one of the model's two columns.
+    """
+    if feedback.model_reward is None or feedback.model_target_reward is None:
+        raise ValueError("doubly robust needs model_reward and model_target_reward; give both to LoggedFeedback")
+    errors = feedback.reward - feedback.model_reward
+    return bootstrap_mean(feedback.model_target_reward + importance_weights(feedback, max_weight) * errors, **options)

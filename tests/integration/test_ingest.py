@@ -1,0 +1,213 @@
+"""Ingest on a real object store: what the user sees, and that nothing is lost or counted twice."""
+
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import duckdb
+import pytest
+
+from liftloop import duck
+from liftloop.contract import Contract
+from liftloop.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches
+from liftloop.lake import impressions_prefix
+from liftloop.ledger import held, ingested
+from liftloop.settings import Settings
+from liftloop.store import Store
+from tasks.landing import FilesHeldBackError, refuse_held_back
+
+HEADER = "id,at,slot,ad,clicked\n"
+
+
+@pytest.fixture
+def store(object_store: Settings) -> Store:
+    return Store(object_store)
+
+
+@pytest.fixture
+def contract() -> Contract:
+    """A source of its own for each test, so that they share a bucket and nothing else."""
+    return Contract.model_validate(
+        {
+            "source": f"shop_{uuid4().hex[:8]}",
+            "description": "",
+            "landing": {"path": "{day}.csv", "format": "csv"},
+            "columns": {
+                "impression_id": {"from": "id"},
+                "event_timestamp": {"from": "at"},
+                "placement_id": {"from": "slot"},
+                "ad_id": {"from": "ad"},
+                "click": {"from": "clicked"},
+            },
+            "keys": ["ad_id"],
+            "kpi": "click_through_rate",
+            "outcome": {"horizon": "1h"},
+            "maturity": "30m",
+            "quarantine_share_limit": 0.25,
+            "split": {"validation": "1d", "holdout": "1d"},
+        }
+    )
+
+
+Land = Callable[[str, str | bytes], None]
+
+
+@pytest.fixture
+def land(store: Store, contract: Contract) -> Land:
+    def put(name: str, body: str | bytes) -> None:
+        store.put(contract.landing_prefix + name, body if isinstance(body, bytes) else body.encode())
+
+    return put
+
+
+def rows(first: int, count: int, day: str = "2026-01-05", clicked: str = "0") -> str:
+    return "".join(f"i{n},{day} 12:00:00,top,a{n % 3},{clicked}\n" for n in range(first, first + count))
+
+
+def ingest(store: Store, contract: Contract) -> list[BatchResult]:
+    return [ingest_batch(store, contract, batch) for batch in pending_batches(store, contract)]
+
+
+def lake_ids(store: Store, contract: Contract) -> list[str]:
+    with duck.connect(store.settings) as connection:
+        glob = store.uri(f"{impressions_prefix(contract.source)}**/*.parquet")
+        try:
+            found = connection.execute(f"SELECT impression_id FROM read_parquet('{glob}') ORDER BY 1").fetchall()
+        except duckdb.IOException:  # no file matches
+            return []
+    return [row[0] for row in found]
+
+
+def quarantined(store: Store, contract: Contract, folder: Path) -> list[tuple[list[str], str]]:
+    found = []
+    for item in store.list(f"quarantine/{contract.source}/"):
+        if item.key.endswith("rows.parquet"):
+            path = folder / "rows.parquet"
+            store.download(item.key, path)
+            found += duckdb.execute(f"SELECT reasons, raw FROM '{path}' ORDER BY raw").fetchall()
+    return found
+
+
+def message(results: list[BatchResult]) -> str:
+    with pytest.raises(FilesHeldBackError) as caught:
+        refuse_held_back(results)
+    return str(caught.value)
+
+
+def test_good_rows_reach_the_lake_and_bad_ones_quarantine(
+    store: Store, contract: Contract, land: Land, tmp_path: Path
+) -> None:
+    land("a.csv", HEADER + rows(0, 8) + "i8,2026-01-05 12:00:00,top,a,7\n" + "i9,2026-01-05\n")
+    results = ingest(store, contract)
+    refuse_held_back(results)
+    assert lake_ids(store, contract) == [f"i{n}" for n in range(8)]
+    assert [reasons for reasons, _ in quarantined(store, contract, tmp_path)] == [
+        ["missing columns"],
+        ["click is not one of 0, 1"],
+    ]
+    (entry,) = ingested(store, contract.source)
+    assert (entry.rows_landed, entry.rows_valid, entry.rows_quarantined, entry.rows_duplicate) == (10, 8, 2, 0)
+    assert {finding.unexpected_count for finding in results[0].findings if not finding.is_met} == {1}
+
+
+def test_an_object_is_ingested_once(store: Store, contract: Contract, land: Land) -> None:
+    land("a.csv", HEADER + rows(0, 3))
+    assert len(ingest(store, contract)) == 1
+    assert ingest(store, contract) == []
+    assert lake_ids(store, contract) == ["i0", "i1", "i2"]
+
+
+def test_a_redelivered_file_counts_nothing_twice(store: Store, contract: Contract, land: Land, tmp_path: Path) -> None:
+    land("a.csv", HEADER + rows(0, 3))
+    ingest(store, contract)
+    land("again.csv", HEADER + rows(0, 3))  # the same rows under another name
+    land("a.csv", HEADER + rows(0, 4))  # the same name with one more row
+    refuse_held_back(ingest(store, contract))
+    assert lake_ids(store, contract) == ["i0", "i1", "i2", "i3"]
+    entries = ingested(store, contract.source)
+    assert sorted((e.rows_landed, e.rows_valid, e.rows_duplicate) for e in entries) == [(3, 0, 3), (3, 3, 0), (4, 1, 3)]
+    reasons = {reason for found, _ in quarantined(store, contract, tmp_path) for reason in found}
+    assert reasons == {"duplicate of an impression that is already counted"}
+
+
+def test_a_row_repeated_within_a_file_counts_once(store: Store, contract: Contract, land: Land) -> None:
+    land("a.csv", HEADER + rows(0, 3) + rows(1, 1))
+    ingest(store, contract)
+    assert lake_ids(store, contract) == ["i0", "i1", "i2"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "the file is empty"),
+        (HEADER.encode(), "a header and no rows"),
+        (b"id;at;slot\n1;2;3\n", "columns ['ad', 'at', 'clicked', 'id', 'slot'] are missing"),
+        ((HEADER + rows(0, 3)).encode("utf-16"), "not readable as csv"),
+        (bytes(range(256)) * 50, "not readable as csv"),
+    ],
+    ids=["empty", "header only", "wrong schema", "wrong encoding", "noise"],
+)
+def test_a_bad_file_is_kept_whole_and_stops_no_other(
+    store: Store, contract: Contract, land: Land, body: bytes, words: str
+) -> None:
+    land("bad.csv", body)
+    land("good.csv", HEADER + rows(0, 3))
+    seen = message(ingest(store, contract))
+    assert "bad.csv: rejected" in seen
+    assert words in seen
+    assert lake_ids(store, contract) == ["i0", "i1", "i2"]
+    (entry,) = held(store, contract.source)
+    assert store.get(f"quarantine/{contract.source}/{entry.object_id}/bad.csv") == body
+    assert ingest(store, contract) == []  # it is not tried again until the file or the rules change
+
+
+def test_an_object_at_an_undeclared_path_is_kept_whole(store: Store, contract: Contract, land: Land) -> None:
+    land("notes/readme.txt", "hello")
+    assert "does not match the contract's landing path" in message(ingest(store, contract))
+
+
+def test_a_file_with_too_many_bad_rows_is_held_back_whole(store: Store, contract: Contract, land: Land) -> None:
+    land("a.csv", HEADER + rows(0, 6) + rows(6, 4, clicked="often"))
+    seen = message(ingest(store, contract))
+    assert "40.0% of its rows are bad, more than the contract's quarantine_share_limit of 25.0%" in seen
+    assert "4 rows: click cannot be read as a whole number" in seen
+    assert lake_ids(store, contract) == []
+
+
+def test_a_held_file_is_tried_again_under_new_rules(store: Store, contract: Contract, land: Land) -> None:
+    land("a.csv", HEADER + rows(0, 6) + rows(6, 4, clicked="often"))
+    ingest(store, contract)
+    lenient = contract.model_copy(update={"quarantine_share_limit": 0.5})
+    refuse_held_back(ingest(store, lenient))
+    assert lake_ids(store, contract) == [f"i{n}" for n in range(6)]
+    assert held(store, contract.source) == []
+
+
+def test_impressions_wait_for_their_reference_file(store: Store, contract: Contract, land: Land) -> None:
+    lookup = {"path": "ref/ads.csv", "format": "csv", "match": {"ad": "name"}}
+    joined = Contract.model_validate(contract.model_dump(by_alias=True) | {"lookups": {"ads": lookup}})
+    land("a.csv", HEADER + rows(0, 3))
+    with pytest.raises(LookupMissingError, match=r"ref/ads\.csv first"):
+        ingest(store, joined)
+    land("ref/ads.csv", "name,colour\na0,red\n")
+    refuse_held_back(ingest(store, joined))
+    assert lake_ids(store, contract) == ["i0", "i1", "i2"]
+
+
+def test_an_interrupted_run_ends_in_the_same_lake(store: Store, contract: Contract, land: Land) -> None:
+    land("a.csv", HEADER + rows(0, 3) + rows(3, 3, day="2026-01-06"))
+    ingest(store, contract)
+    before = {item.key: item.etag for item in store.list(impressions_prefix(contract.source))}
+    settled = [item.key for item in store.list(f"ledger/{contract.source}/")]
+    store.delete([*settled, sorted(before)[0]])  # as if killed after the second upload, before the ledger
+    ingest(store, contract)
+    assert {item.key: item.etag for item in store.list(impressions_prefix(contract.source))} == before
+
+
+def test_a_long_backlog_goes_in_batches_oldest_first(store: Store, contract: Contract, land: Land) -> None:
+    for n in range(5):
+        land(f"{4 - n}.csv", HEADER + rows(10 * n, 3))
+    batches = list(pending_batches(store, contract, batch_bytes=250))
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    modified = [item.modified for batch in batches for item in batch]
+    assert modified == sorted(modified)

@@ -1,0 +1,115 @@
+"""Platt scaling: recovers a known line, degrades safely, survives storage."""
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from scipy.special import expit
+
+from liftloop.stats.calibrate import PlattCalibration, fit_platt
+from liftloop.stats.columns import Floats
+from liftloop.stats.scoring import area_under_roc, calibration_ratio, log_loss
+
+
+def rare_clicks(rows: int, slope: float, intercept: float) -> tuple[Floats, Floats]:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(-4, 1, rows)
+    return (rng.random(rows) < expit(slope * logits + intercept)).astype(float), expit(logits)
+
+
+def test_a_line_is_applied_on_the_logit_scale() -> None:
+    calibration = PlattCalibration(slope=2, intercept=np.log(3))
+    np.testing.assert_allclose(calibration.apply([0.5, 0.75]), [0.75, 27 / 28])
+
+
+def test_fit_finds_the_line_that_made_the_clicks() -> None:
+    reward, probability = rare_clicks(200_000, slope=0.6, intercept=-1)
+    found = fit_platt(reward, probability)
+    assert found.slope == pytest.approx(0.6, abs=0.05)
+    assert found.intercept == pytest.approx(-1, abs=0.15)
+    calibrated = found.apply(probability)
+    assert calibration_ratio(reward, calibrated) == pytest.approx(1, abs=1e-3)
+    assert log_loss(reward, calibrated) < log_loss(reward, probability)
+    assert area_under_roc(reward, calibrated) == pytest.approx(area_under_roc(reward, probability))
+
+
+@pytest.mark.parametrize("noise", [0, 1e-9])
+def test_constant_prediction_keeps_slope_one_and_moves_to_the_smoothed_rate(noise: float) -> None:
+    found = fit_platt([1, 0, 0, 0], [0.3 + noise, 0.3, 0.3, 0.3])
+    assert found.slope == 1
+    np.testing.assert_allclose(found.apply([0.3]), (2 / 3 + 3 * 1 / 5) / 4, rtol=1e-6)
+
+
+def test_two_predictions_reach_the_smoothed_rate_of_each() -> None:
+    found = fit_platt([1, 1, 0, 0, 0, 1], [0.7, 0.7, 0.7, 0.2, 0.2, 0.2])
+    high, low = 4 / 5, 1 / 5  # three rewards and three without
+    np.testing.assert_allclose(found.apply([0.7, 0.2]), [(2 * high + low) / 3, (2 * low + high) / 3], rtol=1e-6)
+
+
+def test_a_separable_sample_gives_a_finite_line() -> None:
+    found = fit_platt([0, 0, 1, 1], [0.1, 0.1, 0.9, 0.9])
+    np.testing.assert_allclose(found.apply([0.1, 0.9]), [1 / 4, 3 / 4], rtol=1e-6)
+
+
+def test_an_inverted_ranking_becomes_a_constant_not_a_reversal() -> None:
+    found = fit_platt([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9])
+    assert found.slope == 0
+    np.testing.assert_allclose(found.apply([0.1, 0.9]), 0.5, rtol=1e-6)
+
+
+def test_certain_and_wrong_predictions_do_not_stop_the_search() -> None:
+    reward, probability = np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0.625, 0.625, 0.1])
+    target = np.where(reward == 1, 2 / 3, 1 / 6)
+    calibrated = fit_platt(reward, probability).apply(probability)
+    logits = np.log(np.clip(probability, 1e-12, 1) / (1 - probability))
+    np.testing.assert_allclose([np.mean(calibrated - target), np.mean((calibrated - target) * logits)], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_certain_predictions_stay_finite(precision: str) -> None:
+    certain = np.array([0, 1, 1, 0]).astype(precision)
+    calibrated = fit_platt([0, 1, 1, 0], certain).apply(certain)
+    assert ((calibrated > 0) & (calibrated < 1)).all()
+
+
+def test_row_order_does_not_matter() -> None:
+    reward, probability = rare_clicks(5_000, slope=1, intercept=0)
+    order = np.random.default_rng(1).permutation(len(reward))
+    first, second = fit_platt(reward, probability), fit_platt(reward[order], probability[order])
+    assert (second.slope, second.intercept) == pytest.approx((first.slope, first.intercept), rel=1e-5)
+
+
+def test_calibration_survives_json() -> None:
+    found = fit_platt([1, 0, 1, 0], [0.9, 0.8, 0.3, 0.1])
+    assert PlattCalibration.model_validate_json(found.model_dump_json()) == found
+
+
+@pytest.mark.parametrize(
+    "json",
+    [
+        '{"slope": -0.1, "intercept": 0}',
+        '{"slope": NaN, "intercept": 0}',
+        '{"slope": 1, "intercept": Infinity}',
+        '{"slope": 1}',
+        '{"slope": 1, "intercept": 0, "kind": "platt"}',
+    ],
+)
+def test_stored_calibrations_that_are_refused(json: str) -> None:
+    with pytest.raises(ValidationError):
+        PlattCalibration.model_validate_json(json)
+
+
+@pytest.mark.parametrize(
+    ("reward", "probability", "message"),
+    [
+        ([0, 0], [0.1, 0.2], "reward: all 2 rows are 0; both 0 and 1 are needed"),
+        ([1, 1], [0.1, 0.2], "reward: all 2 rows are 1; both 0 and 1 are needed"),
+        ([0, 0.5], [0.1, 0.2], "reward: 1 of 2 rows are not 0 or 1, first 0.5 at row 1"),
+        ([0, 1], [0.1, 1.2], r"probability: 1 of 2 rows are not in \[0, 1\], first 1.2 at row 1"),
+        ([0, 1], [0.1, np.nan], "probability: 1 of 2 rows are not finite"),
+        ([0, 1], [0.1, 0.2, 0.3], "lengths differ: reward has 2, probability has 3"),
+        ([], [], "reward: .* at least one row"),
+    ],
+)
+def test_fits_that_are_refused(reward: list[float], probability: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_platt(reward, probability)
