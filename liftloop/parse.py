@@ -17,7 +17,9 @@ from liftloop.validation import Rule
 _OFFSET_AT_END = r"\d:\d{2}(:\d{2}(\.\d+)?)? ?(Z|[+-]\d{2}(:?\d{2})?)$"  # after a time of day, not in a bare date
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
 _MEANINGS = {"TIMESTAMPTZ": "a time", "DOUBLE": "a number", "BIGINT": "a whole number", "VARCHAR": "text"}
-_FORMAT_RULES = {"jsonl": [Rule("the line is not a JSON object", "NOT json_valid(landed_row.json_line)")]}
+_FORMAT_RULES = {
+    "jsonl": [Rule("a JSON object", "the line is not a JSON object", "NOT json_valid(landed_row.json_line)")]
+}
 _LONGEST_ERROR_CHARACTERS = 500
 _UNREADABLE = (duckdb.Error, UnicodeError, zlib.error, EOFError, gzip.BadGzipFile)
 
@@ -211,7 +213,8 @@ def _drop_rejects(connection: duckdb.DuckDBPyConnection) -> None:
 def _unreadable_rule(name: str, contract: Contract) -> Rule:
     meaning = _MEANINGS[contract.column_types[name]]
     landed = quoted("landed " + name)
-    return Rule(f"{name} cannot be read as {meaning}", f"{landed} IS NOT NULL AND {quoted(name)} IS NULL")
+    expected, reason = f"{name} is {meaning}", f"{name} cannot be read as {meaning}"
+    return Rule(expected, reason, f"{landed} IS NOT NULL AND {quoted(name)} IS NULL")
 
 
 def _value(name: str, contract: Contract, available: dict[str, str]) -> _Value:

@@ -33,6 +33,7 @@ class SuiteError(UserError):
 class Rule:
     """A row-level expectation as SQL: `violation` is true for the rows that break it, and null or false for others."""
 
+    expected: str
     reason: str
     violation: str
 
@@ -81,7 +82,7 @@ def compile_rules(suite: gx.ExpectationSuite) -> list[Rule]:
     """
     configurations = [expectation.configuration for expectation in suite.expectations]
     row_level = (c for c in configurations if not c.type.startswith("expect_table_"))
-    return [_compile(c.type, c.kwargs, c.description) for c in row_level]
+    return [_compile_configuration(configuration) for configuration in row_level]
 
 
 def validate(database: Path, table: str, suite: gx.ExpectationSuite) -> list[Finding]:
@@ -115,15 +116,13 @@ def _finding(result: Any) -> Finding:
         count = 0 if result.success else details.get("observed_value") or 1
     examples = [error] if error else details.get("partial_unexpected_list", [])
     shortened = tuple(str(example)[:_LONGEST_EXAMPLE_CHARACTERS] for example in examples)
-    described = configuration.description or _describe(configuration.type, configuration.kwargs)
+    is_row_level = not configuration.type.startswith("expect_table_")
+    described = _compile_configuration(configuration).expected if is_row_level else configuration.description
     return Finding(described, bool(result.success), int(count), shortened)
 
 
-def _describe(kind: str, kwargs: dict[str, Any]) -> str:
-    subject = kwargs.get("column") or kwargs.get("column_A") or "table"
-    words = kind.removeprefix("expect_").removeprefix("column_").removeprefix("values_").removeprefix("pair_values_")
-    bounds = {key: value for key, value in kwargs.items() if key not in {"column", "batch_id", "ignore_row_if"}}
-    return f"{subject}: {words.replace('_', ' ')}" + (f" {bounds}" if bounds else "")
+def _compile_configuration(configuration: Any) -> Rule:
+    return _compile(configuration.type, configuration.kwargs, configuration.description)
 
 
 def _compile(kind: str, kwargs: dict[str, Any], description: str | None) -> Rule:
@@ -131,21 +130,25 @@ def _compile(kind: str, kwargs: dict[str, Any], description: str | None) -> Rule
         raise SuiteError(f"{kind} {kwargs}: row_condition and mostly have no row-level form; write unexpected rows")
     match kind:
         case "expect_column_values_to_not_be_null":
-            return Rule(f"{kwargs['column']} is missing", f"{quoted(kwargs['column'])} IS NULL")
+            column = kwargs["column"]
+            return Rule(f"{column} is given", f"{column} is missing", f"{quoted(column)} IS NULL")
         case "expect_column_values_to_be_in_set":
-            allowed = ", ".join(literal(value) for value in kwargs["value_set"])
-            return Rule(f"{kwargs['column']} is not one of {allowed}", f"{quoted(kwargs['column'])} NOT IN ({allowed})")
+            column, allowed = kwargs["column"], ", ".join(literal(value) for value in kwargs["value_set"])
+            violation = f"{quoted(column)} NOT IN ({allowed})"
+            return Rule(f"{column} is one of {allowed}", f"{column} is not one of {allowed}", violation)
         case "expect_column_values_to_be_between":
             return _outside(kwargs["column"], quoted(kwargs["column"]), kwargs)
         case "expect_column_value_lengths_to_be_between":
             return _outside(f"length of {kwargs['column']}", f"length({quoted(kwargs['column'])})", kwargs)
         case "expect_column_pair_values_a_to_be_greater_than_b":
-            a, b = kwargs["column_A"], kwargs["column_B"]
-            below = "<" if kwargs.get("or_equal") else "<="
-            return Rule(f"{a} {below} {b}", f"{quoted(a)} {below} {quoted(b)}")
+            return _less_than(kwargs["column_A"], kwargs["column_B"], "<" if kwargs.get("or_equal") else "<=")
         case "unexpected_rows_expectation":
             return _unexpected_rows(kwargs, description)
     raise SuiteError(f"{kind} has no row-level form; express it as unexpected_rows_expectation")
+
+
+def _less_than(a: str, b: str, below: str) -> Rule:
+    return Rule(f"not {a} {below} {b}", f"{a} {below} {b}", f"{quoted(a)} {below} {quoted(b)}")
 
 
 def _outside(subject: str, expression: str, kwargs: dict[str, Any]) -> Rule:
@@ -155,11 +158,11 @@ def _outside(subject: str, expression: str, kwargs: dict[str, Any]) -> Rule:
     limits = [(below, low), (above, high)]
     violations = [f"{expression} {sign} {literal(limit)}" for sign, limit in limits if limit is not None]
     shown = f"{opening}{'-∞' if low is None else low}, {'∞' if high is None else high}{closing}"
-    return Rule(f"{subject} is outside {shown}", " OR ".join(violations))
+    return Rule(f"{subject} is within {shown}", f"{subject} is outside {shown}", " OR ".join(violations))
 
 
 def _unexpected_rows(kwargs: dict[str, Any], description: str | None) -> Rule:
     query = _BATCH_QUERY.fullmatch(kwargs["unexpected_rows_query"])
     if query is None or not description:
         raise SuiteError(f"{kwargs}: needs a description and a query of the form SELECT * FROM {{batch}} WHERE …")
-    return Rule(f"breaks the rule: {description}", query["predicate"])
+    return Rule(description, f"breaks the rule: {description}", query["predicate"])
