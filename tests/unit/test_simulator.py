@@ -16,6 +16,7 @@ from liftloop.simulator import SimulationSettings, SimulationSummary, simulate
 from liftloop.simulator.catalogue import (
     ADS,
     ENGAGEMENT_MULTIPLIER,
+    HOURLY_TRAFFIC_SHARE,
     PLACEMENTS,
     POLICIES,
     POLICY_SHARE,
@@ -145,6 +146,14 @@ def test_served_ads_follow_the_propensities(clean: Run, world: World) -> None:
 def test_policies_share_the_traffic_as_stated(clean: Run) -> None:
     served = clean.rows["pol"].value_counts().reindex(POLICIES)
     assert stats.chisquare(served, POLICY_SHARE * served.sum()).pvalue > UNLIKELY
+
+
+def test_traffic_follows_the_local_hour(clean: Run) -> None:
+    rows = clean.rows
+    offset_hours = rows["site"].map({"news": 0, "weather": 1, "recipes": 9})
+    assert (rows["lh"] == (rows["ts"] // 3_600_000 + offset_hours) % 24).all()
+    served = rows["lh"].value_counts().reindex(range(24))
+    assert stats.chisquare(served, HOURLY_TRAFFIC_SHARE * len(rows)).pvalue > UNLIKELY
 
 
 # Clicks

@@ -1,0 +1,37 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench up down lock
+
+demo: .venv/installed
+	$(BIN)/liftloop demo
+
+test: .venv/installed
+	$(BIN)/pytest
+
+# Runs every check, then fails if one did.
+check: .venv/installed
+	@failures=0; \
+	$(BIN)/ruff format --check . || failures=$$((failures + 1)); \
+	$(BIN)/ruff check . || failures=$$((failures + 1)); \
+	$(BIN)/mypy || failures=$$((failures + 1)); \
+	$(BIN)/pytest tests/unit/test_definitions.py || failures=$$((failures + 1)); \
+	echo "$$failures of 4 checks failed"; test $$failures -eq 0
+
+up: .venv/installed
+	$(BIN)/liftloop up
+
+down: .venv/installed
+	$(BIN)/liftloop down
+
+# The lock is complete, so pip need not resolve anything: --no-deps.
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "liftloop needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock:
+	uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		--extra dev --quiet --output-file requirements.lock pyproject.toml

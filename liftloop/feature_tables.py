@@ -1,0 +1,118 @@
+"""Feature tables: windows over the tiles of each key, as Feast reads them.
+
+The row of a key at an hour's boundary knows the tiles of hours that ended by then and nothing later. There is a row at
+every boundary where a window changes: where an active hour ends, and where it leaves a window. So the latest row at or
+before a time *t* holds the windows at the last full hour before *t*, and no rows are needed for idle hours.
+"""
+
+from datetime import timedelta
+
+from liftloop.contract import Contract
+from liftloop.duck import quoted
+from liftloop.partitions import Partition, looking_back, objects_by_day, update_partitions
+from liftloop.runs import Step
+from liftloop.store import Store
+from liftloop.tiles import tiles_prefix
+
+WINDOW_HOURS = {"1h": 1, "1d": 24, "7d": 168}
+LONGEST_WINDOW = timedelta(hours=max(WINDOW_HOURS.values()))
+# A key that fell silent has zeros for one more longest window, and then no value at all.
+TIME_TO_LIVE = LONGEST_WINDOW + timedelta(hours=1)
+
+# Smoothed rate = (clicks + 1) / (impressions + 100): every key starts as if it had one click in a hundred impressions.
+# A constant cannot leak the future, and it stays the same between two rows of a key; a rate taken from the data would
+# move every hour for every key, and the latest row would no longer hold the value at *t*.
+PRIOR_CLICKS = 1
+PRIOR_IMPRESSIONS = 100
+
+EVENTS = ("impression", "click")  # those whose recency is a feature
+
+_DAYS_BACK = LONGEST_WINDOW // timedelta(days=1) + 1  # the hour before midnight leaves a window at its end
+
+_QUERY = """
+WITH changes AS (
+    -- What an hour adds to a window when it ends and takes away when it leaves; all before the day in one opening row.
+    SELECT key, greatest(hour + to_hours(1 + age), $start - INTERVAL 1 HOUR) AS event_timestamp,
+           {changes},
+           {latest_events}
+    FROM sources CROSS JOIN unnest({ages}) AS ages(age)
+    WHERE (impressions + clicks + conversions > 0 OR revenue <> 0) AND hour + to_hours(1 + age) < $end
+    GROUP BY ALL
+),
+windows AS (
+    SELECT key, event_timestamp, {windows}
+    FROM changes
+    WINDOW past AS (PARTITION BY key ORDER BY event_timestamp)
+)
+SELECT key AS {key}, event_timestamp, {features}
+FROM windows
+WHERE event_timestamp >= $start
+ORDER BY key, event_timestamp
+"""
+
+
+def measures(contract: Contract) -> list[str]:
+    """What is summed over each window: what the source reports at all."""
+    optional = {"conversions": "conversion", "revenue": "revenue"}
+    return ["impressions", "clicks", *(name for name, column in optional.items() if column in contract.columns)]
+
+
+def entity_name(key: str) -> str:
+    """`ad_id` -> `ad`, the first part of its features' names."""
+    return key.removesuffix("_id")
+
+
+def table_columns(contract: Contract, key: str) -> list[str]:
+    """The features of one key's table, in order: all floats, times in seconds since 1970."""
+    return list(_features(contract, key))
+
+
+def features_prefix(source: str, key: str) -> str:
+    return f"features/{source}/{key}/"
+
+
+def update_feature_tables(store: Store, contract: Contract) -> Step:
+    """Bring the feature tables up to date with the tiles: `features/<source>/<key>/date=…/features.parquet`.
+
+    Columns: the key's own name, `event_timestamp` and `table_columns`. A day reads the tiles of eight days before it
+    and its own, so one more day of impressions never touches the history.
+    """
+    partitions = []
+    for key in contract.keys:
+        tiles = looking_back(objects_by_day(store, tiles_prefix(contract.source, key)), _DAYS_BACK)
+        table, query = features_prefix(contract.source, key), _query(contract, key)
+        partitions += [Partition(table, "features.parquet", day, files, query) for day, files in tiles.items()]
+    return update_partitions(store, "update_feature_tables", partitions)
+
+
+def _query(contract: Contract, key: str) -> str:
+    windows = [(measure, name, hours) for measure in measures(contract) for name, hours in WINDOW_HOURS.items()]
+    changes = (
+        f"sum(CASE age WHEN 0 THEN {measure} WHEN {hours} THEN -{measure} ELSE 0 END) AS {measure}_{name}"
+        for measure, name, hours in windows
+    )
+    sums = [f"sum({measure}_{name}) OVER past AS {measure}_{name}" for measure, name, _ in windows]
+    latest = [f"max(last_{event}) OVER past AS last_{event}" for event in EVENTS]
+    return _QUERY.format(
+        ages=[0, *WINDOW_HOURS.values()],
+        changes=", ".join(changes),
+        latest_events=", ".join(f"max(last_{event}) FILTER (age = 0) AS last_{event}" for event in EVENTS),
+        windows=", ".join([*sums, *latest]),
+        features=", ".join(f"({value})::DOUBLE AS {name}" for name, value in _features(contract, key).items()),
+        key=quoted(key),
+    )
+
+
+def _features(contract: Contract, key: str) -> dict[str, str]:
+    """Name -> value, in terms of the windows of one row."""
+    entity = entity_name(key)
+    totals = {f"{entity}_{measure}_{window}": f"{measure}_{window}" for measure in measures(contract) for window in WINDOW_HOURS}
+    rates = {
+        f"{entity}_smoothed_ctr_{window}": f"(clicks_{window} + {PRIOR_CLICKS}) / (impressions_{window} + {PRIOR_IMPRESSIONS})"
+        for window in WINDOW_HOURS
+    }
+    recency = {
+        f"{entity}_last_{event}_seconds": f"CASE WHEN last_{event} >= event_timestamp - to_hours({max(WINDOW_HOURS.values())}) THEN epoch(last_{event}) END"
+        for event in EVENTS
+    }
+    return totals | rates | recency

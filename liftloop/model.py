@@ -1,0 +1,73 @@
+"""A trained model: booster, encoder and calibration, kept as two blobs that nothing has to unpickle."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import xgboost
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from liftloop.contract import Reward
+from liftloop.encoder import Encoder
+from liftloop.stats.calibrate import PlattCalibration
+from liftloop.store import fingerprint_of, sha256_of
+
+
+class ModelSpec(BaseModel):
+    """All of a model but its trees."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reward: Reward
+    feature_service: str
+    encoder: Encoder
+    calibration: PlattCalibration
+    contract_sha256: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """Predicts the probability of a reward. The booster ends at its best round."""
+
+    booster: xgboost.Booster
+    spec: ModelSpec
+
+    def predict(self, rows: pd.DataFrame) -> NDArray[np.float64]:
+        """Calibrated P(reward), shape (rows,), from raw columns; unseen categories count as missing.
+
+        Raises:
+            ValueError: a column is missing.
+        """
+        return self.spec.calibration.apply(uncalibrated(self.booster, self.spec.encoder.encode(rows)))
+
+    def to_blobs(self) -> tuple[bytes, bytes]:
+        """The booster as UBJSON and the spec as JSON."""
+        return bytes(self.booster.save_raw("ubj")), self.spec.model_dump_json(indent=1).encode()
+
+    @classmethod
+    def from_blobs(cls, booster: bytes, spec: bytes) -> Self:
+        """The model that `to_blobs` wrote.
+
+        Raises:
+            ValueError: the spec is not one.
+            xgboost.core.XGBoostError: the booster is not one.
+        """
+        return cls(xgboost.Booster(model_file=bytearray(booster)), ModelSpec.model_validate_json(spec))
+
+    @cached_property
+    def sha256(self) -> str:
+        return fingerprint_of(*(sha256_of(blob) for blob in self.to_blobs()))
+
+    @property
+    def version(self) -> str:
+        return self.sha256[:12]
+
+
+def uncalibrated(booster: xgboost.Booster, encoded: pd.DataFrame) -> NDArray[np.float32]:
+    """What the trees alone predict, shape (rows,), for rows as the model's encoder returns them."""
+    # From a plain array: ten times faster than through a data frame when rows are few.
+    probabilities: NDArray[np.float32] = booster.inplace_predict(encoded.to_numpy(), validate_features=False)
+    return probabilities

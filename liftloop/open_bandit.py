@@ -1,0 +1,115 @@
+"""The Open Bandit sample: 6 x 10,000 real impressions of 24 to 30 November 2019, with their propensities.
+
+Saito et al., "Open Bandit Dataset and Pipeline", 2021, arXiv:2008.07146 (data CC BY 4.0). It travels inside the source
+distribution of the PyPI package `obp`, so pip fetches it wherever pip works.
+"""
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+RELEASE = "obp-0.5.7"
+SDIST = f"{RELEASE}.tar.gz"
+SDIST_SHA256 = "3060d67fedfcfadf1e7a6f2608987f74412b5eb74d2c567edeb147595c68f2a0"
+POLICIES = ("random", "bts")
+CAMPAIGNS = ("all", "men", "women")
+
+
+class OpenBanditError(RuntimeError):
+    """The sample could not be had or is not what it should be; the message says what to do."""
+
+
+def fetch(land: Callable[[str, bytes], None], *, cache: Path) -> list[str]:
+    """Lands the sample as daily files and returns their keys; `cache` keeps the download for the next time.
+
+    Raises:
+        OpenBanditError: pip cannot download it, or its SHA-256 differs.
+    """
+    sdist = cache / SDIST
+    if not sdist.exists():
+        _download(sdist)
+    return land_sample(_verified(sdist), land)
+
+
+def land_sample(sdist: bytes, land: Callable[[str, bytes], None]) -> list[str]:
+    """Lands `{policy}/{campaign}/{date}.csv`, split by UTC date, and `reference/{campaign}/item_context.csv`.
+
+    Rows are byte for byte those of the source; only the nameless first column gets the name `row`. The item contexts of
+    the two policies differ in nothing but the salt of their hashed categories, so those of `random` serve for both.
+
+    Raises:
+        OpenBanditError: a file is missing.
+    """
+    keys = []
+    with tarfile.open(fileobj=io.BytesIO(sdist), mode="r:gz") as archive:
+        for campaign in CAMPAIGNS:
+            files = {f"reference/{campaign}/item_context.csv": _read(archive, "random", campaign, "item_context")}
+            for policy in POLICIES:
+                daily = _by_date(_read(archive, policy, campaign, campaign))
+                files |= {f"{policy}/{campaign}/{date}.csv": content for date, content in daily.items()}
+            for key, content in files.items():
+                land(key, content)
+                keys.append(key)
+    return keys
+
+
+def _download(sdist: Path) -> None:
+    sdist.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=sdist.parent) as folder:
+        # The hash stands in the requirement, so that pip runs nothing of a package that is not the expected one.
+        requirement = Path(folder, "requirements.txt")
+        requirement.write_text(f"{RELEASE.replace('-', '==')} --hash=sha256:{SDIST_SHA256}\n")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+        options = ["--no-deps", "--no-binary", ":all:", "--ignore-requires-python", "-d", folder]
+        done = subprocess.run([*pip, *options, "-r", str(requirement)], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise OpenBanditError(
+                f"pip could not download {SDIST} ({_reason(done.stderr)}). Check that pip reaches a package index, "
+                f"or put the file into {sdist.parent} yourself, then run `liftloop fetch open-bandit` again"
+            )
+        os.replace(Path(folder, SDIST), sdist)
+
+
+def _reason(stderr: str) -> str:
+    """The line that says why pip failed."""
+    lines = stderr.strip().splitlines() or ["pip said nothing"]
+    return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
+
+
+def _verified(sdist: Path) -> bytes:
+    content = sdist.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != SDIST_SHA256:
+        raise OpenBanditError(
+            f"{sdist} has SHA-256 {digest}, expected {SDIST_SHA256}: it is damaged or not the published file. "
+            "Delete it and run `liftloop fetch open-bandit` again"
+        )
+    return content
+
+
+def _read(archive: tarfile.TarFile, policy: str, campaign: str, table: str) -> bytes:
+    """One CSV of the archive, its nameless first column named `row`."""
+    name = f"{RELEASE}/obp/dataset/obd/{policy}/{campaign}/{table}.csv"
+    try:
+        member = archive.extractfile(name)
+    except KeyError:
+        member = None
+    if member is None:
+        raise OpenBanditError(f"{SDIST} holds no file {name}; delete it from the cache and fetch it again")
+    return b"row" + member.read()
+
+
+def _by_date(table: bytes) -> dict[str, bytes]:
+    """The table cut by the date of its `timestamp`, the second column, always in UTC; each piece keeps the header."""
+    header, *rows = table.splitlines(keepends=True)
+    pieces: dict[str, list[bytes]] = {}
+    for row in rows:
+        date = row.split(b",", 2)[1][:10].decode()
+        pieces.setdefault(date, [header]).append(row)
+    return {date: b"".join(lines) for date, lines in pieces.items()}

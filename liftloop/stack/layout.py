@@ -1,0 +1,136 @@
+"""Where the embedded stack keeps its files, and the secrets it made for itself."""
+
+import hashlib
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from liftloop.errors import UserError
+from liftloop.settings import Settings
+
+HOST = "127.0.0.1"
+
+# Linux refuses socket paths of 108 bytes, macOS of 104; supervisor binds `<path>.<pid>` first.
+_LONGEST_SOCKET_PATH = 90
+
+
+class StackError(UserError):
+    """The embedded stack cannot do what was asked: one line that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders and files of one embedded stack. All paths are absolute."""
+
+    home: Path  # holds everything below, mode 0700
+    project: Path  # where the worker runs: it finds flows, contracts and `.env` from here
+
+    @classmethod
+    def of(cls, settings: Settings, project: Path = Path()) -> Self:
+        return cls(settings.home.absolute(), project.absolute())
+
+    @property
+    def lock_file(self) -> Path:
+        return self.home / "lock"
+
+    @property
+    def credentials_file(self) -> Path:
+        return self.home / "credentials.json"
+
+    @property
+    def prefect_folder(self) -> Path:
+        return self.home / "prefect"
+
+    @property
+    def store_folder(self) -> Path:
+        return self.home / "seaweedfs"
+
+    @property
+    def log_folder(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def supervisor_folder(self) -> Path:
+        return self.home / "supervisor"
+
+    @property
+    def config_file(self) -> Path:
+        return self.supervisor_folder / "supervisord.conf"
+
+    @property
+    def socket(self) -> Path:
+        """Supervisor's control socket; it also marks the processes that are ours."""
+        return self.socket_folder / "supervisord.sock"
+
+    @cached_property
+    def socket_folder(self) -> Path:
+        """Beside the configuration, or a private folder in /tmp where that path is too long for a socket."""
+        if len(os.fsencode(self.supervisor_folder / "supervisord.sock")) <= _LONGEST_SOCKET_PATH:
+            return self.supervisor_folder
+        digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
+        return Path("/tmp") / f"liftloop-{os.getuid()}-{digest}"
+
+    def log_file(self, name: str) -> Path:
+        return self.log_folder / f"{name}.log"
+
+    def create(self) -> None:
+        """Make the folders, open to their owner alone.
+
+        Raises:
+            StackError: they cannot be written, or the socket folder in /tmp belongs to someone else.
+        """
+        folders = (self.home, self.prefect_folder, self.store_folder, self.log_folder, self.supervisor_folder)
+        try:
+            for folder in (*folders, self.socket_folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.lock_file.touch()
+        except OSError as error:
+            raise StackError(
+                f"{self.home} cannot be written ({error.strerror}): set LIFTLOOP_HOME to a folder of yours"
+            ) from None
+        if self.socket_folder.stat().st_uid != os.getuid():
+            raise StackError(f"{self.socket_folder} belongs to another user: set LIFTLOOP_HOME to a shorter path")
+
+
+def _random(size_bytes: int) -> Any:
+    return Field(default_factory=partial(secrets.token_hex, size_bytes), repr=False)
+
+
+class Credentials(BaseModel):
+    """The secrets of the embedded object store: made at the first `up`, kept beside its data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    s3_access_key_id: str = _random(10)
+    s3_secret_access_key: str = _random(20)
+    volume_key: str = _random(32)
+    filer_write_key: str = _random(32)
+    filer_read_key: str = _random(32)
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """The credentials in `file`, or new ones where there is none.
+
+        Raises:
+            StackError: the file is damaged.
+        """
+        try:
+            return cls.model_validate_json(file.read_text()) if file.exists() else cls()
+        except ValidationError:
+            raise StackError(f"{file} is damaged: delete it and new credentials are made; the data stays") from None
+
+    def save(self, file: Path) -> None:
+        write_private(file, self.model_dump_json(indent=2))
+
+
+def write_private(file: Path, text: str) -> None:
+    """Replace `file` in one step; readable and writable by its owner alone."""
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as draft:
+        draft.write(text)  # created with mode 0600
+    os.replace(draft.name, file)

@@ -1,0 +1,174 @@
+"""Bring the embedded stack up, take it down, say how it is."""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil  # type: ignore[import-untyped]
+
+from liftloop.settings import Settings
+from liftloop.stack.addresses import running_settings, user_settings, write_generated_file, write_prefect_toml
+from liftloop.stack.checks import check_binaries, check_disk, check_keys, check_ports
+from liftloop.stack.layout import Credentials, Layout, StackError, write_private
+from liftloop.stack.parts import Part, embedded_parts, identities, identities_file
+from liftloop.stack.supervisor import STOPPED, Supervised, Supervisor, config_text
+from liftloop.stack.wait import LIMIT_SECONDS
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PartStatus:
+    """One line of `liftloop status`."""
+
+    name: str
+    state: Literal["running", "starting", "stopped", "failed", "external"]
+    address: str
+    detail: str
+
+
+def up(
+    settings: Settings,
+    on_progress: Progress,
+    *,
+    project: Path = Path(),
+    prefect_toml: Path | None = Path("prefect.toml"),
+) -> Settings:
+    """Start every part that the user's settings point nowhere else, and wait until each does its work.
+
+    Parts that run already are left alone, so a second call is quick. Two calls at once take turns.
+
+    Args:
+        settings: where files, ports and external parts are.
+        on_progress: is given one line per stage.
+        project: the folder in which the worker runs flows.
+        prefect_toml: the file that tells the plain `prefect` command of our server; None: tell it nothing.
+
+    Returns:
+        The settings with the addresses and keys of what runs now, as `load_settings` will find them.
+
+    Raises:
+        StackError: a port is taken, a program is missing, the disk is full, `home` cannot be written,
+            or a part does not come up.
+    """
+    own = user_settings(settings)
+    check_keys(own)
+    layout = Layout.of(own, project)
+    layout.create()
+    with _turn(layout):
+        credentials = Credentials.load(layout.credentials_file)
+        parts = embedded_parts(own, layout, credentials)
+        check_binaries(parts)
+        check_disk(own, layout)
+        credentials.save(layout.credentials_file)
+        write_private(identities_file(layout), identities(own, credentials))
+        supervisor = Supervisor(layout)
+        _start(parts, supervisor, on_progress)
+        running = running_settings(own, credentials)
+        write_generated_file(own, running)
+        if prefect_toml and not write_prefect_toml(prefect_toml, own, layout):
+            on_progress(f"{prefect_toml} is your own and stays: point it to {running.prefect_api_url} yourself")
+        for part in parts:
+            _wait_until_ready(part, supervisor, on_progress)
+    return running
+
+
+def down(settings: Settings) -> None:
+    """Stop everything that `up` started, and return when no process of it is left. Data stays.
+
+    Raises:
+        StackError: a process cannot be ended.
+    """
+    layout = Layout.of(settings)
+    with _turn(layout) if layout.lock_file.exists() else nullcontext():
+        Supervisor(layout).stop()
+
+
+def status(settings: Settings) -> list[PartStatus]:
+    """How each part is, asked of supervisor and of the part itself."""
+    own = user_settings(settings)
+    layout = Layout.of(own)
+    supervised = Supervisor(layout).processes()
+    parts = embedded_parts(own, layout, Credentials.load(layout.credentials_file))
+    embedded = [_status_of(part, supervised.get(part.name, STOPPED), layout) for part in parts]
+    return embedded + _external(own)
+
+
+@contextmanager
+def _turn(layout: Layout) -> Iterator[None]:
+    with layout.lock_file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _start(parts: Sequence[Part], supervisor: Supervisor, on_progress: Progress) -> None:
+    config = config_text(parts, supervisor.layout)
+    if parts and supervisor.is_configured(config):
+        _start_stopped(parts, supervisor)
+        return
+    if supervisor.members():
+        on_progress("ending what ran before with other settings, or without its supervisor")
+        supervisor.stop()
+    if parts:
+        check_ports(parts)
+        supervisor.start(config)
+
+
+def _start_stopped(parts: Sequence[Part], supervisor: Supervisor) -> None:
+    supervised = supervisor.processes()
+    for part in parts:
+        if not supervised[part.name].is_up:
+            check_ports([part])
+            supervisor.start_part(part.name)
+
+
+def _wait_until_ready(part: Part, supervisor: Supervisor, on_progress: Progress) -> None:
+    began = time.monotonic()
+    while True:
+        now = supervisor.processes().get(part.name, STOPPED)
+        if now.is_up and part.is_ready(now.started):
+            break
+        waited_seconds = time.monotonic() - began
+        if now.has_failed or waited_seconds > LIMIT_SECONDS:
+            raise StackError(_failure(part, waited_seconds, supervisor.layout.log_file(part.name)))
+        time.sleep(0.1)
+    on_progress(f"{part.name}: ready at {part.address} ({time.monotonic() - began:.1f} s)")
+
+
+def _failure(part: Part, waited_seconds: float, log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+    return f"{part.name} did not come up in {waited_seconds:.0f} s. The last line of {log}: {last}"
+
+
+def _status_of(part: Part, now: Supervised, layout: Layout) -> PartStatus:
+    if now.is_up:
+        is_ready = part.is_ready(now.started)
+        return PartStatus(part.name, "running" if is_ready else "starting", part.address, _usage(now.pid))
+    state: Literal["failed", "stopped"] = "failed" if now.has_failed else "stopped"
+    log = layout.log_file(part.name)
+    return PartStatus(part.name, state, part.address, f"log: {log}" if log.exists() else "")
+
+
+def _usage(pid: int) -> str:
+    try:
+        process = psutil.Process(pid)
+        return f"pid {pid}, {process.memory_info().rss / 2**20:.0f} MiB"
+    except psutil.Error:  # between two starts
+        return ""
+
+
+def _external(settings: Settings) -> list[PartStatus]:
+    parts = {
+        ("object-store", "LIFTLOOP_S3_ENDPOINT_URL"): settings.s3_endpoint_url,
+        ("prefect-server", "LIFTLOOP_PREFECT_API_URL"): settings.prefect_api_url,
+    }
+    return [
+        PartStatus(name, "external", address, f"set by {variable}")
+        for (name, variable), address in parts.items()
+        if address is not None
+    ]

@@ -1,0 +1,177 @@
+"""The parts of the embedded stack: how each is started, where it listens, what it must and must not do."""
+
+import json
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from liftloop.settings import Settings
+from liftloop.stack import wait
+from liftloop.stack.layout import HOST, Credentials, Layout
+from liftloop.stack.probes import is_polling, takes_writes
+
+OBJECT_STORE = "object-store"
+PREFECT_SERVER = "prefect-server"
+WORKER = "worker"
+
+WORK_POOL = "liftloop"
+
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+
+# SeaweedFS looks for a part's gRPC port 10,000 above its HTTP port, whatever it is told.
+_GRPC_OFFSET = 10_000
+_STORE_SERVICES = ("s3", "master", "volume", "filer", "admin")
+
+_NO_TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "FEAST_USAGE": "False",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One supervised process."""
+
+    name: str
+    command: tuple[str, ...]
+    binaries: tuple[str, ...]  # what it needs of the environment's scripts folder
+    address: str
+    is_ready: Callable[[float], bool] = field(repr=False)  # given when it was started, in epoch seconds
+    environment: Mapping[str, str] = field(repr=False)
+    ports: tuple[int, ...] = ()
+    port_setting: str = ""  # the setting that moves the ports
+    stop_limit_seconds: int = 10  # then it is killed
+    priority: int = 10  # lower starts first and stops last
+
+
+def s3_url(settings: Settings) -> str:
+    """Where the embedded object store listens."""
+    return f"http://{HOST}:{settings.s3_port}"
+
+
+def prefect_url(settings: Settings) -> str:
+    """Where the embedded Prefect server listens."""
+    return f"http://{HOST}:{settings.prefect_port}/api"
+
+
+def embedded_parts(settings: Settings, layout: Layout, credentials: Credentials) -> list[Part]:
+    """The parts that the user's settings point nowhere else, in the order in which they come up."""
+    store = [object_store(settings, layout, credentials)] if settings.s3_endpoint_url is None else []
+    prefect = [prefect_server(settings, layout), worker(settings, layout)] if settings.prefect_api_url is None else []
+    return store + prefect
+
+
+def store_ports(settings: Settings) -> dict[str, int]:
+    """Every port of the object store by its flag: five in a row from `s3_port`, and their gRPC twins."""
+    http = {f"{service}.port": settings.s3_port + offset for offset, service in enumerate(_STORE_SERVICES)}
+    return http | {f"{flag}.grpc": port + _GRPC_OFFSET for flag, port in http.items()}
+
+
+def object_store(settings: Settings, layout: Layout, credentials: Credentials) -> Part:
+    """SeaweedFS, closed to all but signed S3 requests on loopback."""
+    ports = store_ports(settings)
+    flags = {
+        "dir": layout.store_folder,
+        "bucket": settings.bucket,
+        "ip": HOST,
+        "ip.bind": HOST,
+        "s3.config": identities_file(layout),
+        "filer.localSocket": layout.socket_folder / "filer.sock",
+        "s3.localSocket": layout.socket_folder / "s3.sock",
+        "disableHttp": "true",  # the filer's and the master's HTTP APIs know nothing of S3 identities
+        "master.telemetry": "false",
+        "webdav": "false",
+        "admin.ui": "false",
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "idleTimeout": 10,  # seconds; at the end it waits this long for idle connections
+        **ports,
+    }
+    return Part(
+        name=OBJECT_STORE,
+        command=(str(SCRIPTS / "weed"), "-logtostderr=true", "mini", *(f"-{key}={flags[key]}" for key in flags)),
+        binaries=("weed",),
+        address=s3_url(settings),
+        is_ready=lambda _: takes_writes(
+            s3_url(settings), settings.bucket, credentials.s3_access_key_id, credentials.s3_secret_access_key
+        ),
+        environment={
+            "WEED_JWT_SIGNING_KEY": credentials.volume_key,
+            "WEED_JWT_FILER_SIGNING_KEY": credentials.filer_write_key,
+            "WEED_JWT_FILER_SIGNING_READ_KEY": credentials.filer_read_key,
+            "GOMEMLIMIT": "256MiB",
+            "AWS_ACCESS_KEY_ID": "",  # it would let these keys in as an administrator's
+            "AWS_SECRET_ACCESS_KEY": "",
+        },
+        ports=tuple(ports.values()),
+        port_setting="LIFTLOOP_S3_PORT",
+        stop_limit_seconds=15,
+    )
+
+
+def identities_file(layout: Layout) -> Path:
+    return layout.supervisor_folder / "s3-identities.json"
+
+
+def identities(settings: Settings, credentials: Credentials) -> str:
+    """The object store's one identity, which may use one bucket and administer nothing (JSON)."""
+    keys = {"accessKey": credentials.s3_access_key_id, "secretKey": credentials.s3_secret_access_key}
+    actions = [f"{action}:{settings.bucket}" for action in ("Read", "List", "Write", "Tagging")]
+    return json.dumps({"identities": [{"name": "liftloop", "credentials": [keys], "actions": actions}]}, indent=2)
+
+
+def prefect_server(settings: Settings, layout: Layout) -> Part:
+    """The Prefect server on SQLite."""
+    address = prefect_url(settings)
+    port = settings.prefect_port
+    return Part(
+        name=PREFECT_SERVER,
+        command=(str(SCRIPTS / "prefect"), "server", "start", "--host", HOST, "--port", str(port)),
+        binaries=("prefect",),
+        address=address,
+        is_ready=lambda _: wait.answers(f"{address}/health"),
+        environment=prefect_environment(layout, address)
+        | {
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{layout.prefect_folder / 'prefect.db'}",
+            # The server's own pages may call it; those of other sites may not.
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
+            # Limits held by a run that crashed are given back.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
+        },
+        ports=(port,),
+        port_setting="LIFTLOOP_PREFECT_PORT",
+    )
+
+
+def worker(settings: Settings, layout: Layout) -> Part:
+    """One process worker, started as soon as the server answers; it makes its work pool where there is none."""
+    address = prefect_url(settings)
+    work_pool = f"{address}/work_pools/{WORK_POOL}"
+    front = (sys.executable, "-I", "-S", wait.__file__, f"{address}/health")
+    start = (str(SCRIPTS / "prefect"), "worker", "start", "--pool", WORK_POOL, "--type", "process")
+    return Part(
+        name=WORKER,
+        command=(*front, *start, "--name", "liftloop", "--install-policy", "never"),
+        binaries=("prefect",),
+        address=work_pool,
+        is_ready=partial(is_polling, work_pool),
+        environment=prefect_environment(layout, address) | {"LIFTLOOP_HOME": str(layout.home)},
+        priority=20,
+    )
+
+
+def prefect_environment(layout: Layout, address: str) -> dict[str, str]:
+    """What makes any Prefect process ours: its server, its own home instead of the user's, and no telemetry."""
+    return {
+        "PREFECT_API_URL": address,
+        "PREFECT_HOME": str(layout.prefect_folder),
+        "PREFECT_PROFILES_PATH": str(layout.prefect_folder / "profiles.toml"),
+        "PREFECT_PROFILE": "ephemeral",  # Prefect's own, whatever profile the user is in
+        **_NO_TELEMETRY,
+    }

@@ -1,0 +1,48 @@
+"""Whether a part does its work, asked as its users would ask."""
+
+import json
+import urllib.request
+from datetime import datetime
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+_ONE_SHORT_TRY = Config(
+    connect_timeout=1,
+    read_timeout=3,
+    retries={"total_max_attempts": 1},
+    signature_version="s3v4",
+    s3={"addressing_style": "path"},
+)
+
+
+def takes_writes(url: str, bucket: str, access_key_id: str, secret_access_key: str) -> bool:
+    """Whether the object store accepts a signed write: it shows its bucket seconds before it can."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret_access_key,
+        config=_ONE_SHORT_TRY,
+    )
+    try:
+        client.put_object(Bucket=bucket, Key=".ready", Body=b"ready")
+        client.delete_object(Bucket=bucket, Key=".ready")
+    except (BotoCoreError, ClientError):
+        return False
+    return True
+
+
+def is_polling(work_pool_url: str, since: float) -> bool:
+    """Whether a worker of the pool has reported after `since` (epoch seconds)."""
+    request = urllib.request.Request(
+        f"{work_pool_url}/workers/filter", data=b"{}", headers={"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=2) as answer:
+            workers = json.load(answer)
+    except OSError:  # the server does not answer, or does not know the pool yet
+        return False
+    return any(datetime.fromisoformat(worker["last_heartbeat_time"]).timestamp() >= since for worker in workers)

@@ -1,0 +1,71 @@
+"""Hourly tiles: what was seen of each key in each hour. Windows are sums of tiles, so history is never read again.
+
+An impression counts in the hour in which it was served; its outcome, with the revenue and cost it brought, in the hour
+in which it became known. So a tile holds nothing that was not known when its hour ended.
+"""
+
+from datetime import timedelta
+from math import ceil
+
+from liftloop.contract import Contract
+from liftloop.duck import quoted
+from liftloop.lake import impressions_prefix
+from liftloop.partitions import Partition, looking_back, objects_by_day, update_partitions
+from liftloop.runs import Step
+from liftloop.store import Store
+
+_MONEY = "DECIMAL(38, 9)"  # exact: a sum of floats would depend on the order of addition
+
+_QUERY = """
+WITH impressions AS MATERIALIZED (  -- read once
+    SELECT {key} AS key, event_timestamp, outcome_timestamp, click, conversion,
+           revenue::{money} AS revenue, cost::{money} AS cost
+    FROM sources
+    WHERE {key} IS NOT NULL
+),
+events AS (
+    SELECT key, event_timestamp AS known_at, 1 AS impressions, 0 AS clicks, 0 AS conversions,
+           0 AS revenue, 0 AS cost, event_timestamp AS last_impression, NULL AS last_click
+    FROM impressions
+    UNION ALL
+    SELECT key, outcome_timestamp, 0, click, conversion, revenue, cost,
+           NULL, CASE WHEN click > 0 THEN outcome_timestamp END
+    FROM impressions
+    WHERE outcome_timestamp BETWEEN event_timestamp AND event_timestamp + $horizon
+)
+SELECT key, time_bucket(INTERVAL 1 HOUR, known_at) AS hour,
+       sum(impressions)::BIGINT AS impressions,
+       coalesce(sum(clicks), 0)::BIGINT AS clicks,
+       coalesce(sum(conversions), 0)::BIGINT AS conversions,
+       coalesce(sum(revenue), 0)::{money} AS revenue,
+       coalesce(sum(cost), 0)::{money} AS cost,
+       max(last_impression) AS last_impression,
+       max(last_click)::TIMESTAMPTZ AS last_click
+FROM events
+WHERE known_at >= $start AND known_at < $end
+GROUP BY ALL
+ORDER BY key, hour
+"""
+
+
+def tiles_prefix(source: str, key: str) -> str:
+    return f"tiles/{source}/{key}/"
+
+
+def update_tiles(store: Store, contract: Contract) -> Step:
+    """Bring the tiles of every key up to date with the lake: `tiles/<source>/<key>/date=…/tiles.parquet`.
+
+    Columns: `key`, `hour` (its start), `impressions`, `clicks`, `conversions`, `revenue` and `cost` (currency units),
+    `last_impression`, `last_click`. A day's tiles are made from the impressions whose outcomes can reach it: those since
+    the contract's outcome horizon before it. An outcome that comes later than the horizon is not counted.
+    """
+    lake = objects_by_day(store, impressions_prefix(contract.source))
+    horizon = contract.outcome.horizon
+    sources = looking_back(lake, ceil(horizon / timedelta(days=1)))
+    queries = {key: _QUERY.format(key=quoted(key), money=_MONEY) for key in contract.keys}
+    partitions = [
+        Partition(tiles_prefix(contract.source, key), "tiles.parquet", day, files, query, {"horizon": horizon})
+        for day, files in sources.items()
+        for key, query in queries.items()
+    ]
+    return update_partitions(store, "update_tiles", partitions)

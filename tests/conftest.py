@@ -1,0 +1,91 @@
+"""Real parts for the tests: an object store, and the whole embedded stack, each once per test process."""
+
+import os
+import random
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from liftloop.settings import Settings
+from liftloop.stack import down, up
+from liftloop.stack.addresses import running_settings, variables
+from liftloop.stack.layout import Credentials, Layout, write_private
+from liftloop.stack.parts import identities, identities_file, object_store as object_store_part, store_ports
+
+REPOSITORY = Path(__file__).parents[1]
+
+SettingsIn = Callable[[Path], Settings]
+
+
+@pytest.fixture(scope="session")
+def settings_in() -> SettingsIn:
+    """Makes settings with a home of its own, on ports that nobody else has."""
+    return _settings_on_free_ports
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """SeaweedFS alone, up in about two seconds; the settings point at it."""
+    settings = _settings_on_free_ports(tmp_path_factory.mktemp("object-store"))
+    layout, credentials = _prepare(settings)
+    write_private(identities_file(layout), identities(settings, credentials))
+    part = object_store_part(settings, layout, credentials)
+    with layout.log_file(part.name).open("w") as log:
+        process = subprocess.Popen(part.command, env=os.environ | part.environment, stdout=log, stderr=log)
+    try:
+        _wait_until(lambda: part.is_ready(0.0), 60, layout.log_file(part.name))
+        yield running_settings(settings, credentials)
+    finally:
+        process.kill()  # what it holds is thrown away
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Object store, Prefect server and worker; the worker runs flows from this repository on these very settings."""
+    settings = _settings_on_free_ports(tmp_path_factory.mktemp("stack"))
+    running = running_settings(settings, _prepare(settings)[1])
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables(running).items():
+                patch.setenv(name, value)  # the worker's flows see these, whatever a .env file here says
+            up(settings, print, project=REPOSITORY, prefect_toml=None)
+        yield running
+    finally:
+        down(settings)
+
+
+def _prepare(settings: Settings) -> tuple[Layout, Credentials]:
+    layout = Layout.of(settings)
+    layout.create()
+    credentials = Credentials.load(layout.credentials_file)
+    credentials.save(layout.credentials_file)
+    return layout, credentials
+
+
+def _settings_on_free_ports(home: Path) -> Settings:
+    """Ports below the ephemeral ones, and in another row for every process of pytest-xdist."""
+    process, processes = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    rows = range(12_500 + 10 * int(process.removeprefix("gw")), 22_400, 10 * int(processes))
+    for first in random.SystemRandom().sample(rows, k=len(rows)):
+        settings = Settings(home=home, s3_port=first, prefect_port=first + 5)
+        if all(_is_free(port) for port in (*store_ports(settings).values(), settings.prefect_port)):
+            return settings
+    raise RuntimeError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _wait_until(is_true: Callable[[], bool], limit_seconds: float, log: Path) -> None:
+    deadline = time.monotonic() + limit_seconds
+    while not is_true():
+        assert time.monotonic() < deadline, log.read_text()[-2000:]
+        time.sleep(0.1)

@@ -1,0 +1,52 @@
+"""Arrows go one way, and nothing that decides can reach the simulator's truth."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+FILES = [path for folder in ("liftloop", "tasks", "flows", "feature_repo") for path in Path(folder).rglob("*.py")]
+MAY_IMPORT = {
+    "liftloop": {"liftloop"},
+    "tasks": {"tasks", "liftloop"},
+    "flows": {"flows", "tasks"},
+    "feature_repo": {"liftloop"},
+}
+OURS = {"liftloop", "tasks", "flows", "feature_repo"}
+# The command line lands simulated logs, and the demo's last table reads the truth; nothing else knows of either.
+KNOWS_THE_SIMULATOR = {"liftloop/cli.py", "liftloop/demo.py"}
+
+
+def imports(path: Path) -> set[str]:
+    """The dotted names that a module imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_go_one_way(path: Path) -> None:
+    own = {name.split(".")[0] for name in imports(path)} & OURS
+    assert own <= MAY_IMPORT[path.parts[0]]
+
+
+@pytest.mark.parametrize("path", list(Path("liftloop").rglob("*.py")), ids=str)
+def test_the_library_knows_nothing_of_prefect(path: Path) -> None:
+    assert not any(name.split(".")[0] == "prefect" for name in imports(path))
+
+
+def test_no_step_can_reach_the_truth() -> None:
+    outside = [path for path in FILES if path.parts[:2] != ("liftloop", "simulator")]
+    knows = {str(path) for path in outside if any(name.startswith("liftloop.simulator") for name in imports(path))}
+    assert knows == KNOWS_THE_SIMULATOR
+    names_it = {str(path) for path in outside if '"truth"' in path.read_text()}
+    assert names_it <= KNOWS_THE_SIMULATOR
+
+
+def test_nothing_unpickles() -> None:
+    unsafe = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    assert {str(path): found for path in FILES if (found := imports(path) & unsafe)} == {}
