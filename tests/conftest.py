@@ -14,7 +14,8 @@ from liftloop.settings import Settings
 from liftloop.stack import down, up
 from liftloop.stack.addresses import running_settings, variables
 from liftloop.stack.layout import Credentials, Layout, write_private
-from liftloop.stack.parts import identities, identities_file, object_store as object_store_part, store_ports
+from liftloop.stack.parts import identities, identities_file, store_ports
+from liftloop.stack.parts import object_store as object_store_part
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -29,7 +30,7 @@ def settings_in() -> SettingsIn:
 
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """SeaweedFS alone, up in about two seconds; the settings point at it."""
+    """SeaweedFS alone, up in about two seconds; the settings point at it and at no Prefect server."""
     settings = _settings_on_free_ports(tmp_path_factory.mktemp("object-store"))
     layout, credentials = _prepare(settings)
     write_private(identities_file(layout), identities(settings, credentials))
@@ -38,7 +39,7 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]
         process = subprocess.Popen(part.command, env=os.environ | part.environment, stdout=log, stderr=log)
     try:
         _wait_until(lambda: part.is_ready(0.0), 60, layout.log_file(part.name))
-        yield running_settings(settings, credentials)
+        yield running_settings(settings, credentials).model_copy(update={"prefect_api_url": None})
     finally:
         process.kill()  # what it holds is thrown away
         process.wait()

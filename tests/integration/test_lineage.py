@@ -1,0 +1,90 @@
+"""Any object walks back to its landed files by hash; what was lost or changed is named; failed runs leave a record."""
+
+from uuid import uuid4
+
+import pytest
+
+from liftloop.lineage import UnknownObjectError, trace, verify
+from liftloop.runs import Step, UnknownRunError, find_manifest, read_manifests, recorded
+from liftloop.settings import Settings
+from liftloop.store import ObjectRef, Store
+
+
+@pytest.fixture
+def store(object_store: Settings) -> Store:
+    """With no run on record yet."""
+    store = Store(object_store)
+    store.delete([item.key for item in store.list("runs/")])
+    return store
+
+
+def run(store: Store, flow: str, *steps: tuple[list[ObjectRef], list[ObjectRef]]) -> str:
+    run_id = uuid4().hex
+    with recorded(store, flow, run_id, "shop", {"source": "shop"}) as manifest:
+        manifest.steps += [Step(name=f"{flow} step", inputs=tuple(i), outputs=tuple(o)) for i, o in steps]
+    return run_id
+
+
+def test_a_model_walks_back_to_the_landed_files(store: Store) -> None:
+    landed = [store.put(f"landing/shop/{n}.csv", bytes([n])) for n in range(3)]
+    lake = [store.put(f"lake/shop/{n}.parquet", bytes([10 + n])) for n in range(3)]
+    model = store.put_blob(b"model")
+    run(store, "ingest", *(([file], [rows]) for file, rows in zip(landed, lake, strict=True)))
+    run(store, "train", (lake[:2], [model]))
+    assert set(trace(store, model.key).landed()) == set(landed[:2])
+    assert trace(store, lake[2].key).inputs[0].ref == landed[2]
+
+
+def test_only_the_version_that_was_read_counts(store: Store) -> None:
+    old, new = store.put("landing/shop/a.csv", b"old"), store.put("landing/shop/a.csv", b"new")
+    first, second = store.put("lake/1", b"1"), store.put("lake/2", b"2")
+    run(store, "ingest", ([old], [first]))
+    run(store, "ingest", ([new], [second]))
+    assert list(trace(store, "lake/1").landed()) == [old]
+    assert list(trace(store, "lake/2").landed()) == [new]
+
+
+def test_an_unknown_object_is_named(store: Store) -> None:
+    with pytest.raises(UnknownObjectError, match="no run on record wrote or read 'lake/nothing'"):
+        trace(store, "lake/nothing")
+
+
+def test_verify_names_what_is_missing_or_changed(store: Store) -> None:
+    refs = [store.put(f"lake/{n}", bytes([n])) for n in range(4)]
+    run(store, "ingest", ([], refs))
+    assert verify(store) == (4, [])
+    store.delete(["lake/1"])
+    store.put("lake/2", b"tampered")
+    count, damages = verify(store)
+    assert count == 4
+    assert {(damage.ref.key, damage.problem) for damage in damages} == {("lake/1", "missing"), ("lake/2", "changed")}
+
+
+def test_an_object_written_anew_by_a_later_run_is_no_damage(store: Store) -> None:
+    run(store, "materialize", ([], [store.put("features/a", b"1")]))
+    run(store, "materialize", ([], [store.put("features/a", b"2")]))
+    assert verify(store) == (1, [])
+
+
+def test_a_failed_run_is_on_record_with_its_error(store: Store) -> None:
+    def fail_half_way() -> None:
+        with recorded(store, "train", "r1", "shop", {"source": "shop"}) as manifest:
+            manifest.steps.append(Step(name="half"))
+            raise RuntimeError("no clicks")
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    found = find_manifest(store, "r1")
+    assert (found.status, found.error) == ("failed", "RuntimeError: no clicks")
+    assert [step.name for step in found.steps] == ["half"]
+    assert found.ended_at is not None
+    assert found.code_revision
+    assert found.lock_sha256
+
+
+def test_a_running_run_is_on_record(store: Store) -> None:
+    with recorded(store, "train", "r2", "shop", {}):
+        assert find_manifest(store, "r2").status == "running"
+    assert [manifest.status for manifest in read_manifests(store, "train")] == ["completed"]
+    with pytest.raises(UnknownRunError, match="0 runs on record begin with 'zz'"):
+        find_manifest(store, "zz")

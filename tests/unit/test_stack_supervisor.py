@@ -1,0 +1,61 @@
+import shlex
+from pathlib import Path
+
+import pytest
+from supervisor.options import ServerOptions  # type: ignore[import-untyped]
+
+from liftloop.settings import Settings
+from liftloop.stack.layout import Credentials, Layout, StackError
+from liftloop.stack.parts import embedded_parts
+from liftloop.stack.supervisor import Supervisor, config_text
+
+
+def text_for(settings: Settings, project: Path = Path("/srv/project")) -> str:
+    layout = Layout.of(settings, project)
+    return config_text(embedded_parts(settings, layout, Credentials()), layout)
+
+
+def test_supervisor_itself_reads_back_what_was_meant(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "a home")
+    layout = Layout.of(settings, tmp_path)
+    layout.create()
+    parts = embedded_parts(settings, layout, Credentials())
+    layout.config_file.write_text(config_text(parts, layout))
+
+    options = ServerOptions()
+    options.realize(["-c", str(layout.config_file)])
+
+    programs = {group.name: group.process_configs[0] for group in options.process_group_configs}
+    assert list(programs) == [part.name for part in parts]
+    for part in parts:
+        read = programs[part.name]
+        assert shlex.split(read.command) == list(part.command)
+        assert read.environment == dict(part.environment)
+        assert read.directory == str(tmp_path)
+        assert (read.stopwaitsecs, read.killasgroup) == (part.stop_limit_seconds, True)
+        assert read.stdout_logfile == str(layout.log_file(part.name))
+
+
+def test_worker_stops_before_what_it_talks_to() -> None:
+    parts = embedded_parts(Settings(), Layout.of(Settings()), Credentials())
+    priority = {part.name: part.priority for part in parts}
+    assert priority["worker"] > max(priority["object-store"], priority["prefect-server"])
+
+
+def test_the_same_settings_give_the_same_text() -> None:
+    settings, credentials, layout = Settings(), Credentials(), Layout.of(Settings())
+    one, two = (config_text(embedded_parts(settings, layout, credentials), layout) for _ in range(2))
+    assert one == two
+
+
+@pytest.mark.parametrize("name", ["100%", 'a"b', "a;b", "a#b", "it's"])
+def test_a_path_that_the_format_cannot_carry_is_refused(name: str) -> None:
+    with pytest.raises(StackError, match="move to a plainer path"):
+        text_for(Settings(), Path("/srv") / name)
+
+
+def test_stopping_what_does_not_run_is_fine(tmp_path: Path) -> None:
+    supervisor = Supervisor(Layout(tmp_path, tmp_path))
+    supervisor.stop()
+    assert supervisor.members() == []
+    assert supervisor.processes() == {}
