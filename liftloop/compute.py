@@ -26,9 +26,8 @@ class TrainingError(RuntimeError):
 class Compute(Protocol):
     """A way to get work done. What `map` returns may lie in other processes: hand it on to the other methods."""
 
-    @property
-    def threads(self) -> int:
-        """How many tasks run side by side."""
+    def threads_for(self, tasks: int) -> int:
+        """The threads that each of so many tasks may use."""
 
     def map(self, function: Callable[..., Any], items: Iterable[Any]) -> Sequence[Any]:
         """The function's results, which stay where they were computed."""
@@ -69,7 +68,10 @@ def _local_cluster(workers: int) -> LocalCluster:
 class OneProcess:
     """One thing after another, right here: the reference for the workers, and the way to identical bytes."""
 
-    threads: int = 1
+    threads: int = os.cpu_count() or 1
+
+    def threads_for(self, tasks: int) -> int:  # noqa: ARG002 one task runs at a time
+        return self.threads
 
     def map(self, function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
         return [function(item) for item in items]
@@ -80,7 +82,7 @@ class OneProcess:
     def fit(
         self, recipe: Recipe, parameters: Parameters, training: Sequence[Rows], validation: Sequence[Rows]
     ) -> xgboost.Booster:
-        return fit(recipe, parameters, training, validation, threads=os.cpu_count() or 1)
+        return fit(recipe, parameters, training, validation, self.threads)
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,8 @@ class Workers:
     client: Client
     time_limit_seconds: float = TIME_LIMIT_SECONDS
 
-    @property
-    def threads(self) -> int:
-        return sum(self.client.nthreads().values())
+    def threads_for(self, tasks: int) -> int:
+        return max(1, sum(self.client.nthreads().values()) // tasks)
 
     def map(self, function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
         futures: list[Any] = self.client.map(function, list(items), pure=False)

@@ -75,6 +75,7 @@ def ingest_batch(store: Store, contract: Contract, items: list[Listed]) -> Batch
         folder = Path(name)
         database = folder / "batch.duckdb"
         with duck.connect(store.settings, database) as connection:
+            connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: never tidy it up
             work = _Work(store, contract, compile_rules(suite), connection, folder)
             entries, inputs = _judge(work, items)
         findings = validate(database, "impressions", suite)

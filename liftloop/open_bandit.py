@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from liftloop.errors import UserError
+
 RELEASE = "obp-0.5.7"
 SDIST = f"{RELEASE}.tar.gz"
 SDIST_SHA256 = "3060d67fedfcfadf1e7a6f2608987f74412b5eb74d2c567edeb147595c68f2a0"
@@ -21,7 +23,7 @@ POLICIES = ("random", "bts")
 CAMPAIGNS = ("all", "men", "women")
 
 
-class OpenBanditError(RuntimeError):
+class OpenBanditError(UserError):
     """The sample could not be had or is not what it should be; the message says what to do."""
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,7 +122,8 @@ def _finding(result: Any) -> Finding:
 
 
 def _compile_configuration(configuration: Any) -> Rule:
-    return _compile(configuration.type, configuration.kwargs, configuration.description)
+    rule = _compile(configuration.type, configuration.kwargs, configuration.description)
+    return replace(rule, expected=configuration.description or rule.expected)
 
 
 def _compile(kind: str, kwargs: dict[str, Any], description: str | None) -> Rule:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from liftloop.settings import Settings
 from liftloop.stack.layout import Layout, StackError
@@ -70,6 +70,7 @@ def _listener(port: int) -> str | None:
     """The program that listens on `port`, where the system tells us."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+            is_here = connection.laddr[1:] == (port,)  # address and port; empty for some states
+            if is_here and connection.status == psutil.CONN_LISTEN and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return None

@@ -1,9 +1,11 @@
 """What a new stack needs once: work pool, concurrency limits, feature registry, deployments."""
 
 import hashlib
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from liftloop.settings import Settings
@@ -11,8 +13,23 @@ from liftloop.stack.addresses import user_settings, variables
 from liftloop.stack.layout import Layout, StackError, write_private
 from liftloop.stack.parts import SCRIPTS, WORK_POOL, prefect_environment
 
-_DEPLOYMENTS = "deployments.yaml"
-_FEATURE_REPO = "feature_repo"
+
+@dataclass(frozen=True)
+class _Step:
+    """One command, and the files on which its outcome depends."""
+
+    command: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        return " ".join(self.command)
+
+    def digest(self, settings: Settings, project: Path) -> str:
+        digest = hashlib.sha256(f"{settings.prefect_api_url} {settings.feast_registry_url}".encode())
+        for file in sorted(file for pattern in self.inputs for file in project.glob(pattern)):
+            digest.update(f"{file}\0".encode() + file.read_bytes())
+        return digest.hexdigest()
 
 
 def initialise(
@@ -20,7 +37,7 @@ def initialise(
 ) -> None:
     """Create the work pool and one ingest limit per source, apply the feature repository, deploy the flows.
 
-    Does nothing where it has been done for the same sources, flows, features and server.
+    Leaves out what it has done before for the same server and the same files.
 
     Args:
         settings: those that `up` returned, or that `load_settings` finds after it.
@@ -34,14 +51,15 @@ def initialise(
     if settings.prefect_api_url is None:
         raise StackError("there is no Prefect server yet: run `liftloop up` first")
     layout = Layout.of(settings, project)
-    stamp_file = layout.prefect_folder / "initialised"
-    stamp = _stamp(settings, sources, layout.project)
-    if stamp_file.exists() and stamp_file.read_text() == stamp:
-        return
-    for command in _commands(sources, layout.project):
-        on_progress(" ".join(command))
-        _run(command, layout, command_environment(settings))
-    write_private(stamp_file, stamp)
+    file = layout.prefect_folder / "initialised.json"
+    done = json.loads(file.read_text()) if file.exists() else {}
+    for step in _steps(sources, layout.project):
+        if done.get(step.line) == (digest := step.digest(settings, layout.project)):
+            continue
+        on_progress(step.line)
+        _run(step, layout, command_environment(settings))
+        done[step.line] = digest
+        write_private(file, json.dumps(done, indent=2))
 
 
 def command_environment(settings: Settings) -> dict[str, str]:
@@ -55,38 +73,32 @@ def command_environment(settings: Settings) -> dict[str, str]:
     return os.environ | ours | {"PREFECT_API_URL": settings.prefect_api_url}
 
 
-def _commands(sources: Sequence[str], project: Path) -> Iterator[list[str]]:
-    yield ["prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt"]
+def _steps(sources: Sequence[str], project: Path) -> Iterator[_Step]:
+    yield _Step(("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt"))
     for source in sources:
-        yield ["prefect", "gcl", "create", f"ingest-{source}", "--limit", "1", "--no-prompt"]
-    if (project / _FEATURE_REPO / "feature_store.yaml").exists():
-        yield ["feast", "--chdir", _FEATURE_REPO, "apply"]
-    if (project / _DEPLOYMENTS).exists():
-        yield ["prefect", "deploy", "--all", "--prefect-file", _DEPLOYMENTS, "--no-prompt"]
+        yield _Step(("prefect", "gcl", "create", f"ingest-{source}", "--limit", "1", "--no-prompt"))
+    if (project / "feature_repo" / "feature_store.yaml").exists():
+        inputs = ("feature_repo/**/*.yaml", "feature_repo/**/*.py", "contracts/*.yaml", "liftloop/**/*.py")
+        yield _Step(("feast", "--chdir", "feature_repo", "apply"), inputs)
+    if (project / "deployments.yaml").exists():
+        command = ("prefect", "deploy", "--all", "--prefect-file", "deployments.yaml", "--no-prompt")
+        yield _Step(command, ("deployments.yaml", "flows/**/*.py"))
 
 
-def _run(command: Sequence[str], layout: Layout, environment: Mapping[str, str]) -> None:
+def _run(step: _Step, layout: Layout, environment: Mapping[str, str]) -> None:
     done = subprocess.run(
-        [SCRIPTS / command[0], *command[1:]],
+        [SCRIPTS / step.command[0], *step.command[1:]],
         cwd=layout.project,
-        env=environment,
+        env={**environment, "PWD": str(layout.project)},  # deployments.yaml names its folder by it
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    with layout.log_file("initialise").open("a") as log:
-        log.write(f"$ {' '.join(command)}\n{done.stdout}\n")
-    is_there = "create" in command and "already exists" in " ".join(done.stdout.split())  # the answer may be wrapped
+    log = layout.log_file("initialise")
+    with log.open("a") as file:
+        file.write(f"$ {step.line}\n{done.stdout}\n")
+    is_there = "create" in step.command and "already exists" in " ".join(done.stdout.split())  # it may be wrapped
     if done.returncode != 0 and not is_there:
-        last = (done.stdout.strip().splitlines() or ["no output"])[-1]
-        raise StackError(f"`{' '.join(command)}` failed; all it said is in {layout.log_file('initialise')}: {last}")
-
-
-def _stamp(settings: Settings, sources: Sequence[str], project: Path) -> str:
-    """A digest of all that the commands depend on."""
-    digest = hashlib.sha256(f"{settings.prefect_api_url} {settings.feast_registry_url} {sorted(sources)}".encode())
-    inputs = (_DEPLOYMENTS, f"{_FEATURE_REPO}/**/*.yaml", f"{_FEATURE_REPO}/**/*.py", "flows/**/*.py", "tasks/**/*.py")
-    for file in sorted(file for pattern in inputs for file in project.glob(pattern)):
-        digest.update(f"{file}\0".encode() + file.read_bytes())
-    return digest.hexdigest()
+        last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
+        raise StackError(f"`{step.line}` failed. The last line of {log}: {last}")

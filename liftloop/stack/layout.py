@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -96,6 +97,11 @@ class Layout:
             ) from None
         if self.socket_folder.stat().st_uid != os.getuid():
             raise StackError(f"{self.socket_folder} belongs to another user: set LIFTLOOP_HOME to a shorter path")
+
+    def remove_short_socket_folder(self) -> None:
+        """Leave nothing in /tmp."""
+        if self.socket_folder != self.supervisor_folder:
+            shutil.rmtree(self.socket_folder, ignore_errors=True)
 
 
 def _random(size_bytes: int) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from liftloop.settings import Settings
 from liftloop.stack.addresses import running_settings, user_settings, write_generated_file, write_prefect_toml
@@ -86,6 +86,7 @@ def down(settings: Settings) -> None:
     layout = Layout.of(settings)
     with _turn(layout) if layout.lock_file.exists() else nullcontext():
         Supervisor(layout).stop()
+        layout.remove_short_socket_folder()
 
 
 def status(settings: Settings) -> list[PartStatus]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
 from liftloop.stack.layout import Layout, StackError, write_private

@@ -42,7 +42,7 @@ def test_the_command_runs_once_the_address_answers(server: HTTPServer) -> None:
 
 def test_an_address_that_never_answers_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait, "LIMIT_SECONDS", 0)
-    with pytest.raises(SystemExit, match="http://127.0.0.1:9/health did not answer within 0 s"):
+    with pytest.raises(SystemExit, match=r"127\.0\.0\.1:9/health did not answer within 0 s"):
         wait.main("http://127.0.0.1:9/health", "true")
 
 

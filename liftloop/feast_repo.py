@@ -1,0 +1,86 @@
+"""What Feast knows of us, built from the settings and the contracts: stores, entities, views, feature services."""
+
+from collections.abc import Iterable
+
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
+from feast.types import Float64, String
+
+from liftloop.contract import Contract
+from liftloop.feast_asof import AsofDuckDBOfflineStoreConfig
+from liftloop.feature_tables import TIME_TO_LIVE, features_prefix, table_columns
+from liftloop.settings import Settings
+from liftloop.store import Store
+
+PROJECT = "liftloop"
+ROWS_PER_WRITE = 10_000  # to the online store
+
+
+def feature_service_name(contract: Contract) -> str:
+    """The service that a model of this source reads: `<source>_<reward>_v<feature_version>`."""
+    return f"{contract.source}_{contract.reward}_v{contract.feature_version}"
+
+
+def view_name(contract: Contract, key: str) -> str:
+    return f"{contract.source}_{key}"
+
+
+def open_feature_store(settings: Settings) -> FeatureStore:
+    """Feast on the registry and the stores that the settings point at."""
+    return FeatureStore(config=repo_config(settings))
+
+
+def repo_config(settings: Settings) -> RepoConfig:
+    """Feast's configuration. The embedded registry and online store lie under `<home>/feast/`."""
+    folder = settings.home.absolute() / "feast"
+    folder.mkdir(parents=True, exist_ok=True)
+    return RepoConfig(
+        project=PROJECT,
+        provider="local",
+        registry={
+            "registry_type": "sql",
+            "path": settings.feast_registry_url or f"sqlite:///{folder / 'registry.db'}",
+            "serve_features_while_materializing": True,
+        },
+        offline_store=AsofDuckDBOfflineStoreConfig(settings=settings),
+        online_store=(
+            {"type": "redis", "connection_string": settings.redis_url}
+            if settings.redis_url
+            else {"type": "sqlite", "path": str(folder / "online.db")}
+        ),
+        materialization={"pull_latest_features": True, "online_write_batch_size": ROWS_PER_WRITE},
+        entity_key_serialization_version=3,
+    )
+
+
+def apply_features(store: Store, contracts: Iterable[Contract]) -> None:
+    """Make the contracts' entities, views and services known to Feast. Doing so again changes nothing."""
+    open_feature_store(store.settings).apply(feature_objects(contracts, store.bucket))
+
+
+def feature_objects(contracts: Iterable[Contract], bucket: str) -> list[Entity | FeatureView | FeatureService]:
+    """Everything that `feast apply` registers for these contracts."""
+    contracts = list(contracts)
+    entities = {key: _entity(key) for contract in contracts for key in contract.keys}
+    objects: list[Entity | FeatureView | FeatureService] = list(entities.values())
+    for contract in contracts:
+        views = [_view(contract, entities[key], bucket) for key in contract.keys]
+        objects += [*views, FeatureService(name=feature_service_name(contract), features=views)]
+    return objects
+
+
+def _entity(key: str) -> Entity:
+    return Entity(name=key, join_keys=[key], value_type=ValueType.STRING)
+
+
+def _view(contract: Contract, entity: Entity, bucket: str) -> FeatureView:
+    key = entity.name
+    name = view_name(contract, key)
+    path = f"s3://{bucket}/{features_prefix(contract.source, key)}*/features.parquet"
+    features = [Field(name=column, dtype=Float64) for column in table_columns(contract, key)]
+    return FeatureView(
+        name=name,
+        entities=[entity],
+        schema=[Field(name=key, dtype=String), *features],
+        source=FileSource(name=name, path=path, timestamp_field="event_timestamp"),
+        ttl=TIME_TO_LIVE,
+    )
