@@ -1,6 +1,7 @@
 """The `liftloop` command."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -9,12 +10,14 @@ from rich.table import Table
 from rich.tree import Tree
 
 from liftloop import open_bandit, simulator, stack
+from liftloop.contract import declared_sources
+from liftloop.demo import run_demo
 from liftloop.errors import UserError
 from liftloop.lineage import Origin, trace
 from liftloop.lineage import verify as verify_objects
 from liftloop.runs import find_manifest, read_manifests
 from liftloop.settings import load_settings
-from liftloop.store import open_store
+from liftloop.store import land, open_store
 
 commands = typer.Typer(no_args_is_help=True, help="The loop from landed ad logs to measured lift.")
 fetch = typer.Typer(no_args_is_help=True, help="Obtain public logs and land them.")
@@ -35,6 +38,13 @@ def app() -> None:
 def up() -> None:
     """Start the object store, the Prefect server and a worker, and deploy the flows."""
     stack.up(load_settings(), console.print)
+    stack.initialise(load_settings(), declared_sources(), console.print)
+
+
+@commands.command()
+def demo() -> None:
+    """Run both sources through the whole loop and show what came of it."""
+    run_demo(console)
 
 
 @commands.command()
@@ -55,7 +65,7 @@ def status() -> None:
 @fetch.command("open-bandit")
 def fetch_open_bandit() -> None:
     """Land the Open Bandit sample: 60,000 real impressions with propensities."""
-    keys = open_bandit.fetch(_landing("open_bandit"), cache=load_settings().home / "cache")
+    keys = open_bandit.fetch(partial(land, open_store(), "open_bandit"), cache=load_settings().home / "cache")
     console.print(f"landed {len(keys)} files of open_bandit")
 
 
@@ -67,7 +77,9 @@ def simulate(
 ) -> None:
     """Land the logs of a simulated publisher; what is true of it stays outside the bucket."""
     settings = simulator.SimulationSettings(impressions=impressions, days=days, seed=seed)
-    summary = simulator.simulate(settings, _landing("simulated"), load_settings().home / "truth" / "simulated")
+    summary = simulator.simulate(
+        settings, partial(land, open_store(), "simulated"), load_settings().home / "truth" / "simulated"
+    )
     console.print(f"landed {summary.rows:,} rows in {summary.files} files of simulated")
 
 
@@ -102,15 +114,6 @@ def verify() -> None:
     if damages:
         _print_table(["object", "problem", "run"], [(d.ref.key, d.problem, d.run) for d in damages])
         raise typer.Exit(1)
-
-
-def _landing(source: str) -> Callable[[str, bytes], None]:
-    store = open_store()
-
-    def land(key: str, body: bytes) -> None:
-        store.put(f"landing/{source}/{key}", body)
-
-    return land
 
 
 def _branch(origin: Origin) -> Tree:

@@ -1,49 +1,65 @@
 """Where a training computes: in Dask workers, or in this process alone. Both offer the same methods."""
 
+# mypy: allow-untyped-calls
+
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
+from types import ModuleType
 from typing import Any, Protocol
 
 import dask.dataframe as dd
 import xgboost
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, KilledWorker, LocalCluster, as_completed
+from xgboost.collective import Config
 from xgboost.dask import DaskQuantileDMatrix
 from xgboost.dask import train as train_on_workers
 
+from liftloop.errors import UserError
 from liftloop.fitting import Parameters, Recipe, Rows, fit
 from liftloop.settings import ONE_PROCESS, Settings
 
-TIME_LIMIT_SECONDS = 3600  # xgboost.dask may wait for ever for a worker that left (dmlc/xgboost #9419)
+LOOPBACK = "127.0.0.1"
+TIME_LIMIT_SECONDS = 3600.0  # xgboost.dask may wait for ever for a worker that left (dmlc/xgboost #9419)
+
+_LOST = (
+    "The Dask workers did not finish; one may have been lost. Run the training again, or without workers by"
+    " LIFTLOOP_DASK_SCHEDULER=one-process. Cause: {}"
+)
+_LONGEST_CAUSE_CHARACTERS = 500
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """The workers did not finish; the message says what to do."""
 
 
 class Compute(Protocol):
-    """A way to get work done. What `map` returns may lie in other processes: hand it on to the other methods."""
+    """A way to get work done. What `load` and `map` return may lie in other processes: hand it on to the methods."""
 
     def threads_for(self, tasks: int) -> int:
         """The threads that each of so many tasks may use."""
 
-    def map(self, function: Callable[..., Any], items: Iterable[Any]) -> Sequence[Any]:
-        """The function's results, which stay where they were computed."""
+    def load(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Sequence[Any]:
+        """The function's result for each item, spread evenly over the workers."""
+
+    def map(self, function: Callable[[Any], Any], results: Sequence[Any]) -> Sequence[Any]:
+        """The function's result for each result, where that lies."""
 
     def run(self, function: Callable[..., Any], items: Iterable[Any], **shared: Any) -> Iterator[Any]:
-        """The function's results, each as soon as it is there."""
+        """The function's results themselves, each as soon as it is there."""
 
     def fit(
         self, recipe: Recipe, parameters: Parameters, training: Sequence[Any], validation: Sequence[Any]
     ) -> xgboost.Booster:
-        """One fit on all rows that `map` made."""
+        """One fit on all rows that were loaded."""
 
 
 @contextmanager
 def open_compute(settings: Settings) -> Iterator[Compute]:
-    """What `LIFTLOOP_DASK_SCHEDULER` names. A local cluster ends with the block, whatever ends it."""
+    """What `LIFTLOOP_DASK_SCHEDULER` names. A local cluster ends with the block, whatever ends that."""
     if settings.dask_scheduler == ONE_PROCESS:
         yield OneProcess()
     elif settings.dask_scheduler:
@@ -51,17 +67,7 @@ def open_compute(settings: Settings) -> Iterator[Compute]:
             yield Workers(client)
     else:
         with _local_cluster(settings.dask_workers) as cluster, Client(cluster) as client:
-            yield Workers(client)
-
-
-def _local_cluster(workers: int) -> LocalCluster:
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=max(1, (os.cpu_count() or 1) // workers),
-        host="127.0.0.1",
-        dashboard_address=None,
-        memory_limit=0,  # rows in XGBoost's hands cannot be spilled; a limit would only pause or kill the worker
-    )
+            yield Workers(client, tracker_host=LOOPBACK)
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,13 @@ class OneProcess:
 
     threads: int = os.cpu_count() or 1
 
-    def threads_for(self, tasks: int) -> int:  # noqa: ARG002 one task runs at a time
+    def threads_for(self, tasks: int) -> int:  # noqa: ARG002 one task at a time has them all
         return self.threads
 
-    def map(self, function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
+    def load(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         return [function(item) for item in items]
+
+    map = load
 
     def run(self, function: Callable[..., Any], items: Iterable[Any], **shared: Any) -> Iterator[Any]:
         return (function(item, **shared) for item in items)
@@ -87,21 +95,33 @@ class OneProcess:
 
 @dataclass(frozen=True)
 class Workers:
-    """The workers of a Dask cluster."""
+    """The workers of a Dask cluster. Their part of a fit finds each other at `tracker_host`, None: as Dask does."""
 
     client: Client
+    tracker_host: str | None = None
     time_limit_seconds: float = TIME_LIMIT_SECONDS
 
     def threads_for(self, tasks: int) -> int:
-        return max(1, sum(self.client.nthreads().values()) // tasks)
+        threads: int = sum(self.client.nthreads().values())
+        return max(1, threads // tasks)
 
-    def map(self, function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
-        futures: list[Any] = self.client.map(function, list(items), pure=False)
+    def load(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        # Left to itself Dask may put a whole part on one worker, and XGBoost on the others waits without rows.
+        workers = list(self.client.nthreads())
+        return [
+            self.client.submit(
+                function, item, workers=[workers[number % len(workers)]], allow_other_workers=True, pure=False
+            )
+            for number, item in enumerate(items)
+        ]
+
+    def map(self, function: Callable[[Any], Any], results: Sequence[Any]) -> list[Any]:
+        futures: list[Any] = self.client.map(function, results, pure=False)
         return futures
 
     def run(self, function: Callable[..., Any], items: Iterable[Any], **shared: Any) -> Iterator[Any]:
         futures = self.client.map(function, list(items), pure=False, **shared)
-        with self._time_limit():
+        with _losses_explained():
             for future in as_completed(futures, timeout=self.time_limit_seconds):
                 yield future.result()
 
@@ -110,8 +130,9 @@ class Workers:
     ) -> xgboost.Booster:
         """By `xgboost.dask`, on the rows where they lie."""
         work = (recipe, parameters, training, validation)
-        with self._time_limit():
-            return self.client.sync(self._fit, *work, callback_timeout=self.time_limit_seconds)
+        with _losses_explained():
+            booster: xgboost.Booster = self.client.sync(self._fit, *work, callback_timeout=self.time_limit_seconds)
+        return booster
 
     async def _fit(
         self, recipe: Recipe, parameters: Parameters, training: Sequence[Any], validation: Sequence[Any]
@@ -119,11 +140,15 @@ class Workers:
         options = recipe.matrix_options()
         learned = await DaskQuantileDMatrix(self.client, **self._joined(recipe, training), **options)
         judged = await DaskQuantileDMatrix(self.client, **self._joined(recipe, validation), ref=learned, **options)
-        evals = [(judged, "validation")]
         answer = await train_on_workers(
-            self.client, dtrain=learned, evals=evals, **recipe.train_options(parameters)
+            self.client,
+            dtrain=learned,
+            evals=[(judged, "validation")],
+            coll_cfg=Config(tracker_host_ip=self.tracker_host),
+            **recipe.train_options(parameters),
         )
-        return answer["booster"]
+        booster: xgboost.Booster = answer["booster"]
+        return booster
 
     def _joined(self, recipe: Recipe, rows: Sequence[Any]) -> dict[str, dd.DataFrame]:
         """Columns of one frame, made of what lies on the workers already: nothing is read twice or torn apart."""
@@ -133,12 +158,35 @@ class Workers:
             for argument, name in [("data", "features"), ("label", "reward"), ("weight", "weight")]
         }
 
-    @contextmanager
-    def _time_limit(self) -> Iterator[None]:
-        try:
-            yield
-        except TimeoutError:
-            raise TrainingError(
-                f"Dask workers did not finish within {self.time_limit_seconds:g} s; one may have been lost."
-                " Run the training again; LIFTLOOP_DASK_SCHEDULER=one-process trains without workers."
-            ) from None
+
+def _local_cluster(workers: int) -> LocalCluster:
+    with _no_main_module():
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=max(1, (os.cpu_count() or 1) // workers),
+            host=LOOPBACK,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"},  # else port 8787 is claimed
+            memory_limit=0,  # rows in XGBoost's hands cannot be spilled; a limit would only pause or kill the worker
+        )
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Started processes import their parent's main module; ours load Feast and Prefect, seconds of work for nothing."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextmanager
+def _losses_explained() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise TrainingError(_LOST.format("no answer within the time limit")) from None
+    except (xgboost.core.XGBoostError, KilledWorker) as error:
+        raise TrainingError(_LOST.format(str(error)[:_LONGEST_CAUSE_CHARACTERS])) from error

@@ -1,13 +1,14 @@
 """What Feast knows of us, built from the settings and the contracts: stores, entities, views, feature services."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.types import Float64, String
 
 from liftloop.contract import Contract
 from liftloop.feast_asof import AsofDuckDBOfflineStoreConfig
-from liftloop.feature_tables import TIME_TO_LIVE, features_prefix, table_columns
+from liftloop.feature_tables import TIME_TO_LIVE, features_pattern, table_columns
 from liftloop.settings import Settings
 from liftloop.store import Store
 
@@ -52,30 +53,29 @@ def repo_config(settings: Settings) -> RepoConfig:
     )
 
 
-def apply_features(store: Store, contracts: Iterable[Contract]) -> None:
-    """Make the contracts' entities, views and services known to Feast. Doing so again changes nothing."""
-    open_feature_store(store.settings).apply(feature_objects(contracts, store.bucket))
+def apply_features(store: Store, contracts: Iterable[Contract]) -> FeatureStore:
+    """Make the contracts' entities, views and services known to Feast, and open it. A second time changes nothing."""
+    feast = open_feature_store(store.settings)
+    feast.apply(feature_objects(contracts, store.bucket))
+    return feast
 
 
-def feature_objects(contracts: Iterable[Contract], bucket: str) -> list[Entity | FeatureView | FeatureService]:
-    """Everything that `feast apply` registers for these contracts."""
-    contracts = list(contracts)
-    entities = {key: _entity(key) for contract in contracts for key in contract.keys}
-    objects: list[Entity | FeatureView | FeatureService] = list(entities.values())
+def feature_objects(contracts: Iterable[Contract], bucket: str) -> list[Any]:
+    """Everything that `feast apply` registers for these contracts: entities, views and services."""
+    entities: dict[str, Entity] = {}
+    objects: list[Any] = []
     for contract in contracts:
-        views = [_view(contract, entities[key], bucket) for key in contract.keys]
+        for key in contract.keys:
+            entities[key] = Entity(name=key, join_keys=[key], value_type=ValueType.STRING)
+        views: list[Any] = [_view(contract, entities[key], bucket) for key in contract.keys]
         objects += [*views, FeatureService(name=feature_service_name(contract), features=views)]
-    return objects
-
-
-def _entity(key: str) -> Entity:
-    return Entity(name=key, join_keys=[key], value_type=ValueType.STRING)
+    return [*entities.values(), *objects]
 
 
 def _view(contract: Contract, entity: Entity, bucket: str) -> FeatureView:
     key = entity.name
     name = view_name(contract, key)
-    path = f"s3://{bucket}/{features_prefix(contract.source, key)}*/features.parquet"
+    path = f"s3://{bucket}/{features_pattern(contract.source, key)}"
     features = [Field(name=column, dtype=Float64) for column in table_columns(contract, key)]
     return FeatureView(
         name=name,

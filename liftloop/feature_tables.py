@@ -2,16 +2,17 @@
 
 The row of a key at an hour's boundary knows the tiles of hours that ended by then and nothing later. There is a row at
 every boundary where a window changes: where an active hour ends, and where it leaves a window. So the latest row at or
-before a time *t* holds the windows at the last full hour before *t*, and no rows are needed for idle hours.
+before a time *t* holds the windows at the last full hour before *t*, and no rows are needed for idle hours. The last
+boundary is on the newest day of the lake: beyond it nobody knows.
 """
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 from liftloop.contract import Contract
 from liftloop.duck import quoted
 from liftloop.partitions import Partition, looking_back, objects_by_day, update_partitions
 from liftloop.runs import Step
-from liftloop.store import Store
+from liftloop.store import Listed, Store
 from liftloop.tiles import tiles_prefix
 
 WINDOW_HOURS = {"1h": 1, "1d": 24, "7d": 168}
@@ -27,6 +28,7 @@ PRIOR_IMPRESSIONS = 100
 
 EVENTS = ("impression", "click")  # those whose recency is a feature
 
+_FILE = "features.parquet"
 _DAYS_BACK = LONGEST_WINDOW // timedelta(days=1) + 1  # the hour before midnight leaves a window at its end
 
 _QUERY = """
@@ -71,18 +73,25 @@ def features_prefix(source: str, key: str) -> str:
     return f"features/{source}/{key}/"
 
 
+def features_pattern(source: str, key: str) -> str:
+    """The keys of all partitions of a table, as a pattern that DuckDB reads."""
+    return f"{features_prefix(source, key)}*/{_FILE}"
+
+
 def update_feature_tables(store: Store, contract: Contract) -> Step:
     """Bring the feature tables up to date with the tiles: `features/<source>/<key>/date=…/features.parquet`.
 
-    Columns: the key's own name, `event_timestamp` and `table_columns`. A day reads the tiles of eight days before it
-    and its own, so one more day of impressions never touches the history.
+    Columns: the key's own name, `event_timestamp` and `table_columns`.
     """
-    partitions = []
-    for key in contract.keys:
-        tiles = looking_back(objects_by_day(store, tiles_prefix(contract.source, key)), _DAYS_BACK)
-        table, query = features_prefix(contract.source, key), _query(contract, key)
-        partitions += [Partition(table, "features.parquet", day, files, query) for day, files in tiles.items()]
+    tiles = {key: objects_by_day(store, tiles_prefix(contract.source, key)) for key in contract.keys}
+    partitions = [partition for key in contract.keys for partition in feature_partitions(contract, key, tiles[key])]
     return update_partitions(store, "update_feature_tables", partitions)
+
+
+def feature_partitions(contract: Contract, key: str, tiles: dict[date, list[Listed]]) -> list[Partition]:
+    """A day's rows are made from its own tiles and those of eight days before: a new day never touches the history."""
+    table, query = features_prefix(contract.source, key), _query(contract, key)
+    return [Partition(table, _FILE, day, files, query) for day, files in looking_back(tiles, _DAYS_BACK).items()]
 
 
 def _query(contract: Contract, key: str) -> str:
@@ -104,15 +113,15 @@ def _query(contract: Contract, key: str) -> str:
 
 
 def _features(contract: Contract, key: str) -> dict[str, str]:
-    """Name -> value, in terms of the windows of one row."""
+    """Name -> value, in terms of one row's windows."""
     entity = entity_name(key)
-    totals = {f"{entity}_{measure}_{window}": f"{measure}_{window}" for measure in measures(contract) for window in WINDOW_HOURS}
+    totals = {f"{measure}_{window}": f"{measure}_{window}" for measure in measures(contract) for window in WINDOW_HOURS}
     rates = {
-        f"{entity}_smoothed_ctr_{window}": f"(clicks_{window} + {PRIOR_CLICKS}) / (impressions_{window} + {PRIOR_IMPRESSIONS})"
+        f"smoothed_ctr_{window}": f"(clicks_{window} + {PRIOR_CLICKS}) / (impressions_{window} + {PRIOR_IMPRESSIONS})"
         for window in WINDOW_HOURS
     }
-    recency = {
-        f"{entity}_last_{event}_seconds": f"CASE WHEN last_{event} >= event_timestamp - to_hours({max(WINDOW_HOURS.values())}) THEN epoch(last_{event}) END"
-        for event in EVENTS
+    recent = f"event_timestamp - to_hours({max(WINDOW_HOURS.values())})"
+    times = {
+        f"last_{event}_seconds": f"CASE WHEN last_{event} >= {recent} THEN epoch(last_{event}) END" for event in EVENTS
     }
-    return totals | rates | recency
+    return {f"{entity}_{name}": value for name, value in (totals | rates | times).items()}

@@ -18,7 +18,7 @@ from liftloop.store import ObjectRef, Store
 Parameters = dict[str, float]
 
 BINS = 64  # per number: rare rewards cannot tell finer ones apart, and a fit takes half the time of XGBoost's 256
-STOP_AFTER_ROUNDS = 20  # without improvement on the validation part
+STOP_AFTER_ROUNDS = 15  # without improvement on the validation part
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def thin_out(rows: Rows, stride: int, rewarded_stride: int) -> Rows:
     """
     is_rewarded = rows.reward.to_numpy() > 0
     kept = np.sort(np.r_[np.flatnonzero(~is_rewarded)[::stride], np.flatnonzero(is_rewarded)[::rewarded_stride]])
-    weight = rows.weight * np.where(is_rewarded, rewarded_stride, stride)
-    return Rows(rows.features.iloc[kept], rows.reward.iloc[kept], weight.iloc[kept].astype(np.float32))
+    stands_for = np.where(is_rewarded, rewarded_stride, stride).astype(np.float32)
+    return Rows(rows.features.iloc[kept], rows.reward.iloc[kept], (rows.weight * stands_for).iloc[kept])
 
 
 def fit(

@@ -49,10 +49,9 @@ class Partition:
         read = sorted((source.key, source.etag) for source in self.sources)
         return fingerprint_of(self.query, self.parameters, self.day, *read)
 
-    def compute(self, connection: duckdb.DuckDBPyConnection, store: Store) -> pa.Table:
+    def compute(self, connection: duckdb.DuckDBPyConnection, sources: duckdb.DuckDBPyRelation) -> pa.Table:
         """The partition's rows."""
-        uris = [store.uri(source.key) for source in self.sources]
-        connection.read_parquet(uris, union_by_name=True).create_view("sources")  # type: ignore[arg-type]
+        sources.create_view("sources")
         start = datetime.combine(self.day, time(), UTC)
         span = {"start": start, "end": start + timedelta(days=1)}
         return connection.execute(self.query, span | self.parameters).to_arrow_table()
@@ -80,10 +79,12 @@ def update_partitions(store: Store, name: str, partitions: Sequence[Partition]) 
     started = perf_counter()
     _drop_unwanted(store, partitions)
     present = concurrently(store.fingerprint, [partition.key for partition in partitions])
-    changed = [partition for partition, found in zip(partitions, present, strict=True) if found != partition.fingerprint]
+    changed = [
+        partition for partition, found in zip(partitions, present, strict=True) if found != partition.fingerprint
+    ]
     with connect(store.settings) as connection:
         connection.execute("SET enable_http_metadata_cache = true")  # neighbours share sources; these stay as listed
-        written = [_write(store, partition, partition.compute(connection, store)) for partition in changed]
+        written = [_update(store, partition, connection) for partition in changed]
     metrics = {
         "partitions_built": len(changed),
         "partitions_reused": len(partitions) - len(changed),
@@ -112,7 +113,9 @@ def _drop_unwanted(store: Store, partitions: Sequence[Partition]) -> None:
     store.delete(sorted(present - wanted))
 
 
-def _write(store: Store, partition: Partition, rows: pa.Table) -> tuple[ObjectRef, int]:
+def _update(store: Store, partition: Partition, connection: duckdb.DuckDBPyConnection) -> tuple[ObjectRef, int]:
+    uris = [store.uri(source.key) for source in partition.sources]
+    rows = partition.compute(connection, connection.read_parquet(uris, union_by_name=True))
     body = io.BytesIO()
     # In one chunk: the pieces in which a result arrives must not show in the bytes.
     pq.write_table(rows.combine_chunks(), body, compression="zstd", row_group_size=ROWS_PER_GROUP)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -10,7 +11,7 @@ from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import ReliabilityBin
 
 _ACCENT, _GUIDE = "#2456a6", "#9aa5b1"
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the reader's own font
     "svg.hashsalt": "liftloop",
     "font.family": "sans-serif",

@@ -6,17 +6,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from liftloop.contract import Reward
+from liftloop.errors import UserError
 from liftloop.frame import FrameIndex
 from liftloop.model import Model
 from liftloop.runs import code_revision
 from liftloop.store import ObjectRef, Store, SwapConflict, sha256_of
 
 
-class RegistryError(ValueError):
+class RegistryError(UserError):
     """A version is not on record, or its blobs are not as recorded."""
 
 
-class PromotionConflict(Exception):
+class PromotionConflict(UserError):
     """Someone else moved the champion first; the message names who holds it now."""
 
 

@@ -38,6 +38,12 @@ class Table:
     rows: Sequence[Sequence[object]]
     note: str = ""
 
+    @property
+    def alignments(self) -> list[str]:
+        """A style class per column: columns of nothing but figures align to the right."""
+        cells = ([row[position] for row in self.rows] for position in range(len(self.columns)))
+        return ["number" if all(map(_is_figure, column)) else "" for column in cells]
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -72,10 +78,13 @@ def render_report(title: str, sections: Sequence[Section], *, subtitle: str = ""
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("liftloop"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("liftloop"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"shown": _shown, "tone": _tone}
-    environment.tests["figure"] = _is_figure
     return environment
 
 

@@ -94,10 +94,12 @@ def recorded(
         manifest.write(store)
 
 
-def read_manifests(store: Store, flow: str | None = None) -> list[Manifest]:
-    """Every run on record, oldest first."""
-    prefix = f"runs/{flow}/" if flow else "runs/"
-    bodies = (store.get(item.key) for item in store.list(prefix) if item.key.endswith("/manifest.json"))
+def read_manifests(store: Store, flow: str | None = None, since: datetime | None = None) -> list[Manifest]:
+    """Every run on record, or those that were written to since a time; oldest first."""
+    items = (
+        item for item in store.list(f"runs/{flow}/" if flow else "runs/") if since is None or item.modified >= since
+    )
+    bodies = (store.get(item.key) for item in items)
     return sorted((Manifest.model_validate_json(body) for body in bodies), key=lambda manifest: manifest.started_at)
 
 

@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     s3_access_key_id: str | None = None
     s3_secret_access_key: SecretStr | None = None
     s3_region: str = "us-east-1"
-    s3_port: int = Field(default=8333, ge=1, le=55_531)  # and the four above it, and all five plus 10,000
+    s3_port: int = Field(default=8333, ge=1024, le=55_531)  # and the four above it, and all five plus 10,000
     prefect_api_url: str | None = None  # None: the embedded Prefect server
     prefect_port: int = 4200
     dask_scheduler: str | None = None  # None: a local cluster; "one-process"; or a scheduler's address

@@ -174,6 +174,11 @@ def open_store() -> Store:
     return Store(load_settings())
 
 
+def land(store: Store, source: str, key: str, body: bytes) -> None:
+    """Put a file where ingest looks for it: `landing/<source>/<key>`."""
+    store.put(f"landing/{source}/{key}", body)
+
+
 def sha256_of(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 

@@ -4,7 +4,7 @@ An impression counts in the hour in which it was served; its outcome, with the r
 in which it became known. So a tile holds nothing that was not known when its hour ended.
 """
 
-from datetime import timedelta
+from datetime import date, timedelta
 from math import ceil
 
 from liftloop.contract import Contract
@@ -12,7 +12,7 @@ from liftloop.duck import quoted
 from liftloop.lake import impressions_prefix
 from liftloop.partitions import Partition, looking_back, objects_by_day, update_partitions
 from liftloop.runs import Step
-from liftloop.store import Store
+from liftloop.store import Listed, Store
 
 _MONEY = "DECIMAL(38, 9)"  # exact: a sum of floats would depend on the order of addition
 
@@ -56,16 +56,22 @@ def update_tiles(store: Store, contract: Contract) -> Step:
     """Bring the tiles of every key up to date with the lake: `tiles/<source>/<key>/date=…/tiles.parquet`.
 
     Columns: `key`, `hour` (its start), `impressions`, `clicks`, `conversions`, `revenue` and `cost` (currency units),
-    `last_impression`, `last_click`. A day's tiles are made from the impressions whose outcomes can reach it: those since
-    the contract's outcome horizon before it. An outcome that comes later than the horizon is not counted.
+    `last_impression`, `last_click`. Impressions without the key are left out.
     """
     lake = objects_by_day(store, impressions_prefix(contract.source))
+    return update_partitions(store, "update_tiles", tile_partitions(contract, lake))
+
+
+def tile_partitions(contract: Contract, lake: dict[date, list[Listed]]) -> list[Partition]:
+    """A day's tiles are made from the impressions whose outcomes can reach it: back to the contract's outcome horizon.
+
+    An outcome that comes later than the horizon is not counted.
+    """
     horizon = contract.outcome.horizon
     sources = looking_back(lake, ceil(horizon / timedelta(days=1)))
     queries = {key: _QUERY.format(key=quoted(key), money=_MONEY) for key in contract.keys}
-    partitions = [
+    return [
         Partition(tiles_prefix(contract.source, key), "tiles.parquet", day, files, query, {"horizon": horizon})
         for day, files in sources.items()
         for key, query in queries.items()
     ]
-    return update_partitions(store, "update_tiles", partitions)

@@ -84,7 +84,7 @@ def fit_model(contract: Contract, frame: TrainingFrame) -> Trained:
     recipe = make_recipe(contract, frame)
     parts = {name: frame.index.parts[name] for name in FITTED}
     with open_compute(frame.store.settings) as compute:
-        rows = {name: compute.map(recipe.load, part.partitions) for name, part in parts.items()}
+        rows = {name: compute.load(recipe.load, part.partitions) for name, part in parts.items()}
         samples = {name: compute.map(sampler(part), rows[name]) for name, part in parts.items()}
         trials = _search(compute, recipe, draw_parameters(contract.training), samples)
         best = min(trials, key=lambda trial: trial.log_loss)
@@ -125,7 +125,7 @@ def draw_parameters(training: Training) -> list[Parameters]:
 def _draw(random: np.random.Generator) -> Parameters:
     return {
         "max_depth": int(random.integers(3, 7)),
-        "eta": _log_uniform(random, 0.05, 0.3),
+        "eta": _log_uniform(random, 0.1, 0.3),
         "min_child_weight": _log_uniform(random, 2, 50),  # for rare rewards: about the rewards expected in a leaf
         "lambda": _log_uniform(random, 1, 100),
         "max_delta_step": int(random.integers(0, 2)),  # 1 bounds what a leaf with few rewards may claim
@@ -141,8 +141,9 @@ def _search(
     compute: Compute, recipe: Recipe, drawn: Sequence[Parameters], samples: dict[Part, Sequence[Any]]
 ) -> list[Trial]:
     trials = []
-    shared = {"recipe": recipe, "threads": compute.threads_for(len(drawn)), **samples}
-    for trial in compute.run(try_out, list(enumerate(drawn, start=1)), **shared):
+    threads = compute.threads_for(len(drawn))
+    numbered = enumerate(drawn, start=1)
+    for trial in compute.run(try_out, numbered, recipe=recipe, threads=threads, **samples):
         progress = f"trial {trial.number} of {len(drawn)}: log loss {trial.log_loss:.5f}"
         _log.info("%s after %d rounds and %.1f s", progress, trial.rounds, trial.seconds)
         trials.append(trial)

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import psutil
 from liftloop.settings import Settings
 from liftloop.stack.layout import Layout, StackError
 from liftloop.stack.parts import SCRIPTS, Part
+
+_RELEASE_SECONDS = 2  # a process that is just ending keeps its ports for a moment
 
 
 def check_binaries(parts: Sequence[Part], scripts: Path = SCRIPTS) -> None:
@@ -57,13 +60,22 @@ def check_ports(parts: Sequence[Part]) -> None:
 
 def _holder(port: int) -> str | None:
     """Who keeps us from listening on `port`; None: nobody."""
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while not _is_free(port):
+        if time.monotonic() > deadline:
+            return _listener(port) or "another program"
+        time.sleep(0.05)
+    return None
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections linger, and do not matter
         try:
             probe.bind(("", port))
-        except OSError as error:
-            return _listener(port) or f"another program ({error.strerror})"
-    return None
+        except OSError:
+            return False
+    return True
 
 
 def _listener(port: int) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from liftloop.settings import Settings
 from liftloop.stack.addresses import user_settings, variables
-from liftloop.stack.layout import Layout, StackError, write_private
+from liftloop.stack.layout import Layout, StackError, last_line, write_private
 from liftloop.stack.parts import SCRIPTS, WORK_POOL, prefect_environment
 
 
@@ -50,14 +50,15 @@ def initialise(
     """
     if settings.prefect_api_url is None:
         raise StackError("there is no Prefect server yet: run `liftloop up` first")
-    layout = Layout.of(settings, project)
+    layout, environment = Layout.of(settings, project), command_environment(settings)
+    layout.create()
     file = layout.prefect_folder / "initialised.json"
     done = json.loads(file.read_text()) if file.exists() else {}
     for step in _steps(sources, layout.project):
         if done.get(step.line) == (digest := step.digest(settings, layout.project)):
             continue
         on_progress(step.line)
-        _run(step, layout, command_environment(settings))
+        _run(step, layout, environment)
         done[step.line] = digest
         write_private(file, json.dumps(done, indent=2))
 
@@ -95,10 +96,10 @@ def _run(step: _Step, layout: Layout, environment: Mapping[str, str]) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    said = done.stdout.replace("An exception occurred.", "")  # Prefect's last words, which tell nothing
     log = layout.log_file("initialise")
     with log.open("a") as file:
-        file.write(f"$ {step.line}\n{done.stdout}\n")
-    is_there = "create" in step.command and "already exists" in " ".join(done.stdout.split())  # it may be wrapped
+        file.write(f"$ {step.line}\n{said}\n")
+    is_there = "create" in step.command and "already exists" in " ".join(said.split())  # it may be wrapped
     if done.returncode != 0 and not is_there:
-        last = (done.stdout.strip().splitlines() or ["nothing"])[-1]
-        raise StackError(f"`{step.line}` failed. The last line of {log}: {last}")
+        raise StackError(f"`{step.line}` failed. The last line of {log}: {last_line(said)}")

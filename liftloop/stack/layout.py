@@ -27,14 +27,14 @@ class StackError(UserError):
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders and files of one embedded stack. All paths are absolute."""
+    """The folders and files of one embedded stack. All paths are absolute and free of links."""
 
     home: Path  # holds everything below, mode 0700
     project: Path  # where the worker runs: it finds flows, contracts and `.env` from here
 
     @classmethod
     def of(cls, settings: Settings, project: Path = Path()) -> Self:
-        return cls(settings.home.absolute(), project.absolute())
+        return cls(settings.home.resolve(), project.resolve())
 
     @property
     def lock_file(self) -> Path:
@@ -136,7 +136,14 @@ class Credentials(BaseModel):
 
 
 def write_private(file: Path, text: str) -> None:
-    """Replace `file` in one step; readable and writable by its owner alone."""
+    """Replace `file` in one step, unless it says the same; readable and writable by its owner alone."""
+    if file.exists() and file.read_text() == text:
+        return
     with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as draft:
         draft.write(text)  # created with mode 0600
     os.replace(draft.name, file)
+
+
+def last_line(text: str) -> str:
+    """The last line that is not blank."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing was said")

@@ -13,8 +13,8 @@ import psutil
 from liftloop.settings import Settings
 from liftloop.stack.addresses import running_settings, user_settings, write_generated_file, write_prefect_toml
 from liftloop.stack.checks import check_binaries, check_disk, check_keys, check_ports
-from liftloop.stack.layout import Credentials, Layout, StackError, write_private
-from liftloop.stack.parts import Part, embedded_parts, identities, identities_file
+from liftloop.stack.layout import Credentials, Layout, StackError, last_line, write_private
+from liftloop.stack.parts import OBJECT_STORE, PREFECT_SERVER, Part, embedded_parts, identities, identities_file
 from liftloop.stack.supervisor import STOPPED, Supervised, Supervisor, config_text
 from liftloop.stack.wait import LIMIT_SECONDS
 
@@ -62,12 +62,13 @@ def up(
     with _turn(layout):
         credentials = Credentials.load(layout.credentials_file)
         parts = embedded_parts(own, layout, credentials)
-        check_binaries(parts)
-        check_disk(own, layout)
-        credentials.save(layout.credentials_file)
-        write_private(identities_file(layout), identities(own, credentials))
         supervisor = Supervisor(layout)
-        _start(parts, supervisor, on_progress)
+        if supervisor.is_configured(config_text(parts, layout)):
+            _start_stopped(parts, supervisor)
+        else:
+            _end_former(supervisor, on_progress)
+            if parts:
+                _start_anew(parts, own, credentials, supervisor)
         running = running_settings(own, credentials)
         write_generated_file(own, running)
         if prefect_toml and not write_prefect_toml(prefect_toml, own, layout):
@@ -106,25 +107,28 @@ def _turn(layout: Layout) -> Iterator[None]:
         yield
 
 
-def _start(parts: Sequence[Part], supervisor: Supervisor, on_progress: Progress) -> None:
-    config = config_text(parts, supervisor.layout)
-    if parts and supervisor.is_configured(config):
-        _start_stopped(parts, supervisor)
-        return
-    if supervisor.members():
-        on_progress("ending what ran before with other settings, or without its supervisor")
-        supervisor.stop()
-    if parts:
-        check_ports(parts)
-        supervisor.start(config)
-
-
 def _start_stopped(parts: Sequence[Part], supervisor: Supervisor) -> None:
     supervised = supervisor.processes()
     for part in parts:
         if not supervised[part.name].is_up:
             check_ports([part])
             supervisor.start_part(part.name)
+
+
+def _end_former(supervisor: Supervisor, on_progress: Progress) -> None:
+    if supervisor.members():
+        on_progress("ending what ran before with other settings, or without its supervisor")
+        supervisor.stop()
+
+
+def _start_anew(parts: Sequence[Part], settings: Settings, credentials: Credentials, supervisor: Supervisor) -> None:
+    layout = supervisor.layout
+    check_binaries(parts)
+    check_disk(settings, layout)
+    check_ports(parts)
+    credentials.save(layout.credentials_file)
+    write_private(identities_file(layout), identities(settings, credentials))
+    supervisor.start(config_text(parts, layout))
 
 
 def _wait_until_ready(part: Part, supervisor: Supervisor, on_progress: Progress) -> None:
@@ -141,9 +145,8 @@ def _wait_until_ready(part: Part, supervisor: Supervisor, on_progress: Progress)
 
 
 def _failure(part: Part, waited_seconds: float, log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
-    return f"{part.name} did not come up in {waited_seconds:.0f} s. The last line of {log}: {last}"
+    said = log.read_text(errors="replace") if log.exists() else ""
+    return f"{part.name} did not come up in {waited_seconds:.0f} s. The last line of {log}: {last_line(said)}"
 
 
 def _status_of(part: Part, now: Supervised, layout: Layout) -> PartStatus:
@@ -165,8 +168,8 @@ def _usage(pid: int) -> str:
 
 def _external(settings: Settings) -> list[PartStatus]:
     parts = {
-        ("object-store", "LIFTLOOP_S3_ENDPOINT_URL"): settings.s3_endpoint_url,
-        ("prefect-server", "LIFTLOOP_PREFECT_API_URL"): settings.prefect_api_url,
+        (OBJECT_STORE, "LIFTLOOP_S3_ENDPOINT_URL"): settings.s3_endpoint_url,
+        (PREFECT_SERVER, "LIFTLOOP_PREFECT_API_URL"): settings.prefect_api_url,
     }
     return [
         PartStatus(name, "external", address, f"set by {variable}")

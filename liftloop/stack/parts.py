@@ -15,8 +15,6 @@ from liftloop.stack.probes import is_polling, takes_writes
 
 OBJECT_STORE = "object-store"
 PREFECT_SERVER = "prefect-server"
-WORKER = "worker"
-
 WORK_POOL = "liftloop"
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -156,7 +154,7 @@ def worker(settings: Settings, layout: Layout) -> Part:
     front = (sys.executable, "-I", "-S", wait.__file__, f"{address}/health")
     start = (str(SCRIPTS / "prefect"), "worker", "start", "--pool", WORK_POOL, "--type", "process")
     return Part(
-        name=WORKER,
+        name="worker",
         command=(*front, *start, "--name", "liftloop", "--install-policy", "never"),
         binaries=("prefect",),
         address=work_pool,

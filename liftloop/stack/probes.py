@@ -41,8 +41,9 @@ def is_polling(work_pool_url: str, since: float) -> bool:
         f"{work_pool_url}/workers/filter", data=b"{}", headers={"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=2) as answer:
+        with urllib.request.urlopen(request, timeout=5) as answer:
             workers = json.load(answer)
     except OSError:  # the server does not answer, or does not know the pool yet
         return False
-    return any(datetime.fromisoformat(worker["last_heartbeat_time"]).timestamp() >= since for worker in workers)
+    last = (datetime.fromisoformat(each["last_heartbeat_time"]) for each in workers if each["status"] == "ONLINE")
+    return any(heartbeat.timestamp() >= since for heartbeat in last)

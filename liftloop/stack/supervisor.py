@@ -133,6 +133,7 @@ class Supervisor:
         return {each["name"]: Supervised(each["statename"], each["pid"], each["start"]) for each in answers}
 
     def start_part(self, name: str) -> None:
+        """Start one supervised process that is not up, without waiting for it."""
         self._call("startProcess", name, False)
 
     def _call(self, method: str, *arguments: Any) -> Any:

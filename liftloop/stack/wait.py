@@ -6,18 +6,17 @@ Run as a script, so that the wait needs neither this package nor its dependencie
 import os
 import sys
 import time
-import urllib.error
 import urllib.request
 
 LIMIT_SECONDS = 90
 
 
-def answers(url: str, timeout_seconds: float = 1.0) -> bool:
+def answers(url: str, timeout_seconds: float = 5.0) -> bool:
     """Whether a request to `url` succeeds."""
     try:
         with urllib.request.urlopen(url, timeout=timeout_seconds):
             return True
-    except (OSError, urllib.error.URLError):
+    except OSError:  # refused, too slow, or an HTTP error
         return False
 
 

@@ -10,12 +10,13 @@ def mode(file: Path) -> int:
     return file.stat().st_mode & 0o777
 
 
-def test_home_is_open_to_its_owner_alone(tmp_path: Path) -> None:
-    layout = Layout.of(Settings(home=tmp_path / "home"))
+def test_home_is_open_to_its_owner_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
+    layout = Layout.of(Settings(home=tmp_path_factory.mktemp("short") / "home"))
     layout.create()
     layout.create()
     assert mode(layout.home) == 0o700
     assert mode(layout.socket_folder) == 0o700
+    assert layout.socket.is_relative_to(layout.home)
 
 
 def test_paths_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -40,7 +41,8 @@ def test_socket_of_a_long_home_is_short_private_and_its_own(tmp_path: Path) -> N
         assert mode(one.socket_folder) == 0o700
         assert one.socket != two.socket
     finally:
-        one.socket_folder.rmdir()
+        one.remove_short_socket_folder()
+    assert not one.socket_folder.exists()
 
 
 def test_credentials_are_kept_and_closed_to_others(tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
+import os
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,9 +19,10 @@ def text_for(settings: Settings, project: Path = Path("/srv/project")) -> str:
     return config_text(embedded_parts(settings, layout, Credentials()), layout)
 
 
-def test_supervisor_itself_reads_back_what_was_meant(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path / "a home")
-    layout = Layout.of(settings, tmp_path)
+def test_supervisor_itself_reads_back_what_was_meant(tmp_path_factory: pytest.TempPathFactory) -> None:
+    project = tmp_path_factory.mktemp("short")
+    settings = Settings(home=project / "a home")
+    layout = Layout.of(settings, project)
     layout.create()
     parts = embedded_parts(settings, layout, Credentials())
     layout.config_file.write_text(config_text(parts, layout))
@@ -31,7 +36,7 @@ def test_supervisor_itself_reads_back_what_was_meant(tmp_path: Path) -> None:
         read = programs[part.name]
         assert shlex.split(read.command) == list(part.command)
         assert read.environment == dict(part.environment)
-        assert read.directory == str(tmp_path)
+        assert read.directory == str(project)
         assert (read.stopwaitsecs, read.killasgroup) == (part.stop_limit_seconds, True)
         assert read.stdout_logfile == str(layout.log_file(part.name))
 
@@ -59,3 +64,27 @@ def test_stopping_what_does_not_run_is_fine(tmp_path: Path) -> None:
     supervisor.stop()
     assert supervisor.members() == []
     assert supervisor.processes() == {}
+
+
+def test_orphans_are_ended_even_if_they_resist_and_others_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("liftloop.stack.supervisor._END_LIMIT_SECONDS", 0.5)
+    supervisor = Supervisor(Layout(tmp_path, tmp_path))
+    resist = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+
+    def start(socket: Path) -> subprocess.Popen[bytes]:
+        mark = {"SUPERVISOR_SERVER_URL": f"unix://{socket}"}
+        process = subprocess.Popen([sys.executable, "-c", resist], env=os.environ | mark, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process
+
+    with start(supervisor.layout.socket) as ours, start(tmp_path / "other.sock") as other:
+        try:
+            assert [process.pid for process in supervisor.members()] == [ours.pid]
+            supervisor.stop()
+            assert ours.wait() == -signal.SIGKILL
+            assert other.poll() is None
+        finally:
+            other.kill()

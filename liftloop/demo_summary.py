@@ -1,0 +1,84 @@
+"""The demo's last tables: what came of each source, and what the champion's decisions are truly worth."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from liftloop.contract import load_contract
+from liftloop.features import feature_columns
+from liftloop.gate.card import card_key
+from liftloop.gate.verdict import Verdict
+from liftloop.ledger import held, ingested
+from liftloop.registry import ModelVersion, list_versions
+from liftloop.simulator.truth import Truth
+from liftloop.store import Store
+
+_COUNTS = {"landed": "rows_landed", "valid": "rows_valid", "quarantined": "rows_quarantined", "twice": "rows_duplicate"}
+
+
+def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, console: Console) -> None:
+    """One column per source, then the simulated champion's lift: estimated from the log, and true."""
+    newest = {source: list_versions(store, source)[-1] for source in sources}
+    verdicts = {source: _verdict(store, version) for source, version in newest.items()}
+    facts = {source: _facts(store, newest[source], verdicts[source]) for source in sources}
+    table = Table("", *sources, title="What came of it", title_justify="left")
+    for label in facts[sources[0]]:
+        table.add_row(label, *(facts[source][label] for source in sources))
+    console.print(table)
+    console.print(_lift_table(store, verdicts["simulated"], Truth.load(truth_folder)))
+
+
+def _facts(store: Store, version: ModelVersion, verdict: Verdict) -> dict[str, str]:
+    entries = [*ingested(store, version.source), *held(store, version.source)]
+    counts = {f"rows {word}": f"{sum(getattr(e, name) for e in entries):,}" for word, name in _COUNTS.items()}
+    model = verdict.scores["model"]
+    return counts | {
+        "features": str(len(feature_columns(load_contract(version.source)))),
+        "trials": str(len(version.metrics["trials"])),
+        "log loss": f"{model.log_loss:.5f}",
+        "normalized entropy": f"{model.normalized_entropy:.4f}",
+        "verdict": verdict.verdict,
+        "reasons": "\n".join(f"{check.name}: {check.verdict}" for check in verdict.checks),
+        "why": verdict.summary,
+        "report": str(_copy_report(store, version)),
+    }
+
+
+def _verdict(store: Store, version: ModelVersion) -> Verdict:
+    assert version.evidence is not None  # the gate has judged every version of a completed run
+    return Verdict.model_validate_json(store.get_verified(version.evidence))
+
+
+def _copy_report(store: Store, version: ModelVersion) -> Path:
+    path = store.settings.home / card_key(version)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(store.get(card_key(version)))
+    return path
+
+
+def _lift_table(store: Store, verdict: Verdict, truth: Truth) -> Table:
+    check = verdict.check("decisions")
+    decisions = pd.read_parquet(io.BytesIO(store.get_verified(check.artifacts[0])))
+    table = Table("", "per impression", "lift", title="Click rate of the model's decisions", title_justify="left")
+    logged = check.values["logged"].estimate
+    for label, name in {
+        "logged policies": "logged",
+        "SNIPS": "self_normalized",
+        "doubly robust": "doubly_robust",
+    }.items():
+        value = check.values[name]
+        table.add_row(label, f"{value:.3%}", f"{value.estimate / logged - 1:+.1%}")
+    true_logged, true_chosen = (_true_rate(truth, decisions, column) for column in ("ad_id", "chosen_ad_id"))
+    table.add_row("true, logged policies", f"{true_logged:.3%}", "")
+    table.add_row("true, the model", f"{true_chosen:.3%}", f"{true_chosen / true_logged - 1:+.1%}")
+    return table
+
+
+def _true_rate(truth: Truth, decisions: pd.DataFrame, ad_column: str) -> float:
+    seen = (decisions[name] for name in ("user_id", "placement_id", "device", "event_timestamp", ad_column))
+    user_id, placement_id, device, event_timestamp, ad_id = seen
+    return float(truth.click_probability(user_id, placement_id, device, event_timestamp, ad_id).mean())

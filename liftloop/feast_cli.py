@@ -1,0 +1,59 @@
+"""What lets Feast's own commands run on the settings in force: `feature_store.yaml` names these classes, no address."""
+
+from contextlib import chdir
+from pathlib import Path
+
+from feast import RepoConfig
+from feast.data_source import DataSource
+from feast.infra.passthrough_provider import PassthroughProvider
+from pydantic import Field, StrictStr
+from sqlalchemy import URL, CreateEnginePlugin, make_url
+from sqlalchemy.dialects import plugins
+
+from liftloop.feast_asof import AsofDuckDBOfflineStore, AsofDuckDBOfflineStoreConfig
+from liftloop.feast_repo import repo_config
+from liftloop.settings import Settings, load_settings
+
+
+def project_root() -> Path:
+    """The folder with the contracts, here or above: Feast runs in `feature_repo/`."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "contracts").is_dir()), here)
+
+
+def project_settings() -> Settings:
+    """The settings as a command in the project's root finds them."""
+    with chdir(project_root()):
+        settings = load_settings()
+        return settings.model_copy(update={"home": settings.home.absolute()})
+
+
+class SettingsOfflineStoreConfig(AsofDuckDBOfflineStoreConfig):
+    type: StrictStr = "liftloop.feast_cli.SettingsOfflineStore"
+    settings: Settings = Field(default_factory=project_settings)
+
+
+class SettingsOfflineStore(AsofDuckDBOfflineStore):
+    """Reads from the object store of the settings in force."""
+
+
+class SettingsProvider(PassthroughProvider):
+    """Writes to the online store of the settings in force."""
+
+    def __init__(self, config: RepoConfig) -> None:
+        config.online_config = repo_config(project_settings()).online_config
+        config._online_store = None  # what it may have made of the default
+        super().__init__(config)
+
+    def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
+        """Nothing: Feast's own check asks AWS for the bucket's region, and a new source has no tables yet."""
+
+
+class RegistryAddress(CreateEnginePlugin):
+    """SQLAlchemy's plugin `liftloop`: an engine on the registry of the settings in force, whatever its URL says."""
+
+    def update_url(self, url: URL) -> URL:  # noqa: ARG002
+        return make_url(repo_config(project_settings()).registry.path)
+
+
+plugins.register("liftloop", __name__, "RegistryAddress")

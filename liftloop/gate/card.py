@@ -1,0 +1,79 @@
+"""The model card: what the gate saw, as a page."""
+
+from liftloop.gate.accuracy import slice_entropies, slice_interval
+from liftloop.gate.evidence import Evidence
+from liftloop.gate.verdict import Verdict
+from liftloop.plots import interval_plot, reliability_plot
+from liftloop.registry import ModelVersion
+from liftloop.reports import Figures, Plot, Section, Table, render_report
+from liftloop.stats.scoring import reliability_table
+
+SLICES_SHOWN = 12
+
+
+def card_key(version: ModelVersion) -> str:
+    return f"reports/{version.source}/models/{version.version}.html"
+
+
+def model_card(evidence: Evidence, verdict: Verdict) -> str:
+    """One page on a version: the verdict and its evidence, scores, reliability and slices."""
+    holdout = evidence.frame.index.parts["holdout"]
+    span = f"hold-out from {holdout.start:%Y-%m-%d %H:%M} to {holdout.end:%Y-%m-%d %H:%M} UTC"
+    sections: list[Section] = [_figures(evidence, verdict), evidence_table(verdict), _scores(verdict, evidence)]
+    if "model" in verdict.scores:
+        slices = [_slice_plot(evidence, column) for column in evidence.contract.gate.slices]
+        sections += [_reliability(evidence), *(plot for plot in slices if plot)]
+    title = f"Model {verdict.version} of {verdict.source}"
+    return render_report(
+        title, sections, subtitle=f"predicts {evidence.contract.reward}; {span}", verdict=verdict.verdict
+    )
+
+
+def evidence_table(verdict: Verdict) -> Table:
+    rows = [[check.name, check.observed, check.threshold, check.verdict, check.reason] for check in verdict.checks]
+    return Table("Evidence", ["check", "observed", "threshold", "verdict", "reason"], rows)
+
+
+def _figures(evidence: Evidence, verdict: Verdict) -> Figures:
+    parts = evidence.frame.index.parts
+    return Figures(
+        {
+            "training impressions": parts["training"].rows,
+            "hold-out impressions": verdict.rows,
+            f"hold-out {evidence.contract.reward}s": verdict.rewards,
+            "boosting rounds": evidence.version.metrics.get("rounds"),
+            "compared with": verdict.champion or "no champion",
+        }
+    )
+
+
+def _scores(verdict: Verdict, evidence: Evidence) -> Table:
+    rows = [
+        [name, f"{score.log_loss:.5f}", f"{score.normalized_entropy:.4f}"] for name, score in verdict.scores.items()
+    ]
+    note = (
+        f"On the hold-out, with {evidence.contract.gate.confidence:.0%} intervals. Normalized entropy is log loss in"
+        " units of that of the hold-out's own mean rate: 1 is no better than knowing that rate, 0 is perfect."
+    )
+    return Table("Scores", ["predicted by", "log loss", "normalized entropy"], rows, note)
+
+
+def _reliability(evidence: Evidence) -> Plot:
+    bins = reliability_table(evidence.outcomes.reward, evidence.probability)
+    return Plot(
+        "Reliability",
+        reliability_plot(bins),
+        f"Predicted against observed {evidence.contract.reward} rate in {len(bins)} bins of about equally many"
+        " impressions; on the dashed line they agree.",
+    )
+
+
+def _slice_plot(evidence: Evidence, column: str) -> Section | None:
+    values = evidence.holdout[column]
+    entropies = slice_entropies(evidence.outcomes, evidence.probability, values)
+    worst = sorted(entropies, key=entropies.__getitem__, reverse=True)[:SLICES_SHOWN]
+    if not worst:
+        return None
+    intervals = {value: slice_interval(evidence.outcomes, evidence.probability, values, value) for value in worst}
+    caption = f"The {len(worst)} worst of {len(entropies)} with enough rewards; 1 is no better than a slice's own rate."
+    return Plot(f"By {column}", interval_plot(intervals, guide=1, label="normalized entropy"), caption)

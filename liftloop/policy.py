@@ -1,0 +1,138 @@
+"""The policy that a model stands for, and what it would have earned on logged impressions.
+
+For each impression the ads that were seen before with the same value of the contract's `choose_among` compete. The
+policy takes the ad with the highest predicted reward (ties share), and now and then any of them, so that whatever comes
+after it can learn from its log too.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from liftloop.competition import Chunk, Competition
+from liftloop.contract import Contract
+from liftloop.model import Model
+from liftloop.outcomes import Outcomes
+from liftloop.stats.columns import Floats
+from liftloop.stats.interval import Interval, bootstrap_mean
+from liftloop.stats.off_policy import (
+    LoggedFeedback,
+    doubly_robust_value,
+    effective_sample_size,
+    importance_weights,
+    self_normalized_value,
+)
+from liftloop.store import Store
+
+EXPLORATION_SHARE = 0.05  # of decisions, spread evenly over the competing ads
+MAX_EXPANDED_ROWS = 2_000_000  # impressions times ads; with more, impressions are sampled
+
+_FEEDBACK = ("reward", "propensity", "target_probability", "model_reward", "model_target_reward")
+
+
+class DecisionValue(BaseModel):
+    """Mean reward per impression of a policy's decisions, and of those that were logged on the same impressions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+    impressions: int
+    logged: Interval
+    self_normalized: Interval
+    doubly_robust: Interval
+    effective_sample_size: float
+
+    @property
+    def is_below_logged(self) -> bool:
+        """Neither estimate's interval reaches the mean of the logged rewards."""
+        return max(self.self_normalized.high, self.doubly_robust.high) < self.logged.estimate
+
+
+def decide(
+    store: Store,
+    contract: Contract,
+    model: Model,
+    ads: pd.DataFrame,
+    rows: pd.DataFrame,
+    *,
+    max_expanded_rows: int = MAX_EXPANDED_ROWS,
+) -> pd.DataFrame:
+    """What the model's policy decides on logged impressions that have a propensity and competing ads.
+
+    Args:
+        ads: as `competing_ads` returns them.
+        rows: impressions with `feature_columns`, of which a seeded sample is taken where they are too many.
+
+    Returns:
+        One row per impression, in their order: `impression_id`, `event_timestamp`, the contract's keys and
+        `choose_among`, `ad_id` as logged, `chosen_ad_id` drawn from the policy, `propensity`, `target_probability` of
+        the logged ad, `weight`, `reward`, and what the model expects: `model_reward` of the logged ad (0 if it does not
+        compete) and `model_target_reward` of the policy.
+
+    Raises:
+        ValueError: there is no such impression.
+    """
+    rng = np.random.default_rng(contract.training.seed)
+    rows = _sample(contract, ads, rows, max_expanded_rows, rng)
+    competition = Competition(store, contract, model, ads, rows)
+    chosen = pd.concat([_choose(competition, chunk, rng) for chunk in competition.chunks()], ignore_index=True)
+    names = ["impression_id", "event_timestamp", "placement_id", "user_id", *contract.keys, contract.choose_among]
+    logged = rows[list(dict.fromkeys([*names, "ad_id", "propensity"]))]
+    weight = chosen["target_probability"] / rows["propensity"]
+    reward = rows[contract.reward].astype(np.float64)
+    return pd.concat([logged, chosen], axis="columns").assign(weight=weight, reward=reward)
+
+
+def decision_value(contract: Contract, decisions: pd.DataFrame) -> DecisionValue:
+    """Off-policy value of what `decide` returned, by SNIPS and doubly robust, beside the mean of the logged rewards."""
+    feedback = LoggedFeedback(**{name: decisions[name].to_numpy(dtype=np.float64) for name in _FEEDBACK})
+    options = Outcomes.of(contract, decisions, feedback.reward).options
+    return DecisionValue(
+        impressions=len(decisions),
+        logged=bootstrap_mean(feedback.reward, **options),
+        self_normalized=self_normalized_value(feedback, **options),
+        doubly_robust=doubly_robust_value(feedback, **options),
+        effective_sample_size=effective_sample_size(importance_weights(feedback)),
+    )
+
+
+def _sample(
+    contract: Contract, ads: pd.DataFrame, rows: pd.DataFrame, max_expanded_rows: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """The impressions that can be decided on, or as many of them as expand to `max_expanded_rows` with their ads."""
+    group = contract.choose_among
+    rows = rows[rows["propensity"].notna() & rows[group].isin(ads[group])]
+    if rows.empty:
+        raise ValueError(f"no impression has a propensity and a {group} for which ads were seen before")
+    order = rng.permutation(len(rows))
+    expanded = rows[group].map(ads[group].value_counts()).to_numpy()[order].cumsum()
+    return rows.iloc[np.sort(order[expanded <= max_expanded_rows])].reset_index(drop=True)
+
+
+def _choose(competition: Competition, chunk: Chunk, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw an ad for each impression, and say how the policy sees the one that was logged."""
+    scores = competition.score(chunk)
+    probability = policy_probabilities(scores, chunk)
+    ad_ids = competition.ads["ad_id"].to_numpy()
+    is_logged = ad_ids[chunk.ad] == competition.rows["ad_id"].to_numpy()[chunk.owner]
+    return pd.DataFrame(
+        {
+            "chosen_ad_id": ad_ids[chunk.ad[_draw(probability, chunk, rng)]],
+            "target_probability": np.minimum(chunk.sums(probability * is_logged), 1),
+            "model_reward": chunk.sums(scores * is_logged),
+            "model_target_reward": chunk.sums(scores * probability),
+        }
+    )
+
+
+def policy_probabilities(scores: Floats, chunk: Chunk) -> Floats:
+    """P(ad | impression) under the policy, shape (expanded rows,); 1 in sum over the ads of an impression."""
+    is_best = scores == chunk.spread(np.maximum.reduceat(scores, chunk.starts))
+    greedy: Floats = is_best / chunk.spread(chunk.sums(is_best.astype(np.float64)))
+    return (1 - EXPLORATION_SHARE) * greedy + EXPLORATION_SHARE / chunk.spread(chunk.counts)
+
+
+def _draw(probability: Floats, chunk: Chunk, rng: np.random.Generator) -> NDArray[np.intp]:
+    """One expanded row per impression: where the running sum of probabilities, 1 per impression, passes a draw."""
+    drawn = np.searchsorted(np.cumsum(probability), np.arange(len(chunk.counts)) + rng.random(len(chunk.counts)))
+    return np.clip(drawn, chunk.starts, chunk.starts + chunk.counts - 1)  # rounding may end among a neighbour's ads

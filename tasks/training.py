@@ -1,0 +1,26 @@
+"""From the lake and its features to a registered model."""
+
+from prefect import task
+
+from liftloop import frame_builder, training
+from liftloop.contract import load_contract
+from liftloop.frame import open_frame
+from liftloop.registry import ModelVersion
+from liftloop.runs import Step
+from liftloop.store import open_store
+
+
+@task
+def build_frame(source: str) -> tuple[str, Step]:
+    """Matured impressions with their features, split by time; returns the frame's fingerprint."""
+    frame, step = frame_builder.build_frame(open_store(), load_contract(source))
+    return frame.index.fingerprint, step
+
+
+@task(retries=1)  # a lost Dask worker costs a second attempt, on a fresh cluster
+def train_model(source: str, frame_fingerprint: str) -> tuple[ModelVersion, Step]:
+    """Search, fit, calibrate and register; a frame that was trained on before gives the version on record."""
+    store = open_store()
+    frame = open_frame(store, source, frame_fingerprint)
+    assert frame is not None  # the task before has finished it
+    return training.train(store, load_contract(source), frame)
