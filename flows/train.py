@@ -1,16 +1,22 @@
-"""Features → training frame → model on record."""
+"""Features → training frame → model → verdict → champion."""
 
 from prefect import flow
 
+from tasks.gate import judge_version
 from tasks.record import record_run
+from tasks.registry import promote, read_champion
 from tasks.training import build_frame, train_model
 
 
 @flow(name="train", log_prints=True)
 def train(source: str) -> None:
-    """Train a model of a source on all that has matured; nothing is trained twice on the same."""
+    """Train on all that has matured, judge the model, and promote it if the evidence says so."""
     with record_run(source) as run:
         frame, step = build_frame(source)
         run.steps.append(step)
         version, step = train_model(source, frame)
         run.steps.append(step)
+        champion = read_champion(source)
+        verdict, step = judge_version(source, version, champion)
+        run.steps.append(step)
+        run.steps += promote(verdict, champion)

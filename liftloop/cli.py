@@ -58,7 +58,7 @@ def status() -> None:
     """Show each part, where it is and how it is; exit code 1 if one is not well."""
     parts = stack.status(load_settings())
     _print_table(["part", "state", "address", "detail"], [(p.name, p.state, p.address, p.detail) for p in parts])
-    if any(part.state != "running" for part in parts):
+    if any(part.state not in ("running", "external") for part in parts):
         raise typer.Exit(1)
 
 

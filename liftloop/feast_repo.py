@@ -1,10 +1,12 @@
 """What Feast knows of us, built from the settings and the contracts: stores, entities, views, feature services."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.types import Float64, String
+from redis.connection import parse_url
 
 from liftloop.contract import Contract
 from liftloop.feast_asof import AsofDuckDBOfflineStoreConfig
@@ -44,13 +46,21 @@ def repo_config(settings: Settings) -> RepoConfig:
         },
         offline_store=AsofDuckDBOfflineStoreConfig(settings=settings),
         online_store=(
-            {"type": "redis", "connection_string": settings.redis_url}
-            if settings.redis_url
-            else {"type": "sqlite", "path": str(folder / "online.db")}
+            _redis(settings.redis_url) if settings.redis_url else {"type": "sqlite", "path": str(folder / "online.db")}
         ),
         materialization={"pull_latest_features": True, "online_write_batch_size": ROWS_PER_WRITE},
         entity_key_serialization_version=3,
     )
+
+
+def _redis(url: str) -> dict[str, Any]:
+    """Feast's notation of an address such as `rediss://:password@host:6379/0`: host and port, then options as JSON."""
+    options: dict[str, Any] = {"port": 6379, **parse_url(url), "ssl": url.startswith("rediss://")}  # type: ignore[no-untyped-call]
+    options.pop("connection_class", None)
+    address = f"{options.pop('host')}:{options.pop('port')}"
+    listed = ",".join([address, *(f"{name}={json.dumps(value)}" for name, value in options.items())])
+    # Feast would drop a correction that bears the event time of the row it corrects.
+    return {"type": "redis", "connection_string": listed, "skip_dedup": True}
 
 
 def apply_features(store: Store, contracts: Iterable[Contract]) -> FeatureStore:

@@ -85,7 +85,9 @@ def update_feature_tables(store: Store, contract: Contract) -> Step:
     """
     tiles = {key: objects_by_day(store, tiles_prefix(contract.source, key)) for key in contract.keys}
     partitions = [partition for key in contract.keys for partition in feature_partitions(contract, key, tiles[key])]
-    return update_partitions(store, "update_feature_tables", partitions)
+    step = update_partitions(store, "update_feature_tables", partitions)
+    features = sum(len(table_columns(contract, key)) for key in contract.keys)
+    return step.model_copy(update={"metrics": step.metrics | {"features": features}})
 
 
 def feature_partitions(contract: Contract, key: str, tiles: dict[date, list[Listed]]) -> list[Partition]:

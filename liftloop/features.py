@@ -45,9 +45,8 @@ def online_features(store: Store, contract: Contract, rows: pd.DataFrame) -> pd.
     entities = _entity_rows(contract, rows)
     feast = open_feature_store(store.settings)
     service = feast.get_feature_service(feature_service_name(contract))
-    keys: dict[str, Any] = {
-        key: entities[key].fillna("").tolist() for key in contract.keys
-    }  # Feast takes no NULL; see below
+    # Feast takes no NULL; what it finds for the empty key is masked below.
+    keys: dict[str, Any] = {key: entities[key].fillna("").tolist() for key in contract.keys}
     stored = feast.get_online_features(features=service, entity_rows=keys).to_df(include_event_timestamps=True)
     for key in contract.keys:
         columns = table_columns(contract, key)

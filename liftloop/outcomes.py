@@ -56,11 +56,10 @@ class Outcomes:
             ValueError: no reward, nothing but rewards, or fewer than two blocks.
         """
         losses = log_loss_per_row(self.reward, probability)
-        ignorant = log_loss_per_row(self.reward, np.full_like(self.reward, self.reward.mean()))
-        entropy = np.full_like(ignorant, ignorant.mean())  # held fixed: it is the unit, not an estimate
+        of_mean_rate = log_loss_per_row(self.reward, np.full_like(self.reward, self.reward.mean()))
         return Score(
             log_loss=bootstrap_mean(losses, **self.options),
-            normalized_entropy=bootstrap_ratio(losses, entropy, **self.options),
+            normalized_entropy=bootstrap_ratio(losses, of_mean_rate, **self.options),
         )
 
     def calibration_ratio(self, probability: Floats) -> Interval:
@@ -70,8 +69,7 @@ class Outcomes:
     def loss_saved(self, probability: Floats, rival: Floats) -> Interval:
         """Share of the rival's log loss that the model does without, row by row: above 0 the model is better."""
         loss, rival_loss = log_loss_per_row(self.reward, probability), log_loss_per_row(self.reward, rival)
-        unit = np.full_like(loss, rival_loss.mean())
-        return bootstrap_ratio(rival_loss - loss, unit, **self.options)
+        return bootstrap_ratio(rival_loss - loss, rival_loss, **self.options)
 
 
 def _blocks(rows: pd.DataFrame) -> NDArray[np.intp]:

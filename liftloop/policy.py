@@ -47,6 +47,20 @@ class DecisionValue(BaseModel):
         """Neither estimate's interval reaches the mean of the logged rewards."""
         return max(self.self_normalized.high, self.doubly_robust.high) < self.logged.estimate
 
+    @property
+    def words(self) -> str:
+        """One sentence: the value as a share of what was logged."""
+        logged = self.logged.estimate
+        if not logged:
+            return f"The {self.impressions:,} logged impressions brought no reward to compare with."
+        shares = [
+            f"{value.estimate / logged:.0%} by {name} ({value.low / logged:.0%} to {value.high / logged:.0%})"
+            for name, value in (("SNIPS", self.self_normalized), ("DR", self.doubly_robust))
+        ]
+        return (
+            f"Its decisions would earn {' and '.join(shares)} of what {self.impressions:,} logged impressions brought."
+        )
+
 
 def decide(
     store: Store,
@@ -64,10 +78,10 @@ def decide(
         rows: impressions with `feature_columns`, of which a seeded sample is taken where they are too many.
 
     Returns:
-        One row per impression, in their order: `impression_id`, `event_timestamp`, the contract's keys and
-        `choose_among`, `ad_id` as logged, `chosen_ad_id` drawn from the policy, `propensity`, `target_probability` of
-        the logged ad, `weight`, `reward`, and what the model expects: `model_reward` of the logged ad (0 if it does not
-        compete) and `model_target_reward` of the policy.
+        One row per impression, in their order: `impression_id`, `event_timestamp`, the contract's keys,
+        `choose_among` and context of the request, `ad_id` as logged, `chosen_ad_id` drawn from the policy,
+        `propensity`, `target_probability` of the logged ad, `weight`, `reward`, and what the model expects:
+        `model_reward` of the logged ad (0 if it does not compete) and `model_target_reward` of the policy.
 
     Raises:
         ValueError: there is no such impression.
@@ -76,8 +90,7 @@ def decide(
     rows = _sample(contract, ads, rows, max_expanded_rows, rng)
     competition = Competition(store, contract, model, ads, rows)
     chosen = pd.concat([_choose(competition, chunk, rng) for chunk in competition.chunks()], ignore_index=True)
-    names = ["impression_id", "event_timestamp", "placement_id", "user_id", *contract.keys, contract.choose_among]
-    logged = rows[list(dict.fromkeys([*names, "ad_id", "propensity"]))]
+    logged = rows[_logged_columns(contract)]
     weight = chosen["target_probability"] / rows["propensity"]
     reward = rows[contract.reward].astype(np.float64)
     return pd.concat([logged, chosen], axis="columns").assign(weight=weight, reward=reward)
@@ -94,6 +107,12 @@ def decision_value(contract: Contract, decisions: pd.DataFrame) -> DecisionValue
         doubly_robust=doubly_robust_value(feedback, **options),
         effective_sample_size=effective_sample_size(importance_weights(feedback)),
     )
+
+
+def _logged_columns(contract: Contract) -> list[str]:
+    request = [name for name, column in contract.context.items() if column.about == "request"]
+    names = ["impression_id", "event_timestamp", "user_id", "placement_id", *contract.keys, contract.choose_among]
+    return list(dict.fromkeys([*names, *request, "ad_id", "propensity"]))  # each once, in this order
 
 
 def _sample(

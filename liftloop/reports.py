@@ -85,6 +85,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"shown": _shown, "tone": _tone}
+    environment.tests["figure"] = _is_figure
     return environment
 
 

@@ -20,11 +20,15 @@ def record_run(source: str) -> Iterator[Manifest]:
 
 
 def publish_page(source: str, kind: str, html: str) -> Step:
-    """Keep a page under `reports/` and link it from the run in the UI for as long as S3 lets a link live."""
-    store = open_store()
-    page = store.put(f"reports/{source}/{kind}/{flow_run.id}.html", html.encode())
-    create_link_artifact(store.share_link(page.key), link_text=page.key, key=_artifact_key(source, kind, "page"))
+    """Keep a page under `reports/` and link it from the run in the UI."""
+    page = open_store().put(f"reports/{source}/{kind}/{flow_run.id}.html", html.encode())
+    publish_link(source, kind, page.key)
     return Step(name="report", outputs=(page,))
+
+
+def publish_link(source: str, kind: str, key: str) -> None:
+    """Link an object from the run in the UI, for as long as S3 lets a link live."""
+    create_link_artifact(open_store().share_link(key), link_text=key, key=_artifact_key(source, kind, "page"))
 
 
 def publish_table(source: str, kind: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:

@@ -43,6 +43,9 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]
     finally:
         process.kill()  # what it holds is thrown away
         process.wait()
+        for port in store_ports(settings).values():
+            for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
+                left.unlink()
 
 
 @pytest.fixture(scope="session")

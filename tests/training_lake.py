@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+from feature_lake import impression, write_lake
 
 from liftloop.contract import Contract
 from liftloop.feast_repo import apply_features
@@ -12,13 +13,12 @@ from liftloop.frame import TrainingFrame
 from liftloop.frame_builder import build_frame
 from liftloop.store import Store
 from liftloop.tiles import update_tiles
-from tests.feature_lake import impression, write_lake
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def make_contract(source: str, **changes: Any) -> Contract:
-    """Two of its six days train, one validates, one is held out, and the newest is not matured."""
+    """Two of five days train, one validates, one is held out, and the newest is not matured."""
     columns = ["impression_id", "event_timestamp", "placement_id", "ad_id", "user_id", "click"]
     return Contract.model_validate(
         {

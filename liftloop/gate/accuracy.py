@@ -32,7 +32,7 @@ def beats(outcomes: Outcomes, probability: Floats, rival: Floats, name: str) -> 
     )
     if verdict == "inconclusive":
         reason += " More rewards are needed to tell."
-    return Finding(verdict, reason, f"{saved:.2%}", "above 0%", {"log_loss_saved": saved})
+    return Finding(verdict, reason, f"{saved:.2%} less log loss", "above 0%", {"log_loss_saved": saved})
 
 
 def is_calibrated(outcomes: Outcomes, probability: Floats) -> Finding:
@@ -70,7 +70,9 @@ def worst_slice(outcomes: Outcomes, probability: Floats, values: "pd.Series[str]
     worst = max(entropies, key=entropies.__getitem__)
     entropy = slice_interval(outcomes, probability, values, worst)
     verdict: CheckVerdict = "pass" if entropy.estimate <= limit else "fail" if entropy.low > limit else "inconclusive"
-    reason = f"Of {len(entropies)} values of {values.name}, {worst} is predicted worst, with {entropy:.3f}."
+    reason = (
+        f"Of {len(entropies)} values of {values.name}, {worst} is predicted worst; 1 is no better than its own rate."
+    )
     return Finding(verdict, reason, f"{entropy:.3f}", f"at most {limit:g}", {"normalized_entropy": entropy})
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 from liftloop.contract import Contract
 from liftloop.gate.evidence import keep_rows
 from liftloop.gate.verdict import CheckVerdict, Finding
-from liftloop.policy import DecisionValue, decision_value
+from liftloop.policy import decision_value
 from liftloop.store import Store
 
 
@@ -18,7 +18,7 @@ def no_worse_decisions(store: Store, contract: Contract, decisions: pd.DataFrame
     value = decision_value(contract, decisions)
     needed = contract.gate.minimum_effective_sample_size
     verdict: CheckVerdict = "fail" if value.is_below_logged else "pass"
-    reason = _words(value)
+    reason = value.words
     if value.effective_sample_size < needed:
         verdict = "inconclusive"
         reason += f" But these tell as much of them as {value.effective_sample_size:,.0f} impressions of its own would."
@@ -29,12 +29,4 @@ def no_worse_decisions(store: Store, contract: Contract, decisions: pd.DataFrame
         threshold=f"not below {value.logged.estimate:.3%}, from an effective sample of at least {needed:,}",
         values={name: getattr(value, name) for name in ("logged", "self_normalized", "doubly_robust")},
         artifacts=(keep_rows(store, decisions),),
-    )
-
-
-def _words(value: DecisionValue) -> str:
-    lift = value.self_normalized.estimate / value.logged.estimate - 1 if value.logged.estimate else float("nan")
-    return (
-        f"Its decisions would earn {value.self_normalized.estimate:.3%} rewards per impression, {lift:+.0%} over the"
-        f" {value.logged.estimate:.3%} logged on the same {value.impressions:,} impressions."
     )

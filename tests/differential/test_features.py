@@ -9,7 +9,7 @@ from uuid import uuid4
 import pandas as pd
 import pytest
 from feature_lake import KEYS, impression, make_contract, write_lake
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from liftloop.contract import Contract
@@ -32,7 +32,7 @@ TIME_TO_LIVE = timedelta(days=7, hours=1)
 HORIZON = timedelta(days=2)
 
 # Few days, hours and moments, so that rows tie, meet the boundaries of hours, days and windows, and leave long gaps.
-days = st.sampled_from([0, 1, 2, 7, 8, 17]).map(lambda number: timedelta(days=number))
+days = st.sampled_from([0, 1, 2, 7, 8, 14, 17]).map(lambda number: timedelta(days=number))
 hours = st.sampled_from([0, 1, 2, 23]).map(lambda number: number * HOUR)
 moments = st.sampled_from([timedelta(), timedelta(microseconds=1), HOUR / 2, HOUR - timedelta(microseconds=1)])
 times = st.builds(lambda *parts: FIRST + sum(parts, timedelta()), days, hours, moments)
@@ -133,14 +133,20 @@ def store(object_store: Settings, tmp_path_factory: pytest.TempPathFactory) -> S
     return Store(object_store.model_copy(update={"home": tmp_path_factory.mktemp("feast")}))
 
 
+# One impression: its windows change for the last time after 7 days and an hour, and expire 7 days and an hour later.
+EXPIRY = FIRST + timedelta(days=14, hours=2)
+LIVES = [("u0", "a0", EXPIRY), ("u0", "a0", EXPIRY + timedelta(microseconds=1))]
+
+
 @few
+@example(log=[impression(FIRST)], rows=LIVES, zone="UTC")
 @given(log=logs, rows=questions, zone=zones)
 def test_features_offline_and_online(store: Store, log: list[Row], rows: list[Question], zone: str) -> None:
     contract = new_contract()
     write_lake(store, contract, log)
     build(store, contract)
     update_online_store(store, contract)
-    rows += [(row["user_id"], row["ad_id"], row["event_timestamp"]) for row in log]
+    rows = rows + [(row["user_id"], row["ad_id"], row["event_timestamp"]) for row in log]
     frame = asked(rows, zone)
     found = historical_features(store, contract, frame)
     pd.testing.assert_frame_equal(found[frame.columns], frame)
@@ -152,7 +158,9 @@ def test_features_offline_and_online(store: Store, log: list[Row], rows: list[Qu
 def _assert_online_is_offline(store: Store, contract: Contract, log: list[Row]) -> None:
     as_of = newest_event(store, contract.source)
     assert as_of == max(row["event_timestamp"] for row in log)
-    everyone = [(user, ad, as_of) for user in ("u0", "u1", "stranger", None) for ad in ("a0", "a1", "other")]
+    everyone: list[Question] = [
+        (user, ad, as_of) for user in ("u0", "u1", "stranger", None) for ad in ("a0", "a1", "other")
+    ]
     offline = historical_features(store, contract, asked(everyone))
     pd.testing.assert_frame_equal(online_features(store, contract, asked(everyone)), offline)
 

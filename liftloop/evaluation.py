@@ -1,0 +1,159 @@
+"""The scheduled evaluation: what matured since the last one, and whether the champion still does its work.
+
+Each evaluation is one object, `reports/<source>/evaluations/<until>.json`, written last of all; the next one begins
+where the newest on record ends. So a run that dies is done again, and no impression is left out.
+"""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from liftloop.competition import competing_ads
+from liftloop.contract import Contract, GatePolicy
+from liftloop.features import historical_features
+from liftloop.gate.accuracy import is_outside
+from liftloop.kpi import KPI_COLUMNS, Kpis, kpis_by_policy
+from liftloop.outcomes import Outcomes, Score
+from liftloop.partitions import references
+from liftloop.policy import DecisionValue, decide, decision_value
+from liftloop.registry import ModelVersion, champion, load_model, read_version
+from liftloop.runs import Step
+from liftloop.stats.interval import Interval
+from liftloop.stats.scoring import ReliabilityBin, reliability_table
+from liftloop.store import Store
+from liftloop.window import Window, matured_window
+
+Health = Literal["healthy", "degraded", "no_champion", "no_new_data"]
+
+MAX_SCORED_ROWS = 300_000  # of more a sample is scored, so that their features fit in memory
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+
+class ChampionScore(_Frozen):
+    """The champion on the matured impressions."""
+
+    version: str
+    impressions: int  # scored
+    score: Score
+    calibration_ratio: Interval
+    reliability: tuple[ReliabilityBin, ...]
+    decisions: DecisionValue | None  # None where no propensities were logged
+
+
+class Evaluation(_Frozen):
+    """What impressions with `since` <= event time < `until` say; without news there are neither times nor figures."""
+
+    source: str
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    impressions: int = 0
+    rewards: int = 0
+    kpis: dict[str, Kpis] = {}  # of all, and by policy
+    champion: ChampionScore | None = None
+    health: Health
+    findings: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Where the evaluation is kept: by time, so that the newest comes last."""
+        assert self.until is not None  # only news is kept
+        return f"{_prefix(self.source)}{self.until:%Y%m%dT%H%M%S.%fZ}.json"
+
+
+def evaluate(store: Store, contract: Contract) -> tuple[Evaluation, Step]:
+    """Evaluate what matured since the last evaluation; at first, as much as the contract holds out.
+
+    Where there is a champion to judge, fewer rewards than its gate asks for wait for the next evaluation.
+    """
+    last = last_evaluation(store, contract.source)
+    window = matured_window(store, contract, last.until if last else None)
+    pointer = champion(store, contract.source)
+    version = read_version(store, contract.source, pointer.version) if pointer else None
+    evaluation = _evaluate(window, version) if window else _no_news(contract, "No impressions matured since the last.")
+    keys = window.keys if window and evaluation.impressions else []
+    inputs = (*references(store, keys), *(version.blobs if version else ()))
+    metrics = evaluation.model_dump(mode="json", exclude={"source"})
+    return evaluation, Step(name="evaluate", inputs=inputs, metrics=metrics, is_reused=not evaluation.impressions)
+
+
+def last_evaluation(store: Store, source: str) -> Evaluation | None:
+    """The newest on record."""
+    keys = sorted(item.key for item in store.list(_prefix(source)))
+    return Evaluation.model_validate_json(store.get(keys[-1])) if keys else None
+
+
+def keep_evaluation(store: Store, evaluation: Evaluation) -> Step:
+    """Put an evaluation on record, so that the next one begins where it ends."""
+    kept = store.put(evaluation.key, evaluation.model_dump_json(indent=1).encode())
+    return Step(name="keep_evaluation", outputs=(kept,))
+
+
+def _evaluate(window: Window, version: ModelVersion | None) -> Evaluation:
+    contract = window.contract
+    impressions, rewards = window.count()
+    needed = contract.gate.minimum_rewards if version else 1
+    if rewards < needed:
+        counted = f"{rewards:,} {contract.reward}s in {impressions:,} impressions matured since {window.since:%F %H:%M}"
+        return _no_news(contract, f"{counted}; fewer than {needed:,} wait for the next evaluation.")
+    score = _score_champion(window, version) if version else None
+    health, findings = judge_health(contract.gate, score)
+    return Evaluation(
+        source=contract.source,
+        since=window.since,
+        until=window.until,
+        impressions=impressions,
+        rewards=rewards,
+        kpis=kpis_by_policy(contract, window.read(list(KPI_COLUMNS))),
+        champion=score,
+        health=health,
+        findings=findings,
+    )
+
+
+def _no_news(contract: Contract, why: str) -> Evaluation:
+    return Evaluation(source=contract.source, health="no_new_data", findings=(why,))
+
+
+def _score_champion(window: Window, version: ModelVersion) -> ChampionScore:
+    store, contract = window.store, window.contract
+    model = load_model(store, version)
+    rows = window.read(list(contract.column_types), limit=MAX_SCORED_ROWS)
+    rows = historical_features(store, contract, rows)
+    outcomes = Outcomes.of(contract, rows, rows[contract.reward].to_numpy(dtype=np.float64))
+    probability = model.predict(rows)
+    decisions = None
+    if rows["propensity"].notna().any():
+        ads = competing_ads(store, contract, window.keys_before)
+        decisions = decision_value(contract, decide(store, contract, model, ads, rows))
+    return ChampionScore(
+        version=version.version,
+        impressions=len(rows),
+        score=outcomes.score(probability),
+        calibration_ratio=outcomes.calibration_ratio(probability),
+        reliability=tuple(reliability_table(outcomes.reward, probability)),
+        decisions=decisions,
+    )
+
+
+def judge_health(policy: GatePolicy, champion: ChampionScore | None) -> tuple[Health, tuple[str, ...]]:
+    """Degraded if an interval leaves no doubt; the findings say what is wrong, in words."""
+    if champion is None:
+        return "no_champion", ("No model has been promoted yet; the figures are those of the logged policies.",)
+    entropy, ratio, bounds = champion.score.normalized_entropy, champion.calibration_ratio, policy.calibration_ratio
+    faults = []
+    if entropy.low > 1:
+        faults.append(f"It predicts worse than the mean rate would: normalized entropy {entropy:.3f}.")
+    if is_outside(ratio, bounds):
+        faults.append(f"It promises {ratio:.2f} times the rewards that come, outside {bounds[0]:g} to {bounds[1]:g}.")
+    value, needed = champion.decisions, policy.minimum_effective_sample_size
+    if value and value.effective_sample_size >= needed and value.is_below_logged:
+        faults.append(f"It decides worse than the logged policies: {value.words}")
+    return ("degraded", tuple(faults)) if faults else ("healthy", ("Predictions and decisions are within bounds.",))
+
+
+def _prefix(source: str) -> str:
+    return f"reports/{source}/evaluations/"

@@ -1,0 +1,90 @@
+"""An evaluation as a page, and its figures as table rows."""
+
+from liftloop.contract import Contract
+from liftloop.evaluation import ChampionScore, Evaluation
+from liftloop.plots import reliability_plot
+from liftloop.reports import Figures, Plot, Section, Table, Text, render_report
+from liftloop.stats.interval import Interval
+
+_KPIS = {
+    "click_through_rate": ".3%",
+    "conversion_rate": ".2%",
+    "revenue_per_mille": ".3f",
+    "margin_per_mille": ".3f",
+}
+
+
+def evaluation_page(contract: Contract, evaluation: Evaluation) -> str:
+    """One page: findings, KPIs by policy, and how the champion predicts and decides."""
+    sections: list[Section] = [
+        Figures(
+            {
+                "impressions": evaluation.impressions,
+                f"{contract.reward}s": evaluation.rewards,
+                **_main_kpi(contract, evaluation),
+            }
+        ),
+        Text("Findings", evaluation.findings),
+        _kpi_table(contract, evaluation),
+    ]
+    if evaluation.champion:
+        sections += _champion_sections(contract, evaluation.champion)
+    subtitle = f"impressions from {evaluation.since:%Y-%m-%d %H:%M} to {evaluation.until:%Y-%m-%d %H:%M} UTC"
+    return render_report(f"Evaluation of {evaluation.source}", sections, subtitle=subtitle, verdict=evaluation.health)
+
+
+def kpi_rows(evaluation: Evaluation) -> list[dict[str, object]]:
+    """One row per policy, as text."""
+    return [
+        {"policy": policy, "impressions": kpis.impressions}
+        | {name.replace("_", " "): _text(getattr(kpis, name), spec) for name, spec in _KPIS.items()}
+        for policy, kpis in evaluation.kpis.items()
+    ]
+
+
+def _kpi_table(contract: Contract, evaluation: Evaluation) -> Table:
+    rows = kpi_rows(evaluation)
+    note = f"{contract.gate.confidence:.0%} intervals. Conversions are per click; per mille is per 1,000 impressions."
+    return Table("What the impressions brought", list(rows[0]), [list(row.values()) for row in rows], note)
+
+
+def _main_kpi(contract: Contract, evaluation: Evaluation) -> dict[str, str]:
+    overall = next(iter(evaluation.kpis.values()))
+    return {contract.kpi.replace("_", " "): _text(getattr(overall, contract.kpi), _KPIS[contract.kpi])}
+
+
+def _champion_sections(contract: Contract, champion: ChampionScore) -> list[Section]:
+    low, high = contract.gate.calibration_ratio
+    rows = [
+        ["log loss", f"{champion.score.log_loss:.5f}", "nats per impression"],
+        ["normalized entropy", f"{champion.score.normalized_entropy:.4f}", "1 is no better than the mean rate"],
+        [
+            "calibration ratio",
+            f"{champion.calibration_ratio:.3f}",
+            f"predicted over observed; {low:g} to {high:g} is asked for",
+        ],
+    ]
+    if value := champion.decisions:
+        rows += [
+            ["logged reward", f"{value.logged:.3%}", f"of {value.impressions:,} impressions with propensities"],
+            [
+                "decisions, SNIPS",
+                f"{value.self_normalized:.3%}",
+                f"effective sample size {value.effective_sample_size:,.0f}",
+            ],
+            ["decisions, doubly robust", f"{value.doubly_robust:.3%}", "the model's own view, mended by the log"],
+        ]
+    caption = f"Predicted against observed {contract.reward} rate; on the dashed line they agree."
+    return [
+        Table(
+            f"The champion {champion.version}",
+            ["measure", "value", ""],
+            rows,
+            f"On {champion.impressions:,} impressions.",
+        ),
+        Plot("Reliability", reliability_plot(champion.reliability), caption),
+    ]
+
+
+def _text(interval: Interval | None, spec: str) -> str:
+    return "–" if interval is None else f"{interval:{spec}}"

@@ -1,0 +1,50 @@
+"""What impressions brought: click-through rate, conversion rate, revenue and margin, with intervals."""
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from liftloop.contract import Contract
+from liftloop.outcomes import Outcomes, interval_or_none
+from liftloop.stats.interval import BootstrapOptions, Interval
+
+EVERY_POLICY = "all"
+KPI_COLUMNS = ("impression_id", "event_timestamp", "user_id", "policy", "click", "conversion", "revenue", "cost")
+
+
+class Kpis(BaseModel):
+    """KPIs of some impressions; None where the source does not report what they need, or no interval can be drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+    impressions: int
+    click_through_rate: Interval | None  # clicks per impression
+    conversion_rate: Interval | None  # conversions per click
+    revenue_per_mille: Interval | None  # currency units per 1,000 impressions
+    margin_per_mille: Interval | None  # revenue less cost, likewise
+
+
+def kpis_by_policy(contract: Contract, rows: pd.DataFrame) -> dict[str, Kpis]:
+    """KPIs of all rows, and of those that each policy served where the source says so; rows have `KPI_COLUMNS`."""
+    by_policy = {str(policy): part for policy, part in rows.groupby("policy") if len(part) < len(rows)}
+    return {name: _kpis(contract, part) for name, part in {EVERY_POLICY: rows, **by_policy}.items()}
+
+
+def _kpis(contract: Contract, rows: pd.DataFrame) -> Kpis:
+    options = Outcomes.of(contract, rows, rows["click"].to_numpy(dtype=float)).options
+    per_impression = pd.Series(1.0, index=rows.index)
+    has = {name: name in contract.columns for name in ("conversion", "revenue", "cost")}
+    margin = rows["revenue"] - rows["cost"].fillna(0)
+    return Kpis(
+        impressions=len(rows),
+        click_through_rate=_ratio(rows["click"], per_impression, options),
+        conversion_rate=_ratio(rows["conversion"], rows["click"], options) if has["conversion"] else None,
+        revenue_per_mille=_ratio(1000 * rows["revenue"], per_impression, options) if has["revenue"] else None,
+        margin_per_mille=_ratio(1000 * margin, per_impression, options) if has["revenue"] and has["cost"] else None,
+    )
+
+
+def _ratio(
+    numerator: "pd.Series[float]", denominator: "pd.Series[float]", options: BootstrapOptions
+) -> Interval | None:
+    """A value that one row lacks counts as nothing."""
+    return interval_or_none(numerator.fillna(0).astype(float), denominator.astype(float), options)

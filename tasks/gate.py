@@ -1,0 +1,25 @@
+"""May a model version become champion?"""
+
+from prefect import task
+
+from liftloop.contract import load_contract
+from liftloop.gate.card import card_key
+from liftloop.gate.judge import judge
+from liftloop.gate.verdict import Verdict
+from liftloop.registry import ModelVersion, Pointer
+from liftloop.runs import Step
+from liftloop.store import open_store
+from tasks.record import publish_link, publish_table
+
+
+@task
+def judge_version(source: str, version: ModelVersion, champion: Pointer | None) -> tuple[Verdict, Step]:
+    """All checks of a version against a champion that was read before, with the evidence in the UI."""
+    verdict, step = judge(open_store(), load_contract(source), version, champion)
+    rows = [
+        check.model_dump(include={"name", "observed", "threshold", "verdict", "reason"}) for check in verdict.checks
+    ]
+    publish_table(source, "gate", rows, f"{verdict.source} {verdict.version}: {verdict.verdict}")
+    publish_link(source, "model-card", card_key(version))
+    print(verdict.summary)
+    return verdict, step

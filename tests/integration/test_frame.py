@@ -1,0 +1,148 @@
+"""Training frames of a real lake: what goes into which part, what is used again, what is refused."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pandas as pd
+import pytest
+from feature_lake import write_lake
+from training_lake import FIRST, land, make_contract, make_rows
+
+from liftloop import frame_builder
+from liftloop.contract import Contract
+from liftloop.features import feature_columns, historical_features
+from liftloop.frame import open_frame
+from liftloop.frame_builder import FrameError, build_frame
+from liftloop.settings import Settings
+from liftloop.store import Store
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def store(object_store: Settings) -> Store:
+    return Store(object_store)
+
+
+@pytest.fixture
+def contract() -> Contract:
+    return make_contract(f"s{uuid4().hex[:8]}")
+
+
+def test_every_matured_impression_is_in_just_one_part(store: Store, contract: Contract) -> None:
+    rows = make_rows()
+    land(store, contract, rows)
+    frame, step = build_frame(store, contract)
+    matured = max(row["event_timestamp"] for row in rows) - DAY
+    bounds = {"training": (FIRST - DAY, matured - 2 * DAY), "validation": (matured - 2 * DAY, matured - DAY)}
+    bounds["holdout"] = (matured - DAY, matured)
+    for name, (after, until) in bounds.items():
+        part = getattr(frame, name)
+        expected = [row["impression_id"] for row in rows if after < row["event_timestamp"] <= until]
+        assert part["impression_id"].tolist() == expected
+        assert step.metrics[name] == {"rows": len(expected), "rewards": part["click"].sum()}
+    assert step.is_reused is False
+    assert set(step.outputs) == set(frame.index.partitions)
+    assert {ref.key.split("/")[0] for ref in step.inputs} == {"lake", "features"}
+
+
+def test_rows_carry_the_lake_and_the_features_of_their_time(store: Store, contract: Contract) -> None:
+    land(store, contract, make_rows())
+    holdout = build_frame(store, contract)[0].holdout
+    assert list(holdout) == [*contract.column_types, *feature_columns(contract)]
+    expected = historical_features(store, contract, holdout[["user_id", "ad_id", "event_timestamp"]])
+    pd.testing.assert_frame_equal(holdout[feature_columns(contract)], expected[feature_columns(contract)])
+    assert holdout["ad_impressions_1d"].gt(0).mean() > 0.9
+
+
+def test_partitions_are_even_and_small(store: Store, contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_builder, "ROWS_PER_JOIN", 300)
+    land(store, contract, make_rows())
+    frame, _ = build_frame(store, contract)
+    sizes = {name: [len(rows) for rows in frame.read(name)] for name in frame.index.parts}
+    assert {name: len(parts) for name, parts in sizes.items()} == {"training": 12, "validation": 8, "holdout": 2}
+    assert all(max(parts) - min(parts) <= 3 for parts in sizes.values())
+    assert [ref.key.rsplit("/", 1)[1] for ref in frame.index.parts["holdout"].partitions] == [
+        "holdout-000.parquet",
+        "holdout-001.parquet",
+    ]
+
+
+def test_an_unchanged_lake_gives_the_frame_on_record(store: Store, contract: Contract) -> None:
+    land(store, contract, make_rows())
+    first, _ = build_frame(store, contract)
+    again, step = build_frame(store, contract)
+    assert step.is_reused
+    assert again.index == first.index
+    retuned = contract.model_copy(update={"training": contract.training.model_copy(update={"trials": 9})})
+    assert build_frame(store, retuned)[1].is_reused
+
+
+@pytest.mark.parametrize("what", ["lake", "split"])
+def test_a_change_gives_another_frame(store: Store, contract: Contract, what: str) -> None:
+    land(store, contract, make_rows())
+    first, _ = build_frame(store, contract)
+    if what == "lake":
+        write_lake(store, contract, make_rows(days=1, rows_per_day=5, seed=8), name="late")
+    else:
+        split = contract.split.model_copy(update={"holdout": DAY / 2})
+        contract = contract.model_copy(update={"split": split})
+    other, step = build_frame(store, contract)
+    assert not step.is_reused
+    assert other.index.fingerprint != first.index.fingerprint
+
+
+def test_an_interrupted_build_is_taken_up(store: Store, contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(store, contract, make_rows())
+    finished = build_frame(store, contract)[0].index
+    prefix = f"features/{contract.source}/frames/{finished.fingerprint}/"
+    lost = [ref.key for ref in finished.parts["holdout"].partitions]
+    store.delete([f"{prefix}frame.json", *lost])
+    assert open_frame(store, contract.source, finished.fingerprint) is None
+    joined: list[int] = []
+
+    def counted(store: Store, contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
+        joined.append(len(rows))
+        return historical_features(store, contract, rows)
+
+    monkeypatch.setattr(frame_builder, "historical_features", counted)
+    assert build_frame(store, contract)[0].index == finished
+    assert joined == [finished.parts["holdout"].rows]
+
+
+def test_a_changed_partition_is_noticed(store: Store, contract: Contract) -> None:
+    land(store, contract, make_rows())
+    frame, _ = build_frame(store, contract)
+    ref = frame.index.parts["training"].partitions[1]
+    store.put(ref.key, store.get(ref.key)[:-1])
+    with pytest.raises(ValueError, match="was changed"):
+        _ = frame.training
+
+
+def test_an_empty_lake_is_refused(store: Store, contract: Contract) -> None:
+    with pytest.raises(FrameError, match=f"the lake of {contract.source} is empty: .*run ingest"):
+        build_frame(store, contract)
+
+
+def test_too_few_days_are_refused_with_the_remedy(store: Store, contract: Contract) -> None:
+    land(store, contract, make_rows(days=3))
+    with pytest.raises(FrameError, match=r"the training part of .* has 0 rows.*Land more days, or shorten maturity"):
+        build_frame(store, contract)
+
+
+def test_a_part_without_rewards_is_refused_and_nothing_is_written(store: Store, contract: Contract) -> None:
+    rows = make_rows()
+    last = max(row["event_timestamp"] for row in rows)
+    land(store, contract, [row | {"click": 0} if last - 2 * DAY < row["event_timestamp"] else row for row in rows])
+    with pytest.raises(FrameError, match=r"the holdout part of .* 0 of them with a click"):
+        build_frame(store, contract)
+    assert list(store.list(f"features/{contract.source}/frames/")) == []
+
+
+def test_value_counts(store: Store, contract: Contract) -> None:
+    land(store, contract, make_rows())
+    frame, _ = build_frame(store, contract)
+    counts = frame.value_counts("training", ["ad_id", "device", "campaign_id"])
+    assert counts["ad_id"] == frame.training["ad_id"].value_counts().to_dict()
+    assert sum(counts["device"].values()) == len(frame.training)
+    assert counts["campaign_id"] == {}

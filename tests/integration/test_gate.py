@@ -1,0 +1,303 @@
+"""Gate and evaluation on a real object store, real features and trained models, with a truth to compare with."""
+
+import io
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from gate_lake import ADS, ROWS_PER_DAY, click_probability, land, make_contract, make_rows
+
+from liftloop.competition import Competition, competing_ads
+from liftloop.contract import Contract
+from liftloop.evaluation import evaluate, keep_evaluation, last_evaluation
+from liftloop.evaluation_report import evaluation_page
+from liftloop.features import feature_columns, historical_features
+from liftloop.frame import TrainingFrame, open_frame
+from liftloop.frame_builder import build_frame
+from liftloop.gate.baselines import seen_keys
+from liftloop.gate.card import card_key
+from liftloop.gate.judge import judge
+from liftloop.gate.serving import online_features_agree, scores_identically
+from liftloop.gate.verdict import Verdict
+from liftloop.model import Model
+from liftloop.policy import EXPLORATION_SHARE, decide
+from liftloop.registry import ModelVersion, Pointer, champion, load_model, promote, read_version
+from liftloop.settings import ONE_PROCESS, Settings
+from liftloop.store import Store, sha256_of
+from liftloop.training import train
+
+
+@pytest.fixture(scope="module")
+def store(object_store: Settings, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    home = tmp_path_factory.mktemp("gate")
+    return Store(object_store.model_copy(update={"dask_scheduler": ONE_PROCESS, "home": home}))
+
+
+@pytest.fixture(scope="module")
+def contract(store: Store) -> Contract:
+    """A source of six days, up to the features."""
+    contract = make_contract(f"s{uuid4().hex[:8]}")
+    land(store, contract, make_rows(0, days=6))
+    return contract
+
+
+@pytest.fixture(scope="module")
+def frame(store: Store, contract: Contract) -> TrainingFrame:
+    return build_frame(store, contract)[0]
+
+
+@pytest.fixture(scope="module")
+def version(store: Store, contract: Contract, frame: TrainingFrame) -> ModelVersion:
+    return train(store, contract, frame)[0]
+
+
+@pytest.fixture(scope="module")
+def model(store: Store, version: ModelVersion) -> Model:
+    return load_model(store, version)
+
+
+@pytest.fixture(scope="module")
+def weak(store: Store, contract: Contract, frame: TrainingFrame) -> ModelVersion:
+    """A model that was stopped after its first tree."""
+    hasty = contract.training.model_copy(update={"trials": 1, "maximum_rounds": 1})
+    return train(store, contract.model_copy(update={"training": hasty}), frame)[0]
+
+
+@pytest.fixture(scope="module")
+def ads(store: Store, contract: Contract, frame: TrainingFrame) -> pd.DataFrame:
+    return competing_ads(store, contract, seen_keys(frame))
+
+
+def outcomes_of(verdict: Verdict) -> dict[str, str]:
+    return {check.name: check.verdict for check in verdict.checks}
+
+
+def pointer_to(version: ModelVersion) -> Pointer:
+    return Pointer(number=1, version=version.version, since=version.created_at, reason="", previous=None)
+
+
+def test_a_good_model_is_promoted_on_evidence_that_is_kept(
+    store: Store, contract: Contract, version: ModelVersion, frame: TrainingFrame
+) -> None:
+    verdict, step = judge(store, contract, version, None)
+    assert verdict.verdict == "promote", verdict.summary
+    assert outcomes_of(verdict) == {
+        "enough evidence": "pass",
+        "beats the constant": "pass",
+        "beats the per-ad rate": "pass",
+        "beats the champion": "not_applicable",
+        "calibration": "pass",
+        "worst placement_id": "pass",
+        "decisions": "pass",
+        "fresh process": "pass",
+        "online features": "pass",
+    }
+    assert (verdict.rows, verdict.rewards) == (len(frame.holdout), frame.holdout["click"].sum())
+    assert verdict.scores["model"].log_loss.high < verdict.scores["per-ad rate"].log_loss.estimate
+    assert verdict.scores["constant"].normalized_entropy.estimate == pytest.approx(1, abs=0.02)
+
+    on_record = read_version(store, contract.source, version.version)
+    assert on_record.evidence in step.outputs
+    assert Verdict.model_validate_json(store.get_verified(on_record.evidence)) == verdict  # type: ignore[arg-type]
+    assert set(step.inputs) == {*version.blobs, *version.frame}
+    card = store.get(card_key(version)).decode()
+    assert all(check.name in card for check in verdict.checks)
+
+    again, reused = judge(store, contract, on_record, None)
+    assert again == verdict
+    assert reused == step.model_copy(update={"is_reused": True})
+
+
+def test_the_champion_keeps_the_verdict_that_made_it_so(
+    store: Store, contract: Contract, version: ModelVersion
+) -> None:
+    verdict, _ = judge(store, contract, read_version(store, contract.source, version.version), None)
+    as_champion = read_version(store, contract.source, version.version)
+    again, step = judge(store, contract, as_champion, pointer_to(version))
+    assert step.is_reused
+    assert again == verdict
+
+    unjudged = as_champion.model_copy(update={"evidence": None})
+    anew, _ = judge(store, contract, unjudged, pointer_to(version))
+    assert "champion already" in anew.check("beats the champion").reason
+    assert anew.champion is None
+
+
+def test_a_weaker_model_is_refused_against_the_champion(
+    store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion
+) -> None:
+    verdict, _ = judge(store, contract, weak, pointer_to(version))
+    assert verdict.verdict == "refuse"
+    assert verdict.champion == version.version
+    assert verdict.check("beats the champion").verdict == "fail"
+    assert version.version in verdict.check("beats the champion").reason
+    assert "beats the champion: Its log loss is" in verdict.summary
+    assert verdict.scores["champion"].log_loss.estimate < verdict.scores["model"].log_loss.estimate
+
+
+def test_another_rival_or_policy_is_judged_anew(
+    store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion
+) -> None:
+    judged = read_version(store, contract.source, judge(store, contract, version, None)[0].version)
+    against_weak, step = judge(store, contract, judged, pointer_to(weak))
+    assert not step.is_reused
+    assert against_weak.check("beats the champion").verdict == "pass"
+    strict = contract.gate.model_copy(update={"minimum_rewards": 10_000})
+    verdict, step = judge(store, contract.model_copy(update={"gate": strict}), judged, None)
+    assert not step.is_reused
+    assert outcomes_of(verdict)["enough evidence"] == "fail"
+
+
+def test_a_model_that_cannot_be_loaded_fails_every_check_that_needs_it(
+    store: Store, contract: Contract, version: ModelVersion
+) -> None:
+    damaged = version.model_copy(update={"booster": version.spec})
+    verdict, _ = judge(store, contract, damaged, None)
+    judge(store, contract, version, None)  # puts the right record back
+    assert verdict.verdict == "refuse"
+    failed = {check.name for check in verdict.checks if check.is_error}
+    assert failed >= {"beats the constant", "calibration", "decisions", "fresh process"}
+    assert outcomes_of(verdict)["enough evidence"] == "pass"
+    assert set(verdict.scores) == {"constant", "per-ad rate"}
+
+
+def test_competing_ads_are_those_seen_in_the_placement(ads: pd.DataFrame) -> None:
+    seen = {placement: [int(ad[1:]) for ad in part["ad_id"]] for placement, part in ads.groupby("placement_id")}
+    assert seen == ADS
+    assert (ads["category"] == "c" + (ads["ad_id"].str[1:].astype(int) % 3).astype(str)).all()
+    assert (ads["advertiser_id"] == "v" + (ads["ad_id"].str[1:].astype(int) // 2).astype(str)).all()
+
+
+def test_ads_are_scored_as_if_each_had_been_the_one_in_the_row(
+    store: Store, contract: Contract, model: Model, frame: TrainingFrame, ads: pd.DataFrame
+) -> None:
+    """The short cut by ad and hour against the long way: every (impression, ad) row through Feast and the model."""
+    rows = frame.holdout.sample(60, random_state=1).reset_index(drop=True)
+    competition = Competition(store, contract, model, ads, rows)
+    (chunk,) = competition.chunks()
+    of_ad = ["ad_id", "advertiser_id", "category"]
+    request = rows.drop(columns=[*of_ad, *feature_columns(contract)]).assign(affinity=np.nan)
+    expanded = request.iloc[chunk.owner].reset_index(drop=True)
+    expanded[of_ad] = ads[of_ad].iloc[chunk.ad].to_numpy()
+    long_way = model.predict(historical_features(store, contract, expanded))
+    np.testing.assert_allclose(competition.score(chunk), long_way, rtol=1e-6)
+    assert len(chunk.owner) == 4 * len(rows)
+
+
+def test_a_decision_cannot_see_which_ad_was_logged(
+    store: Store, contract: Contract, model: Model, frame: TrainingFrame, ads: pd.DataFrame
+) -> None:
+    rows = frame.holdout.head(200)
+    of_ad = [name for name in rows if name.startswith(("ad_", "advertiser_"))]
+    scrambled = rows.assign(affinity=9.0, category="c9", **{name: rows[name].to_numpy()[::-1] for name in of_ad})
+    before, after = (decide(store, contract, model, ads, each) for each in (rows, scrambled))
+    pd.testing.assert_series_equal(before["chosen_ad_id"], after["chosen_ad_id"])
+    pd.testing.assert_series_equal(before["model_target_reward"], after["model_target_reward"])
+
+
+def test_decisions_earn_what_the_gate_says_they_do(store: Store, contract: Contract, version: ModelVersion) -> None:
+    verdict, _ = judge(store, contract, version, None)
+    check = verdict.check("decisions")
+    decisions = pq.read_table(io.BytesIO(store.get_verified(check.artifacts[0]))).to_pandas()
+    segment = decisions["segment"].str[1:].astype(int)
+    truth = {
+        name: click_probability(segment, decisions[name].str[1:].astype(int)).mean()
+        for name in ("ad_id", "chosen_ad_id")
+    }
+    assert truth["chosen_ad_id"] > 1.5 * truth["ad_id"]
+    for name in ("self_normalized", "doubly_robust"):
+        assert check.values[name].low < truth["chosen_ad_id"] < check.values[name].high
+    assert check.values["logged"].low < truth["ad_id"] < check.values["logged"].high
+    assert decisions["target_probability"].min() == pytest.approx(EXPLORATION_SHARE / 4)
+    assert decisions["weight"].mean() == pytest.approx(1, abs=0.1)
+
+
+def test_too_many_impressions_are_sampled_always_alike(
+    store: Store, contract: Contract, model: Model, frame: TrainingFrame, ads: pd.DataFrame
+) -> None:
+    first, second = (decide(store, contract, model, ads, frame.holdout, max_expanded_rows=400) for _ in range(2))
+    assert len(first) == 100
+    assert first["event_timestamp"].is_monotonic_increasing
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_only_impressions_with_propensity_and_competing_ads_are_decided_on(
+    store: Store, contract: Contract, model: Model, frame: TrainingFrame, ads: pd.DataFrame
+) -> None:
+    rows = frame.holdout.head(30).reset_index(drop=True)
+    rows.loc[:9, "propensity"] = np.nan
+    rows.loc[10:19, "placement_id"] = "p9"
+    decisions = decide(store, contract, model, ads, rows)
+    assert decisions["impression_id"].tolist() == rows["impression_id"][20:].tolist()
+    with pytest.raises(ValueError, match="no impression has a propensity and a placement_id"):
+        decide(store, contract, model, ads, rows.head(20))
+
+
+def test_another_model_in_the_registry_than_in_this_process_is_found(
+    store: Store, version: ModelVersion, weak: ModelVersion, frame: TrainingFrame
+) -> None:
+    finding = scores_identically(store, version, load_model(store, weak), frame.holdout)
+    assert finding.verdict == "fail"
+    assert "A fresh process comes to other scores" in finding.reason
+
+
+def test_columns_that_the_online_store_lost_are_named(
+    store: Store, contract: Contract, frame: TrainingFrame, tmp_path: Path
+) -> None:
+    shutil.copytree(store.settings.home / "feast", tmp_path / "feast")
+    database = sqlite3.connect(tmp_path / "feast" / "online.db")
+    with database:
+        database.execute(f'DELETE FROM "liftloop_{contract.source}_ad_id"')
+    database.close()
+    lost = Store(store.settings.model_copy(update={"home": tmp_path}))
+    finding = online_features_agree(lost, contract, frame.holdout)
+    assert finding.verdict == "fail"
+    assert "ad_impressions_7d (0%)" in finding.reason
+    assert "user_impressions_7d" not in finding.reason
+
+
+def test_evaluations_follow_each_other_and_notice_a_champion_that_fails(
+    store: Store, contract: Contract, version: ModelVersion
+) -> None:
+    first, step = evaluate(store, contract)
+    assert (first.health, first.champion) == ("no_champion", None)
+    assert first.impressions == first.kpis["all"].impressions == pytest.approx(ROWS_PER_DAY, abs=150)
+    assert first.kpis["uniform"].impressions + first.kpis["first"].impressions == first.impressions
+    assert all(ref.key.startswith(f"lake/{contract.source}/") for ref in step.inputs)
+    assert evaluate(store, contract)[0] == first  # not on record yet, so nothing is lost when a run dies
+    kept = keep_evaluation(store, first)
+    assert [ref.key for ref in kept.outputs] == [first.key]
+    assert last_evaluation(store, contract.source) == first
+
+    nothing, step = evaluate(store, contract)
+    assert (nothing.health, step.is_reused, step.inputs) == ("no_new_data", True, ())
+
+    promote(store, contract.source, version.version, "test", expected=None)
+    assert champion(store, contract.source) is not None
+    land(store, contract, make_rows(6, days=1), name="seventh")
+    good, _ = evaluate(store, contract)
+    assert good.health == "healthy", good.findings
+    assert good.since == first.until
+    assert good.champion is not None
+    assert good.champion.version == version.version
+    assert good.champion.score.normalized_entropy.high < 1
+    assert good.champion.decisions is not None
+    assert good.champion.decisions.self_normalized.low > good.champion.decisions.logged.estimate
+    keep_evaluation(store, good)
+
+    land(store, contract, make_rows(7, days=2, click_scale=0.2), name="worse")
+    bad, _ = evaluate(store, contract)
+    assert bad.health == "healthy"  # the worse days have not matured yet
+    keep_evaluation(store, bad)
+    land(store, contract, make_rows(9, days=1, click_scale=0.2), name="still-worse")
+    worse, _ = evaluate(store, contract)
+    assert worse.health == "degraded", worse
+    assert any(finding.startswith("It promises") for finding in worse.findings)
+    page = evaluation_page(contract, worse)
+    assert all(word in page for word in ("degraded", "It promises", "revenue per mille", version.version))

@@ -1,0 +1,248 @@
+"""Registry on a real object store: versions, promotions against each other, and the audit trail."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+import pytest
+import xgboost
+
+from liftloop.encoder import Encoder
+from liftloop.frame import FrameIndex
+from liftloop.model import Model, ModelSpec
+from liftloop.registry import (
+    ModelVersion,
+    Pointer,
+    PromotionConflict,
+    RegistryError,
+    audit_key,
+    champion,
+    champion_key,
+    find_trained,
+    list_versions,
+    load_model,
+    promote,
+    read_audit,
+    read_version,
+    register,
+    write_version,
+)
+from liftloop.settings import Settings
+from liftloop.stats.calibrate import PlattCalibration
+from liftloop.store import Store, sha256_of
+
+CONTENDERS = 8
+ROUNDS = 15
+ROWS = pd.DataFrame({"hour": np.arange(24.0)})
+
+
+@pytest.fixture
+def store(object_store: Settings) -> Store:
+    return Store(object_store)
+
+
+@pytest.fixture
+def source() -> str:
+    return f"s{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def enter(store: Store, source: str) -> Callable[[int], ModelVersion]:
+    """Puts a model of its own for each number on record."""
+
+    def enter(number: int) -> ModelVersion:
+        frame = FrameIndex(source=source, fingerprint=f"frame {number}", inputs=(), parts={})
+        model = make_model(source, number)
+        return register(store, source, model, training_fingerprint=f"{number}", frame=frame, metrics={})
+
+    return enter
+
+
+def make_model(source: str, number: int) -> Model:
+    encoder = Encoder(categories={}, numbers=("hour",))
+    matrix = xgboost.DMatrix(encoder.encode(ROWS), ROWS["hour"] > 11)
+    spec = ModelSpec(
+        reward="click",
+        feature_service="simulated_click_v1",
+        encoder=encoder,
+        calibration=PlattCalibration(slope=1, intercept=number / 100),
+        contract_sha256=sha256_of(source.encode()),
+    )
+    booster = xgboost.train({"objective": "binary:logistic", "max_depth": 2}, matrix, 3)
+    booster.set_attr(made_for=f"{source} {number}")
+    return Model(booster, spec)
+
+
+def etag_of(pointer: Pointer | None) -> str | None:
+    return pointer.etag if pointer else None
+
+
+def test_a_registered_model_is_found_again(store: Store, source: str, enter: Callable[[int], ModelVersion]) -> None:
+    second, first = enter(2), enter(1)
+    assert list_versions(store, source) == [second, first]
+    assert read_version(store, source, first.version) == first
+    assert find_trained(store, source, "1") == first
+    assert find_trained(store, source, "3") is None
+    model = load_model(store, first)
+    assert model.version == first.version
+    np.testing.assert_array_equal(model.predict(ROWS), make_model(source, 1).predict(ROWS))
+
+
+def test_what_is_learned_of_a_version_later_is_kept(
+    store: Store, source: str, enter: Callable[[int], ModelVersion]
+) -> None:
+    version = enter(1)
+    evidence = store.put_blob(b"{}", ".json")
+    write_version(store, version.model_copy(update={"evidence": evidence}))
+    assert read_version(store, source, version.version).evidence == evidence
+
+
+def test_an_unknown_version_is_refused(store: Store, source: str, enter: Callable[[int], ModelVersion]) -> None:
+    known = enter(1).version
+    with pytest.raises(RegistryError, match=rf"no model version 'beef'; on record: \['{known}'\]"):
+        promote(store, source, "beef", "hope", None)
+
+
+@pytest.mark.parametrize("blob", ["booster", "spec"])
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_a_damaged_version_is_not_promoted(
+    store: Store, source: str, enter: Callable[[int], ModelVersion], blob: str, damage: str
+) -> None:
+    version = enter(1)
+    key = getattr(version, blob).key
+    if damage == "missing":
+        store.delete([key])
+    else:
+        store.put(key, store.get(key) + b" ")
+    with pytest.raises(RegistryError, match=f"{version.version} cannot be loaded: .*{key}"):
+        promote(store, source, version.version, "hope", None)
+    assert champion(store, source) is None
+    assert read_audit(store, source) == []
+    assert find_trained(store, source, "1") is None
+
+
+def test_training_anew_mends_a_lost_blob(store: Store, source: str, enter: Callable[[int], ModelVersion]) -> None:
+    version = enter(1)
+    store.delete([version.booster.key])
+    assert enter(1).blobs == version.blobs
+    promote(store, source, version.version, "mended", None)
+
+
+def test_the_champion_moves_and_every_move_is_on_record(
+    store: Store, source: str, enter: Callable[[int], ModelVersion]
+) -> None:
+    first, second = enter(1).version, enter(2).version
+    assert champion(store, source) is None
+    one = promote(store, source, first, "the first", None)
+    two = promote(store, source, second, "better", one.etag)
+    three = promote(store, source, first, "rolled back", two.etag)
+    assert champion(store, source) == three
+    moves = [(move.number, move.version, move.previous, move.reason) for move in (one, two, three)]
+    assert moves == [(1, first, None, "the first"), (2, second, first, "better"), (3, first, second, "rolled back")]
+    trail = [entry.pointer for entry in read_audit(store, source)]
+    assert trail == [move.model_copy(update={"etag": None}) for move in (one, two, three)]
+
+
+def test_a_late_promotion_is_told_who_won(store: Store, source: str, enter: Callable[[int], ModelVersion]) -> None:
+    first, second, late = (enter(number).version for number in (1, 2, 3))
+    seen = promote(store, source, first, "the first", None)
+    promote(store, source, second, "better by 2 %", seen.etag)
+    with pytest.raises(PromotionConflict, match=rf"{late} was not promoted: .* {second} since .*\(better by 2 %\)"):
+        promote(store, source, late, "better than the first", seen.etag)
+    with pytest.raises(PromotionConflict, match=second):
+        promote(store, source, late, "there is none yet", None)
+    assert [entry.pointer.version for entry in read_audit(store, source)] == [first, second]
+
+
+def test_of_promotions_at_once_exactly_one_wins(
+    store: Store, source: str, enter: Callable[[int], ModelVersion]
+) -> None:
+    versions = [enter(number).version for number in range(CONTENDERS)]
+    stores = [Store(store.settings) for _ in versions]
+    start = Barrier(CONTENDERS)
+
+    def contend(own: Store, version: str, expected: str | None) -> Pointer | PromotionConflict:
+        start.wait()
+        try:
+            return promote(own, source, version, f"for {version}", expected)
+        except PromotionConflict as conflict:
+            return conflict
+
+    holder = None
+    with ThreadPoolExecutor(CONTENDERS) as pool:
+        for _ in range(ROUNDS):
+            results = list(pool.map(contend, stores, versions, [etag_of(holder)] * CONTENDERS))
+            (winner,) = [result for result in results if isinstance(result, Pointer)]
+            losers = [result for result in results if isinstance(result, PromotionConflict)]
+            assert len(losers) == CONTENDERS - 1
+            assert all(f"now is {winner.version} since" in str(loser) for loser in losers)
+            assert winner.previous == (holder.version if holder else None)
+            holder = champion(store, source)
+            assert holder == winner
+    assert [entry.pointer.number for entry in read_audit(store, source)] == list(range(1, ROUNDS + 1))
+
+
+class LosesAnswers(Store):
+    """Every conditional write arrives, its answer does not, and it is sent again: so it meets its own object."""
+
+    def swap(self, key: str, body: bytes, *, expected_etag: str | None) -> str:
+        super().swap(key, body, expected_etag=expected_etag)
+        return super().swap(key, body, expected_etag=expected_etag)
+
+
+def test_a_promotion_whose_answer_is_lost_has_still_won(
+    store: Store, source: str, enter: Callable[[int], ModelVersion]
+) -> None:
+    version = enter(1).version
+    pointer = promote(LosesAnswers(store.settings), source, version, "the first", None)
+    assert pointer == champion(store, source)
+    assert len(read_audit(store, source)) == 1
+
+
+class DiesBeforeTheAudit(Store):
+    """The process ends between the pointer and the entry of the trail."""
+
+    def swap(self, key: str, body: bytes, *, expected_etag: str | None) -> str:
+        if key.startswith("audit/"):
+            raise KeyboardInterrupt
+        return super().swap(key, body, expected_etag=expected_etag)
+
+
+def test_a_move_that_was_not_written_down_is_written_down_by_the_next(
+    store: Store, source: str, enter: Callable[[int], ModelVersion]
+) -> None:
+    first, second = enter(1).version, enter(2).version
+    with pytest.raises(KeyboardInterrupt):
+        promote(DiesBeforeTheAudit(store.settings), source, first, "the first", None)
+    assert read_audit(store, source) == []
+    promote(store, source, second, "better", etag_of(champion(store, source)))
+    assert [entry.pointer.version for entry in read_audit(store, source)] == [first, second]
+
+
+def test_the_trail_goes_on_after_the_pointer_was_lost(
+    store: Store, source: str, enter: Callable[[int], ModelVersion]
+) -> None:
+    version = enter(1).version
+    promote(store, source, version, "the first", None)
+    store.delete([champion_key(source)])
+    assert promote(store, source, version, "again", None).number == 2
+    assert [entry.pointer.reason for entry in read_audit(store, source)] == ["the first", "again"]
+
+
+@pytest.mark.parametrize("tampering", ["edited", "removed"])
+def test_tampering_with_the_trail_is_noticed(
+    store: Store, source: str, enter: Callable[[int], ModelVersion], tampering: str
+) -> None:
+    pointer = None
+    for number in (1, 2, 3):
+        pointer = promote(store, source, enter(number).version, "better", etag_of(pointer))
+    key = audit_key(source, 2)
+    if tampering == "edited":
+        store.put(key, store.get(key).replace(b"better", b"bribed"))
+    else:
+        store.delete([key])
+    with pytest.raises(RegistryError, match=f"{audit_key(source, 3)} does not follow"):
+        read_audit(store, source)
