@@ -2,6 +2,7 @@
 
 # mypy: allow-untyped-calls
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from liftloop.fitting import Parameters, Recipe, Rows, fit
 from liftloop.settings import ONE_PROCESS, Settings
 
 LOOPBACK = "127.0.0.1"
+CONNECT_SECONDS = 10.0
 TIME_LIMIT_SECONDS = 3600.0  # xgboost.dask may wait for ever for a worker that left (dmlc/xgboost #9419)
 
 _LOST = (
@@ -59,11 +61,15 @@ class Compute(Protocol):
 
 @contextmanager
 def open_compute(settings: Settings) -> Iterator[Compute]:
-    """What `LIFTLOOP_DASK_SCHEDULER` names. A local cluster ends with the block, whatever ends that."""
+    """What `LIFTLOOP_DASK_SCHEDULER` names. A local cluster ends with the block, whatever ends that.
+
+    Raises:
+        TrainingError: nothing answers at that address.
+    """
     if settings.dask_scheduler == ONE_PROCESS:
         yield OneProcess()
     elif settings.dask_scheduler:
-        with Client(settings.dask_scheduler) as client:
+        with _connected(settings.dask_scheduler) as client:
             yield Workers(client)
     else:
         with _local_cluster(settings.dask_workers) as cluster, Client(cluster) as client:
@@ -159,7 +165,18 @@ class Workers:
         }
 
 
+def _connected(address: str) -> Client:
+    try:
+        return Client(address, timeout=CONNECT_SECONDS)
+    except OSError:
+        raise TrainingError(
+            f"LIFTLOOP_DASK_SCHEDULER={address!r}: no Dask scheduler answers there. Start it, mend the address, or take"
+            " the setting away for a local cluster."
+        ) from None
+
+
 def _local_cluster(workers: int) -> LocalCluster:
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # else every connection gets a line
     with _no_main_module():
         return LocalCluster(
             n_workers=workers,

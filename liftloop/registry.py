@@ -131,7 +131,7 @@ def load_model(store: Store, version: ModelVersion) -> Model:
     try:
         return Model.from_blobs(*(store.get_verified(ref) for ref in version.blobs))
     except (KeyError, ValueError) as error:
-        raise RegistryError(f"{version.source} {version.version} cannot be loaded: {error.args[0]}") from None
+        raise RegistryError(f"{version.source} {version.version} cannot be loaded: {error}") from None
 
 
 def champion(store: Store, source: str) -> Pointer | None:

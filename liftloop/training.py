@@ -1,7 +1,7 @@
 """Training: a small seeded search on samples, one fit of the best on all rows, calibration."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import ceil, exp, log
@@ -22,6 +22,8 @@ from liftloop.runs import Step
 from liftloop.stats.calibrate import PlattCalibration, fit_platt
 from liftloop.stats.scoring import log_loss
 from liftloop.store import Store, fingerprint_of, sha256_of
+
+Progress = Callable[[str], object]
 
 RULE_VERSION = "training 1"
 SAMPLED_ROWS = 100_000  # with a reward, and as many without: the most that a trial sees
@@ -59,15 +61,19 @@ class Trained:
         }
 
 
-def train(store: Store, contract: Contract, frame: TrainingFrame) -> tuple[ModelVersion, Step]:
+def train(
+    store: Store, contract: Contract, frame: TrainingFrame, progress: Progress = _log.info
+) -> tuple[ModelVersion, Step]:
     """Train on a frame and register the model; if just that was done before, the version on record.
+
+    `progress` is told of each trial as it ends.
 
     Raises:
         TrainingError: the Dask workers did not finish.
     """
     fingerprint = training_fingerprint(contract, frame)
     known = find_trained(store, contract.source, fingerprint)
-    version = known or _train(store, contract, frame, fingerprint)
+    version = known or _train(store, contract, frame, fingerprint, progress)
     metrics = {"version": version.version} | version.metrics
     inputs, outputs = version.frame, version.blobs
     return version, Step(name="train", inputs=inputs, outputs=outputs, metrics=metrics, is_reused=known is not None)
@@ -79,14 +85,14 @@ def training_fingerprint(contract: Contract, frame: TrainingFrame) -> str:
     return fingerprint_of(RULE_VERSION, xgboost.__version__, settings, frame.index.fingerprint)
 
 
-def fit_model(contract: Contract, frame: TrainingFrame) -> Trained:
+def fit_model(contract: Contract, frame: TrainingFrame, progress: Progress = _log.info) -> Trained:
     """The model of a frame. In one process, the same frame and contract give the same bytes."""
     recipe = make_recipe(contract, frame)
     parts = {name: frame.index.parts[name] for name in FITTED}
     with open_compute(frame.store.settings) as compute:
         rows = {name: compute.load(recipe.load, part.partitions) for name, part in parts.items()}
         samples = {name: compute.map(sampler(part), rows[name]) for name, part in parts.items()}
-        trials = _search(compute, recipe, draw_parameters(contract.training), samples)
+        trials = _search(compute, recipe, draw_parameters(contract.training), samples, progress)
         best = min(trials, key=lambda trial: trial.log_loss)
         booster = compute.fit(recipe, best.parameters, **rows)
     booster = booster[: booster.best_iteration + 1]
@@ -138,14 +144,18 @@ def _log_uniform(random: np.random.Generator, low: float, high: float) -> float:
 
 
 def _search(
-    compute: Compute, recipe: Recipe, drawn: Sequence[Parameters], samples: dict[Part, Sequence[Any]]
+    compute: Compute,
+    recipe: Recipe,
+    drawn: Sequence[Parameters],
+    samples: dict[Part, Sequence[Any]],
+    progress: Progress,
 ) -> list[Trial]:
     trials = []
     threads = compute.threads_for(len(drawn))
     numbered = enumerate(drawn, start=1)
     for trial in compute.run(try_out, numbered, recipe=recipe, threads=threads, **samples):
-        progress = f"trial {trial.number} of {len(drawn)}: log loss {trial.log_loss:.5f}"
-        _log.info("%s after %d rounds and %.1f s", progress, trial.rounds, trial.seconds)
+        came_to = f"log loss {trial.log_loss:.5f} after {trial.rounds} rounds and {trial.seconds:.1f} s"
+        progress(f"trial {trial.number} of {len(drawn)}: {came_to}")
         trials.append(trial)
     return sorted(trials, key=lambda trial: trial.number)
 
@@ -171,8 +181,10 @@ def _spec(contract: Contract, encoder: Encoder, calibration: PlattCalibration) -
     )
 
 
-def _train(store: Store, contract: Contract, frame: TrainingFrame, fingerprint: str) -> ModelVersion:
-    trained = fit_model(contract, frame)
+def _train(
+    store: Store, contract: Contract, frame: TrainingFrame, fingerprint: str, progress: Progress
+) -> ModelVersion:
+    trained = fit_model(contract, frame, progress)
     return register(
         store,
         contract.source,

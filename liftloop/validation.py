@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,10 +116,16 @@ def _finding(result: Any) -> Finding:
     if count is None:  # of the table as a whole, or with no rows to look at
         count = 0 if result.success else details.get("observed_value") or 1
     examples = [error] if error else details.get("partial_unexpected_list", [])
-    shortened = tuple(str(example)[:_LONGEST_EXAMPLE_CHARACTERS] for example in examples)
+    shortened = tuple(_shown(example)[:_LONGEST_EXAMPLE_CHARACTERS] for example in examples if example is not None)
     is_row_level = not configuration.type.startswith("expect_table_")
     described = _compile_configuration(configuration).expected if is_row_level else configuration.description
     return Finding(described, bool(result.success), int(count), shortened)
+
+
+def _shown(example: Any) -> str:
+    """A value or a pair of values, as a reader wants it."""
+    parts = example if isinstance(example, tuple) else (example,)
+    return " and ".join(f"{part:%F %T}" if isinstance(part, datetime) else str(part) for part in parts)
 
 
 def _compile_configuration(configuration: Any) -> Rule:

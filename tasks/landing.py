@@ -1,5 +1,8 @@
 """From landing to the lake."""
 
+from collections import Counter
+from operator import itemgetter
+
 from prefect import task
 from prefect.runtime import flow_run
 
@@ -9,8 +12,10 @@ from liftloop.ledger import Entry
 from liftloop.reports import Figures, Section, Table, render_report
 from liftloop.runs import Step
 from liftloop.store import Listed, open_store
+from liftloop.validation import Finding
 from tasks.record import publish_page, publish_table
 
+_FILES_SHOWN = 200
 _COUNTS = ("rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate")
 
 
@@ -62,23 +67,35 @@ def _row(entry: Entry) -> dict[str, object]:
 
 def _sections(results: list[BatchResult]) -> list[Section]:
     entries = [entry for result in results for entry in result.entries]
-    totals = {name.replace("_", " "): sum(getattr(entry, name) for entry in entries) for name in _COUNTS}
-    rules = [
-        (
-            finding.expectation,
-            "pass" if finding.is_met else "fail",
-            finding.unexpected_count,
-            ", ".join(finding.examples),
-        )
-        for result in results
-        for finding in result.findings
-    ]
-    files = [(e.landed.key, e.status, *(getattr(e, name) for name in _COUNTS), e.error) for e in entries]
     return [
-        Figures({"files": len(entries), **totals}),
-        Table("Expectations", ["expectation", "verdict", "unexpected rows", "examples"], rules),
-        Table("Files", ["file", "status", *(name.replace("_", " ") for name in _COUNTS), "error"], files),
-        Table(
-            "Reasons", ["file", "rows", "reason"], [(e.landed.key, n, r) for e in entries for r, n in e.reasons.items()]
-        ),
+        Figures({"files": len(entries)} | {_words(name): sum(getattr(e, name) for e in entries) for name in _COUNTS}),
+        _reasons(entries),
+        _expectations([finding for result in results for finding in result.findings]),
+        _files(entries),
     ]
+
+
+def _reasons(entries: list[Entry]) -> Table:
+    counts: Counter[str] = sum((Counter(entry.reasons) for entry in entries), Counter())
+    return Table("Why rows are in quarantine", ["reason", "rows"], counts.most_common())
+
+
+def _expectations(findings: list[Finding]) -> Table:
+    rows = [
+        (f.expectation, "pass" if f.is_met else "fail", f.unexpected_count, ", ".join(f.examples)) for f in findings
+    ]
+    return Table(
+        "Expectations", ["expectation", "verdict", "unexpected rows", "examples"], sorted(rows, key=itemgetter(1))
+    )
+
+
+def _files(entries: list[Entry]) -> Table:
+    """Those that stayed outside first."""
+    shown = sorted(entries, key=lambda entry: entry.status == "ingested")[:_FILES_SHOWN]
+    rows = [(e.landed.key, e.status, *(getattr(e, name) for name in _COUNTS), e.error) for e in shown]
+    note = f"The first {_FILES_SHOWN} of {len(entries)} files." if len(entries) > _FILES_SHOWN else ""
+    return Table("Files", ["file", "status", *map(_words, _COUNTS), "error"], rows, note)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -23,4 +23,4 @@ def train_model(source: str, frame_fingerprint: str) -> tuple[ModelVersion, Step
     store = open_store()
     frame = open_frame(store, source, frame_fingerprint)
     assert frame is not None  # the task before has finished it
-    return training.train(store, load_contract(source), frame)
+    return training.train(store, load_contract(source), frame, progress=print)

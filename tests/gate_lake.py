@@ -46,13 +46,13 @@ def make_contract(source: str, **changes: Any) -> Contract:
 
 
 def click_probability(segment: ArrayLike, ad: ArrayLike) -> NDArray[np.float64]:
-    """Every segment likes every third ad."""
+    """Every segment likes every third ad; how much, varies from impression to impression with `affinity`."""
     likes = np.asarray(ad) % SEGMENTS == np.asarray(segment)
     return np.where(likes, 0.3, 0.05)
 
 
 def make_rows(first_day: int, days: int, *, click_scale: float = 1.0, seed: int = 7) -> list[dict[str, Any]]:
-    """Impressions of some days: half the users see uniformly drawn ads, the others mostly the first of the placement."""
+    """Impressions of some days: half the users see ads drawn evenly, the others mostly the placement's first."""
     random = np.random.default_rng([seed, first_day])
     count = days * ROWS_PER_DAY
     seconds = np.sort(random.uniform(first_day, first_day + days, count)) * 86_400
@@ -62,7 +62,8 @@ def make_rows(first_day: int, days: int, *, click_scale: float = 1.0, seed: int 
     probabilities = np.where(is_uniform[:, None], 0.25, [0.55, 0.15, 0.15, 0.15])
     positions = (random.random(count)[:, None] > probabilities.cumsum(axis=1)[:, :3]).sum(axis=1)
     ads = np.array(list(ADS.values()))[placements, positions]
-    clicks = random.random(count) < click_scale * click_probability(segments, ads)
+    affinity = random.random(count)
+    clicks = random.random(count) < click_scale * (0.5 + affinity) * click_probability(segments, ads)
     frame = pd.DataFrame(
         {
             "impression_id": [f"i{first_day}-{number}" for number in range(count)],
@@ -78,7 +79,7 @@ def make_rows(first_day: int, days: int, *, click_scale: float = 1.0, seed: int 
             "revenue": clicks * 0.5,
             "cost": 0.01,
             "segment": [f"s{segment}" for segment in segments],
-            "affinity": random.random(count),
+            "affinity": affinity,
             "category": [f"c{ad % SEGMENTS}" for ad in ads],
         }
     )

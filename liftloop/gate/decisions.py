@@ -21,7 +21,8 @@ def no_worse_decisions(store: Store, contract: Contract, decisions: pd.DataFrame
     reason = value.words
     if value.effective_sample_size < needed:
         verdict = "inconclusive"
-        reason += f" But these tell as much of them as {value.effective_sample_size:,.0f} impressions of its own would."
+        told = f"{value.effective_sample_size:,.0f} impressions that it served itself"
+        reason += f" But these tell no more about its decisions than {told} would."
     return Finding(
         verdict,
         reason,

@@ -27,7 +27,7 @@ def judge(store: Store, contract: Contract, version: ModelVersion, champion: Poi
     Raises:
         GateError: the version's training frame is gone.
     """
-    known = _known_verdict(store, contract, version, champion)
+    known = known_verdict(store, contract, version, champion)
     if known is not None and version.evidence is not None:
         card = store.find(card_key(version))
         return known, _step(known, version, (version.evidence, *([card] if card else [])), is_reused=True)
@@ -96,7 +96,7 @@ def _check(name: str, find: Callable[[Evidence], Finding], evidence: Evidence) -
         return Check(name=name, verdict="fail", reason=reason, observed="–", threshold="–", is_error=True)
 
 
-def _known_verdict(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> Verdict | None:
+def known_verdict(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> Verdict | None:
     """The verdict on record, if nothing that it rests on has changed and every check could be made."""
     if version.evidence is None:
         return None

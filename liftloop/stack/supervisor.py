@@ -20,6 +20,8 @@ from liftloop.stack.parts import SCRIPTS, Part
 
 _SHUTDOWN_LIMIT_SECONDS = 60  # longer than the parts' own limits together
 _END_LIMIT_SECONDS = 20
+# Feast sets these when it is imported, to a folder that goes when the process ends: the daemon outlives it.
+_OF_THIS_PROCESS = {"PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR"}
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Supervisor:
         self.layout.socket.unlink(missing_ok=True)  # one that a killed supervisor left
         done = subprocess.run(
             [SCRIPTS / "supervisord", "-c", self.layout.config_file],
-            env=os.environ | self._mark,
+            env={name: value for name, value in os.environ.items() if name not in _OF_THIS_PROCESS} | self._mark,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

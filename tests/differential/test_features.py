@@ -133,8 +133,8 @@ def store(object_store: Settings, tmp_path_factory: pytest.TempPathFactory) -> S
     return Store(object_store.model_copy(update={"home": tmp_path_factory.mktemp("feast")}))
 
 
-# One impression: its windows change for the last time after 7 days and an hour, and expire 7 days and an hour later.
-EXPIRY = FIRST + timedelta(days=14, hours=2)
+# One impression at midnight: on that day its windows change at 1 and at 2 o'clock. They live for 7 days and an hour.
+EXPIRY = FIRST + timedelta(days=7, hours=3)
 LIVES = [("u0", "a0", EXPIRY), ("u0", "a0", EXPIRY + timedelta(microseconds=1))]
 
 

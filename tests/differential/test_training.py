@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -10,11 +11,12 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 import pytest
+from distributed import wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_lake import make_contract, make_frame
 
-from liftloop.compute import Compute, OneProcess, open_compute
+from liftloop.compute import Compute, OneProcess, Workers, open_compute
 from liftloop.contract import Contract
 from liftloop.encoder import Encoder
 from liftloop.fitting import Recipe, Rows
@@ -59,6 +61,14 @@ def make_rows(seed: int, count: int) -> Rows:
 
 def as_it_is(rows: Rows) -> Rows:
     return rows
+
+
+def test_partitions_are_spread_evenly(workers: Compute) -> None:
+    assert isinstance(workers, Workers)
+    rows = workers.load(as_it_is, [make_rows(number, 40) for number in range(8)])
+    wait(rows)
+    holders = Counter(address for addresses in workers.client.who_has(rows).values() for address in addresses)
+    assert list(holders.values()) == [4, 4]
 
 
 def recipe(rate: float) -> Recipe:

@@ -3,7 +3,6 @@
 import io
 import shutil
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,18 +17,19 @@ from liftloop.contract import Contract
 from liftloop.evaluation import evaluate, keep_evaluation, last_evaluation
 from liftloop.evaluation_report import evaluation_page
 from liftloop.features import feature_columns, historical_features
-from liftloop.frame import TrainingFrame, open_frame
+from liftloop.frame import TrainingFrame
 from liftloop.frame_builder import build_frame
 from liftloop.gate.baselines import seen_keys
 from liftloop.gate.card import card_key
-from liftloop.gate.judge import judge
+from liftloop.gate.judge import judge, known_verdict
 from liftloop.gate.serving import online_features_agree, scores_identically
 from liftloop.gate.verdict import Verdict
 from liftloop.model import Model
 from liftloop.policy import EXPLORATION_SHARE, decide
-from liftloop.registry import ModelVersion, Pointer, champion, load_model, promote, read_version
+from liftloop.registry import ModelVersion, Pointer, champion, load_model, promote, read_version, write_version
+from liftloop.runs import Step
 from liftloop.settings import ONE_PROCESS, Settings
-from liftloop.store import Store, sha256_of
+from liftloop.store import Store
 from liftloop.training import train
 
 
@@ -82,10 +82,19 @@ def pointer_to(version: ModelVersion) -> Pointer:
     return Pointer(number=1, version=version.version, since=version.created_at, reason="", previous=None)
 
 
+@pytest.fixture(scope="module")
+def judged(store: Store, contract: Contract, version: ModelVersion) -> tuple[Verdict, Step]:
+    return judge(store, contract, version, None)
+
+
 def test_a_good_model_is_promoted_on_evidence_that_is_kept(
-    store: Store, contract: Contract, version: ModelVersion, frame: TrainingFrame
+    store: Store,
+    contract: Contract,
+    version: ModelVersion,
+    frame: TrainingFrame,
+    judged: tuple[Verdict, Step],
 ) -> None:
-    verdict, step = judge(store, contract, version, None)
+    verdict, step = judged
     assert verdict.verdict == "promote", verdict.summary
     assert outcomes_of(verdict) == {
         "enough evidence": "pass",
@@ -102,37 +111,39 @@ def test_a_good_model_is_promoted_on_evidence_that_is_kept(
     assert verdict.scores["model"].log_loss.high < verdict.scores["per-ad rate"].log_loss.estimate
     assert verdict.scores["constant"].normalized_entropy.estimate == pytest.approx(1, abs=0.02)
 
-    on_record = read_version(store, contract.source, version.version)
-    assert on_record.evidence in step.outputs
-    assert Verdict.model_validate_json(store.get_verified(on_record.evidence)) == verdict  # type: ignore[arg-type]
+    evidence = read_version(store, contract.source, version.version).evidence
+    assert evidence is not None
+    assert evidence in step.outputs
+    assert Verdict.model_validate_json(store.get_verified(evidence)) == verdict
     assert set(step.inputs) == {*version.blobs, *version.frame}
     card = store.get(card_key(version)).decode()
     assert all(check.name in card for check in verdict.checks)
 
-    again, reused = judge(store, contract, on_record, None)
-    assert again == verdict
-    assert reused == step.model_copy(update={"is_reused": True})
 
-
-def test_the_champion_keeps_the_verdict_that_made_it_so(
-    store: Store, contract: Contract, version: ModelVersion
+def test_an_unchanged_question_keeps_its_verdict(
+    store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion, judged: tuple[Verdict, Step]
 ) -> None:
-    verdict, _ = judge(store, contract, read_version(store, contract.source, version.version), None)
-    as_champion = read_version(store, contract.source, version.version)
-    again, step = judge(store, contract, as_champion, pointer_to(version))
-    assert step.is_reused
-    assert again == verdict
-
-    unjudged = as_champion.model_copy(update={"evidence": None})
-    anew, _ = judge(store, contract, unjudged, pointer_to(version))
-    assert "champion already" in anew.check("beats the champion").reason
-    assert anew.champion is None
+    verdict, step = judged
+    on_record = read_version(store, contract.source, version.version)
+    for champion_then in (None, pointer_to(version)):  # before its promotion, and after
+        assert judge(store, contract, on_record, champion_then) == (
+            verdict,
+            step.model_copy(update={"is_reused": True}),
+        )
+    assert known_verdict(store, contract, on_record, pointer_to(weak)) is None
+    other_gate = contract.gate.model_copy(update={"minimum_rewards": 99})
+    assert known_verdict(store, contract.model_copy(update={"gate": other_gate}), on_record, None) is None
+    assert known_verdict(store, contract, on_record.model_copy(update={"evidence": version.spec}), None) is None
+    unreadable = verdict.checks[0].model_copy(update={"is_error": True})
+    shaky = store.put_blob(verdict.model_copy(update={"checks": (unreadable,)}).model_dump_json().encode())
+    assert known_verdict(store, contract, on_record.model_copy(update={"evidence": shaky}), None) is None
 
 
 def test_a_weaker_model_is_refused_against_the_champion(
     store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion
 ) -> None:
-    verdict, _ = judge(store, contract, weak, pointer_to(version))
+    verdict, step = judge(store, contract, weak, pointer_to(version))
+    assert not step.is_reused
     assert verdict.verdict == "refuse"
     assert verdict.champion == version.version
     assert verdict.check("beats the champion").verdict == "fail"
@@ -141,25 +152,22 @@ def test_a_weaker_model_is_refused_against_the_champion(
     assert verdict.scores["champion"].log_loss.estimate < verdict.scores["model"].log_loss.estimate
 
 
-def test_another_rival_or_policy_is_judged_anew(
-    store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion
-) -> None:
-    judged = read_version(store, contract.source, judge(store, contract, version, None)[0].version)
-    against_weak, step = judge(store, contract, judged, pointer_to(weak))
-    assert not step.is_reused
-    assert against_weak.check("beats the champion").verdict == "pass"
+def test_the_champion_itself_has_no_rival(store: Store, contract: Contract, version: ModelVersion) -> None:
     strict = contract.gate.model_copy(update={"minimum_rewards": 10_000})
-    verdict, step = judge(store, contract.model_copy(update={"gate": strict}), judged, None)
-    assert not step.is_reused
-    assert outcomes_of(verdict)["enough evidence"] == "fail"
+    copy = version.model_copy(update={"version": "copy"})
+    write_version(store, copy)
+    verdict, _ = judge(store, contract.model_copy(update={"gate": strict}), copy, pointer_to(copy))
+    assert "champion already" in verdict.check("beats the champion").reason
+    assert verdict.champion is None
+    assert verdict.check("enough evidence").verdict == "fail"
+    assert verdict.verdict == "refuse"
 
 
 def test_a_model_that_cannot_be_loaded_fails_every_check_that_needs_it(
     store: Store, contract: Contract, version: ModelVersion
 ) -> None:
-    damaged = version.model_copy(update={"booster": version.spec})
+    damaged = version.model_copy(update={"version": "damaged", "booster": version.spec})
     verdict, _ = judge(store, contract, damaged, None)
-    judge(store, contract, version, None)  # puts the right record back
     assert verdict.verdict == "refuse"
     failed = {check.name for check in verdict.checks if check.is_error}
     assert failed >= {"beats the constant", "calibration", "decisions", "fresh process"}
@@ -194,16 +202,16 @@ def test_a_decision_cannot_see_which_ad_was_logged(
     store: Store, contract: Contract, model: Model, frame: TrainingFrame, ads: pd.DataFrame
 ) -> None:
     rows = frame.holdout.head(200)
-    of_ad = [name for name in rows if name.startswith(("ad_", "advertiser_"))]
-    scrambled = rows.assign(affinity=9.0, category="c9", **{name: rows[name].to_numpy()[::-1] for name in of_ad})
+    of_ad = list(rows.columns[rows.columns.str.startswith(("ad_", "advertiser_"))])
+    scrambled = rows.assign(affinity=9.0, category="c9")
+    scrambled[of_ad] = rows[of_ad].to_numpy()[::-1]
     before, after = (decide(store, contract, model, ads, each) for each in (rows, scrambled))
     pd.testing.assert_series_equal(before["chosen_ad_id"], after["chosen_ad_id"])
     pd.testing.assert_series_equal(before["model_target_reward"], after["model_target_reward"])
 
 
-def test_decisions_earn_what_the_gate_says_they_do(store: Store, contract: Contract, version: ModelVersion) -> None:
-    verdict, _ = judge(store, contract, version, None)
-    check = verdict.check("decisions")
+def test_decisions_earn_what_the_gate_says_they_do(store: Store, judged: tuple[Verdict, Step]) -> None:
+    check = judged[0].check("decisions")
     decisions = pq.read_table(io.BytesIO(store.get_verified(check.artifacts[0]))).to_pandas()
     segment = decisions["segment"].str[1:].astype(int)
     truth = {
@@ -292,10 +300,6 @@ def test_evaluations_follow_each_other_and_notice_a_champion_that_fails(
     keep_evaluation(store, good)
 
     land(store, contract, make_rows(7, days=2, click_scale=0.2), name="worse")
-    bad, _ = evaluate(store, contract)
-    assert bad.health == "healthy"  # the worse days have not matured yet
-    keep_evaluation(store, bad)
-    land(store, contract, make_rows(9, days=1, click_scale=0.2), name="still-worse")
     worse, _ = evaluate(store, contract)
     assert worse.health == "degraded", worse
     assert any(finding.startswith("It promises") for finding in worse.findings)

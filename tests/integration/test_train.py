@@ -7,15 +7,17 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from distributed import LocalCluster
 from training_lake import make_contract, make_frame
 
+from liftloop import compute
 from liftloop.compute import TrainingError, Workers, open_compute
 from liftloop.contract import Contract
 from liftloop.frame import TrainingFrame
 from liftloop.registry import list_versions, load_model
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.store import Store
-from liftloop.training import CAUTIOUS, FITTED, make_recipe, train
+from liftloop.training import CAUTIOUS, FITTED, fit_model, make_recipe, train
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,28 @@ def test_a_version_whose_bytes_are_gone_is_trained_anew(store: Store, contract: 
     load_model(store, again)
 
 
+def test_a_cluster_of_the_users_own_is_used_and_left_running(
+    object_store: Settings, contract: Contract, frame: TrainingFrame
+) -> None:
+    with LocalCluster(n_workers=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        settings = object_store.model_copy(update={"dask_scheduler": cluster.scheduler_address})
+        told: list[str] = []
+        trained = fit_model(contract, TrainingFrame(Store(settings), frame.index), progress=told.append)
+        assert trained.model.predict(frame.holdout).std() > 0.02
+        assert sorted(line.split(":")[0] for line in told) == ["trial 1 of 2", "trial 2 of 2"]
+        assert cluster.scheduler_info["workers"]
+
+
+def test_a_scheduler_that_is_not_there_is_named(object_store: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "CONNECT_SECONDS", 1)
+    settings = object_store.model_copy(update={"dask_scheduler": "tcp://127.0.0.1:1"})
+    with (
+        pytest.raises(TrainingError, match="LIFTLOOP_DASK_SCHEDULER='tcp://127.0.0.1:1': no Dask scheduler answers"),
+        open_compute(settings),
+    ):
+        pass
+
+
 def test_a_lost_worker_ends_the_training_with_a_clear_word(
     object_store: Settings, contract: Contract, frame: TrainingFrame
 ) -> None:
@@ -77,13 +101,13 @@ def test_a_lost_worker_ends_the_training_with_a_clear_word(
     recipe = make_recipe(contract.model_copy(update={"training": endless}), frame)
 
     def train_until_killed() -> None:
-        with open_compute(object_store) as compute:
-            assert isinstance(compute, Workers)
+        with open_compute(object_store) as workers:
+            assert isinstance(workers, Workers)
             parts = [frame.index.parts[name].partitions for name in FITTED]
-            rows = [compute.load(recipe.load, partitions) for partitions in parts]
-            victim = next(iter(compute.client.run(os.getpid).values()))
+            rows = [workers.load(recipe.load, partitions) for partitions in parts]
+            victim = next(iter(workers.client.run(os.getpid).values()))
             Timer(3, os.kill, (victim, signal.SIGKILL)).start()
-            compute.fit(recipe, CAUTIOUS | {"eta": 1e-6}, *rows)  # so slow that it never stops improving
+            workers.fit(recipe, CAUTIOUS | {"eta": 1e-6}, *rows)  # so slow that it never stops improving
 
     with pytest.raises(TrainingError, match=r"one may have been lost\. Run the training again"):
         train_until_killed()

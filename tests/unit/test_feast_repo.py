@@ -34,7 +34,7 @@ def test_settings_move_them(tmp_path: Path) -> None:
 )
 def test_feast_reads_the_address_of_redis(tmp_path: Path, url: str, options: dict[str, Any]) -> None:
     config = repo_config(Settings(home=tmp_path, redis_url=url)).online_store
-    nodes, found = RedisOnlineStore._parse_connection_string(config.connection_string)  # type: ignore[no-untyped-call]
+    nodes, found = RedisOnlineStore._parse_connection_string(config.connection_string)
     assert nodes == [{"host": "cache", "port": "6380" if ":6380" in url else "6379"}]
     assert found == options
 

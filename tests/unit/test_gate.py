@@ -1,0 +1,196 @@
+"""The checks of the gate on rewards made by hand, and the verdict that follows from them."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from gate_lake import make_contract
+
+from liftloop.contract import GatePolicy
+from liftloop.gate.accuracy import beats, enough_evidence, is_calibrated, is_outside, slice_entropies, worst_slice
+from liftloop.gate.baselines import per_ad, smoothed_rates
+from liftloop.gate.verdict import Check, CheckVerdict, Verdict
+from liftloop.outcomes import Outcomes
+from liftloop.stats.columns import Floats
+from liftloop.stats.interval import Interval
+from liftloop.stats.scoring import log_loss
+
+POLICY = GatePolicy(resamples=200)
+
+
+def drawn(probability: Floats, seed: int = 1, policy: GatePolicy = POLICY) -> Outcomes:
+    """Rewards with these probabilities, every row on its own."""
+    reward = (np.random.default_rng(seed).random(len(probability)) < probability).astype(float)
+    return Outcomes(reward, np.arange(len(reward)), policy, seed=1)
+
+
+def spread(rows: int) -> Floats:
+    return np.random.default_rng(0).beta(1, 9, rows)
+
+
+def test_few_rewards_are_no_evidence() -> None:
+    few = Outcomes(np.array([1.0] * 99 + [0.0] * 901), np.arange(1000), POLICY, seed=1)
+    finding = enough_evidence(few)
+    assert finding.verdict == "fail"
+    assert finding.reason == "99 rewards in the hold-out of 1,000 impressions cannot tell a model from a constant."
+    enough = Outcomes(np.array([1.0] * 100 + [0.0] * 900), np.arange(1000), POLICY, seed=1)
+    assert enough_evidence(enough).verdict == "pass"
+
+
+def test_the_truth_beats_the_constant_and_the_constant_does_not_beat_the_truth() -> None:
+    truth = spread(20_000)
+    outcomes, constant = drawn(truth), np.full(20_000, truth.mean())
+    won, lost = beats(outcomes, truth, constant, "the constant"), beats(outcomes, constant, truth, "the truth")
+    assert (won.verdict, lost.verdict) == ("pass", "fail")
+    saved = 1 - log_loss(outcomes.reward, truth) / log_loss(outcomes.reward, constant)
+    assert won.values["log_loss_saved"].estimate == pytest.approx(saved)
+    assert won.reason.startswith(f"Its log loss is {saved:.2%} lower than that of the constant; the 95% interval runs")
+    assert "higher than that of the truth" in lost.reason
+
+
+def test_a_model_beats_nobody_who_predicts_the_same() -> None:
+    truth = spread(2_000)
+    finding = beats(drawn(truth), truth, truth, "its twin")
+    assert finding.verdict == "fail"
+    assert finding.values["log_loss_saved"] == Interval(0, 0, 0)
+
+
+def test_a_lead_within_the_noise_is_inconclusive() -> None:
+    truth = spread(1_000)
+    nearly = np.clip(truth * 1.05, 0, 1)
+    seeds = [seed for seed in range(20) if beats(drawn(truth, seed), truth, nearly, "it").verdict == "inconclusive"]
+    assert len(seeds) > 5
+    assert "More rewards are needed" in beats(drawn(truth, seeds[0]), truth, nearly, "it").reason
+
+
+@pytest.mark.parametrize(
+    ("scale", "rows", "verdict"),
+    [(1.0, 20_000, "pass"), (1.6, 20_000, "fail"), (0.5, 20_000, "fail"), (1.26, 300, "inconclusive")],
+)
+def test_calibration(scale: float, rows: int, verdict: CheckVerdict) -> None:
+    truth = spread(rows)
+    outcomes = drawn(truth)
+    exact = truth * outcomes.reward.sum() / truth.sum()  # predicts as many rewards as came
+    finding = is_calibrated(outcomes, np.clip(exact * scale, 0, 1))
+    assert finding.verdict == verdict, finding
+    assert finding.values["calibration_ratio"].estimate == pytest.approx(scale, rel=0.02)
+
+
+def test_an_interval_that_holds_both_bounds_says_nothing_of_calibration() -> None:
+    outcomes = Outcomes(np.repeat([1.0, 0.0], [10, 190]), np.arange(200), POLICY, seed=1)
+    finding = is_calibrated(outcomes, np.full(200, 0.05))
+    ratio = finding.values["calibration_ratio"]
+    assert ratio.low < 0.8 < ratio.estimate < 1.25 < ratio.high
+    assert finding.verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.5, 0.79, True), (0.5, 0.8, False), (0.9, 2, False), (1.26, 2, True)]
+)
+def test_outside_means_the_whole_interval(low: float, high: float, expected: bool) -> None:
+    assert is_outside(Interval((low + high) / 2, low, high), (0.8, 1.25)) is expected
+
+
+def test_the_worst_slice_is_named_and_small_ones_are_left_out() -> None:
+    truth = spread(9_000)
+    slices = pd.Series(np.repeat(["good", "reversed", "small"], [4_480, 4_480, 40]), name="site_id")
+    predicted = np.where(slices == "good", truth, np.clip(0.4 - truth, 0.001, 1))
+    outcomes = drawn(truth)
+    assert set(slice_entropies(outcomes, predicted, slices)) == {"good", "reversed"}
+    finding = worst_slice(outcomes, predicted, slices)
+    assert finding.verdict == "fail"
+    assert "Of 2 values of site_id, reversed is predicted worst" in finding.reason
+    assert worst_slice(outcomes, truth, slices).verdict == "pass"
+
+
+def test_a_slice_just_above_the_limit_is_inconclusive() -> None:
+    truth = np.full(2_000, 0.1)
+    outcomes = drawn(truth, policy=GatePolicy(resamples=200, worst_slice_entropy=1.0))
+    finding = worst_slice(outcomes, np.full(2_000, outcomes.reward.mean() * 1.05), pd.Series(["all"] * 2_000))
+    assert finding.verdict == "inconclusive"
+
+
+def test_without_large_slices_there_is_nothing_to_check() -> None:
+    truth = spread(1_000)
+    finding = worst_slice(drawn(truth), truth, pd.Series(np.arange(1_000).astype(str), name="site_id"))
+    assert finding.verdict == "not_applicable"
+
+
+def test_ad_rates_are_drawn_to_the_mean_as_far_as_the_ads_are_alike() -> None:
+    random = np.random.default_rng(0)
+    impressions = np.full(300, 500.0)
+
+    def shrinkage(rates: Floats) -> float:
+        counts = pd.DataFrame({"impressions": impressions, "rewards": random.binomial(500, rates).astype(float)})
+        raw = counts["rewards"] / counts["impressions"]
+        return float(smoothed_rates(counts, raw.mean()).std() / raw.std())
+
+    assert shrinkage(np.full(300, 0.02)) < 0.3
+    assert shrinkage(random.uniform(0.001, 0.2, 300)) > 0.95
+
+
+def test_a_new_ad_has_the_mean_rate() -> None:
+    rates = pd.Series({"a": 0.2})
+    assert per_ad(pd.Series(["a", "new"]), rates, 0.1).tolist() == [0.2, 0.1]
+
+
+def verdict_of(*found: CheckVerdict, **values: Any) -> Verdict:
+    checks = [
+        Check(name=f"check {n}", observed="", threshold="", verdict=each, reason=f"reason {n}.")
+        for n, each in enumerate(found)
+    ]
+    known: dict[str, Any] = {
+        "source": "s",
+        "version": "v",
+        "champion": None,
+        "fingerprint": "f",
+        "rows": 1,
+        "rewards": 1,
+        "scores": {},
+    }
+    return Verdict.model_validate(known | {"checks": checks} | values)
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (["pass", "not_applicable"], "promote"),
+        (["pass", "inconclusive"], "inconclusive"),
+        (["inconclusive", "fail", "pass"], "refuse"),
+    ],
+)
+def test_one_failed_check_refuses(found: list[CheckVerdict], verdict: str) -> None:
+    assert verdict_of(*found).verdict == verdict
+
+
+def test_the_summary_gives_the_reasons_that_decided() -> None:
+    assert verdict_of("fail", "pass", "inconclusive", "fail").summary == "refuse: check 0: reason 0. check 3: reason 3."
+    assert verdict_of("pass", "inconclusive").summary == "inconclusive: check 1: reason 1."
+    assert verdict_of("pass", "not_applicable", "pass").summary == "promote: 2 checks passed, none failed"
+
+
+def test_a_verdict_survives_json_with_an_endless_interval() -> None:
+    check = Check(
+        name="n", observed="", threshold="", verdict="pass", reason="", values={"x": Interval(1, 0, math.inf)}
+    )
+    verdict = verdict_of(checks=[check])
+    assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
+
+
+def test_rows_of_one_user_are_resampled_together() -> None:
+    """Two hundred copies of each of fifty users tell no more than the fifty."""
+    rows = pd.DataFrame(
+        {
+            "impression_id": [str(n) for n in range(10_000)],
+            "user_id": np.tile([f"u{n}" for n in range(50)], 200),
+            "event_timestamp": pd.date_range("2026-01-01", periods=10_000, freq="s", tz="UTC"),
+        }
+    )
+    blocks = Outcomes.of(make_contract("s"), rows, np.zeros(10_000)).blocks
+    assert len(np.unique(blocks)) == 50
+    rows["user_id"] = None
+    assert len(np.unique(Outcomes.of(make_contract("s"), rows, np.zeros(10_000)).blocks)) == 3  # hours
+    rows.loc[0, "user_id"] = "u0"
+    assert len(np.unique(Outcomes.of(make_contract("s"), rows, np.zeros(10_000)).blocks)) == 10_000

@@ -1,0 +1,100 @@
+"""The policy's probabilities, and the value of decisions against a world whose truth is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from gate_lake import click_probability, make_contract
+
+from liftloop.competition import Chunk
+from liftloop.policy import EXPLORATION_SHARE, DecisionValue, decision_value, policy_probabilities
+from liftloop.stats.interval import Interval
+
+
+def chunk_of(counts: list[int]) -> Chunk:
+    total = sum(counts)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    return Chunk(0, len(counts), np.array(counts), owner, np.arange(total))
+
+
+def test_the_best_ad_is_taken_but_for_the_exploration_share() -> None:
+    probability = policy_probabilities(np.array([0.1, 0.3, 0.2, 0.5]), chunk_of([3, 1]))
+    explored = EXPLORATION_SHARE / 3
+    assert probability == pytest.approx([explored, 1 - 2 * explored, explored, 1])
+
+
+def test_ties_share() -> None:
+    probability = policy_probabilities(np.array([0.2, 0.1, 0.2, 0.2]), chunk_of([4]))
+    explored = EXPLORATION_SHARE / 4
+    assert probability == pytest.approx([(1 - EXPLORATION_SHARE) / 3 + explored, explored] + 2 * [probability[0]])
+
+
+def test_probabilities_of_an_impression_sum_to_one() -> None:
+    random = np.random.default_rng(0)
+    chunk = chunk_of(random.integers(1, 40, 500).tolist())
+    scores = random.random(len(chunk.owner)).round(1)
+    assert chunk.sums(policy_probabilities(scores, chunk)) == pytest.approx(np.ones(500))
+
+
+def decisions_in_a_known_world(rows: int, seed: int, model_error: float = 1.0) -> tuple[pd.DataFrame, float]:
+    """Uniform logging of three ads; the target takes the ad that the segment likes. Returns its true value too."""
+    random = np.random.default_rng(seed)
+    segment, ad = random.integers(0, 3, rows), random.integers(0, 3, rows)
+    explored = EXPLORATION_SHARE / 3
+    target_probability = np.where(ad == segment, 1 - 2 * explored, explored)
+    value = (1 - 2 * explored) * click_probability(0, 0) + 2 * explored * click_probability(0, 1)
+    frame = pd.DataFrame(
+        {
+            "impression_id": np.arange(rows).astype(str),
+            "user_id": None,
+            "event_timestamp": pd.date_range("2026-01-01", periods=rows, freq="min", tz="UTC"),
+            "propensity": 1 / 3,
+            "target_probability": target_probability,
+            "reward": (random.random(rows) < click_probability(segment, ad)).astype(float),
+            "model_reward": model_error * click_probability(segment, ad),
+            "model_target_reward": model_error * float(value),
+        }
+    )
+    return frame, float(value)
+
+
+@pytest.mark.parametrize("model_error", [1.0, 0.3])
+def test_the_value_of_decisions_is_the_truth(model_error: float) -> None:
+    decisions, truth = decisions_in_a_known_world(30_000, seed=1, model_error=model_error)
+    value = decision_value(make_contract("s"), decisions)
+    assert value.self_normalized.low < truth < value.self_normalized.high
+    assert value.doubly_robust.low < truth < value.doubly_robust.high
+    assert value.logged.estimate == decisions["reward"].mean()
+    weights = decisions["target_probability"] / decisions["propensity"]
+    assert value.effective_sample_size == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+    assert value.impressions == 30_000
+    assert not value.is_below_logged
+
+
+def test_worse_decisions_are_below_what_was_logged() -> None:
+    decisions, _ = decisions_in_a_known_world(30_000, seed=1)
+    away = 1 - decisions["target_probability"]
+    value = decision_value(make_contract("s"), decisions.assign(target_probability=away / 2, model_target_reward=0.05))
+    assert value.is_below_logged
+    assert value.words.startswith(
+        f"Its decisions would earn {value.self_normalized.estimate / value.logged.estimate:.0%}"
+    )
+
+
+@pytest.mark.parametrize(("snips", "dr", "expected"), [(0.9, 0.9, True), (0.9, 1.1, False), (1.1, 0.9, False)])
+def test_both_estimates_must_be_below(snips: float, dr: float, expected: bool) -> None:
+    value = DecisionValue(
+        impressions=10,
+        logged=Interval(1, 0.5, 1.5),
+        self_normalized=Interval(0.5, 0.1, snips),
+        doubly_robust=Interval(0.5, 0.1, dr),
+        effective_sample_size=5,
+    )
+    assert value.is_below_logged is expected
+
+
+def test_without_logged_rewards_there_is_nothing_to_compare_with() -> None:
+    nothing = Interval(0, 0, 0)
+    value = DecisionValue(
+        impressions=10, logged=nothing, self_normalized=nothing, doubly_robust=nothing, effective_sample_size=5
+    )
+    assert value.words == "The 10 logged impressions brought no reward to compare with."
