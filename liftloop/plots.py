@@ -49,8 +49,7 @@ def interval_plot(intervals: Mapping[str, Interval], *, guide: float, label: str
             axes.plot([interval.low, interval.high], [row, row], color=_ACCENT, linewidth=2, solid_capstyle="butt")
             axes.plot(interval.estimate, row, color=_ACCENT, marker="o", markersize=6)
         axes.set(yticks=range(len(intervals)), yticklabels=list(intervals), xlabel=label)
-        axes.margins(y=0.08)
-        axes.invert_yaxis()
+        axes.set_ylim(len(intervals) - 0.4, -0.6)  # the first on top
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
         return _svg(figure)

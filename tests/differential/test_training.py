@@ -1,5 +1,7 @@
 """Training in Dask workers against training in one process, and one process against itself."""
 
+# mypy: allow-untyped-calls
+
 import os
 import subprocess
 import sys

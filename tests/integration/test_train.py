@@ -1,13 +1,16 @@
 """Training on a real store: what reaches the registry, what is not done twice, what happens when a worker is lost."""
 
+# mypy: allow-untyped-calls
+
 import os
 import signal
-from threading import Timer
+from threading import Thread
+from time import sleep
 from uuid import uuid4
 
 import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from training_lake import make_contract, make_frame
 
 from liftloop import compute
@@ -88,16 +91,24 @@ def test_a_scheduler_that_is_not_there_is_named(object_store: Settings, monkeypa
     monkeypatch.setattr(compute, "CONNECT_SECONDS", 1)
     settings = object_store.model_copy(update={"dask_scheduler": "tcp://127.0.0.1:1"})
     with (
-        pytest.raises(TrainingError, match="LIFTLOOP_DASK_SCHEDULER='tcp://127.0.0.1:1': no Dask scheduler answers"),
+        pytest.raises(TrainingError, match=r"LIFTLOOP_DASK_SCHEDULER='tcp://127.0.0.1:1': no Dask scheduler answers"),
         open_compute(settings),
     ):
         pass
 
 
+def kill_one_that_fits(client: Client) -> None:
+    victim = next(iter(client.run(os.getpid).values()))
+    while not all(any("fn-" in str(task) for task in tasks) for tasks in client.processing().values()):
+        sleep(0.1)
+    sleep(4)  # by now they have found each other and grow trees together
+    os.kill(victim, signal.SIGKILL)
+
+
 def test_a_lost_worker_ends_the_training_with_a_clear_word(
     object_store: Settings, contract: Contract, frame: TrainingFrame
 ) -> None:
-    endless = contract.training.model_copy(update={"maximum_rounds": 100_000})
+    endless = contract.training.model_copy(update={"maximum_rounds": 10_000_000})
     recipe = make_recipe(contract.model_copy(update={"training": endless}), frame)
 
     def train_until_killed() -> None:
@@ -105,8 +116,7 @@ def test_a_lost_worker_ends_the_training_with_a_clear_word(
             assert isinstance(workers, Workers)
             parts = [frame.index.parts[name].partitions for name in FITTED]
             rows = [workers.load(recipe.load, partitions) for partitions in parts]
-            victim = next(iter(workers.client.run(os.getpid).values()))
-            Timer(3, os.kill, (victim, signal.SIGKILL)).start()
+            Thread(target=kill_one_that_fits, args=[workers.client], daemon=True).start()
             workers.fit(recipe, CAUTIOUS | {"eta": 1e-6}, *rows)  # so slow that it never stops improving
 
     with pytest.raises(TrainingError, match=r"one may have been lost\. Run the training again"):

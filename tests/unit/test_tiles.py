@@ -164,6 +164,11 @@ class TestFeatures:
         assert [row["ad_last_click_seconds"] for row in found[1].values()] == [at(10.75).timestamp()]
         assert [row["ad_last_click_seconds"] for row in found[2].values()] == [None]
 
+    def test_recency_reaches_the_very_start_of_the_longest_window(self) -> None:
+        found = features_of([impression(at(0), at(0), click=1), impression(at(167.5))], 7)
+        # The second one is in another day's tiles; only the first one's click is in these.
+        assert found == {}
+
     def test_cost_alone_is_no_activity(self) -> None:
         assert features_of([impression(at(10.5), at(15), cost=1.0)]).keys() == {11, 12}
 
