@@ -1,8 +1,8 @@
 """All that Feast knows of us: entities, one view per source and key, one service per source, from `contracts/`."""
 
 from liftloop.contract import CONTRACTS_FOLDER, declared_sources, load_contract
-from liftloop.feast_cli import project_root, project_settings
-from liftloop.feast_repo import feature_objects
+from liftloop.features.feast_cli import project_root, project_settings
+from liftloop.features.feast_repo import feature_objects
 
 _folder = project_root() / CONTRACTS_FOLDER
 _contracts = [load_contract(source, _folder) for source in declared_sources(_folder)]

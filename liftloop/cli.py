@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from liftloop import open_bandit, simulator, stack
+from liftloop import simulator, stack
 from liftloop.contract import declared_sources
-from liftloop.demo import run_demo
+from liftloop.demo.run import run_demo
 from liftloop.errors import UserError
+from liftloop.landing import open_bandit
 from liftloop.lineage import Origin, trace
 from liftloop.lineage import verify as verify_objects
 from liftloop.runs import find_manifest, read_manifests

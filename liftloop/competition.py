@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from liftloop.contract import Contract
 from liftloop.duck import connect, quoted
-from liftloop.feature_tables import entity_name
-from liftloop.features import feature_columns, historical_features
-from liftloop.model import Model, uncalibrated
+from liftloop.features.lookup import feature_columns, historical_features
+from liftloop.features.tables import entity_name
 from liftloop.stats.columns import Floats
 from liftloop.store import Store
+from liftloop.training.model import Model, uncalibrated
 
 CHUNK_EXPANDED_ROWS = 250_000  # impressions times ads at a time, so that memory stays small
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 
 from liftloop.competition import Chunk, Competition
 from liftloop.contract import Contract
-from liftloop.model import Model
 from liftloop.outcomes import Outcomes
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval, bootstrap_mean
@@ -24,6 +23,7 @@ from liftloop.stats.off_policy import (
     self_normalized_value,
 )
 from liftloop.store import Store
+from liftloop.training.model import Model
 
 EXPLORATION_SHARE = 0.05  # of decisions, spread evenly over the competing ads
 MAX_EXPANDED_ROWS = 2_000_000  # impressions times ads; with more, impressions are sampled

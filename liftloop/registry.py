@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from liftloop.contract import Reward
 from liftloop.errors import UserError
-from liftloop.frame import FrameIndex
-from liftloop.model import Model
 from liftloop.runs import code_revision
 from liftloop.store import ObjectRef, Store, SwapConflict, sha256_of
+from liftloop.training.frame import FrameIndex
+from liftloop.training.model import Model
 
 
 class RegistryError(UserError):

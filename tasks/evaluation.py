@@ -3,10 +3,10 @@
 from prefect import task
 from prefect.events import emit_event
 
-from liftloop import evaluation as library
 from liftloop.contract import load_contract
-from liftloop.evaluation import Evaluation
-from liftloop.evaluation_report import evaluation_page, kpi_rows
+from liftloop.evaluation import evaluate as library
+from liftloop.evaluation.evaluate import Evaluation
+from liftloop.evaluation.report import evaluation_page, kpi_rows
 from liftloop.runs import Step
 from liftloop.store import open_store
 from tasks.record import publish_page, publish_table

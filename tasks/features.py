@@ -2,8 +2,8 @@
 
 from prefect import task
 
-from liftloop import feature_tables, online, tiles
 from liftloop.contract import load_contract
+from liftloop.features import online, tables, tiles
 from liftloop.runs import Step
 from liftloop.store import open_store
 
@@ -17,7 +17,7 @@ def update_tiles(source: str) -> Step:
 @task
 def update_feature_tables(source: str) -> Step:
     """Windows over the tiles, for the days whose tiles changed."""
-    return feature_tables.update_feature_tables(open_store(), load_contract(source))
+    return tables.update_feature_tables(open_store(), load_contract(source))
 
 
 @task

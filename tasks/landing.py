@@ -7,12 +7,12 @@ from prefect import task
 from prefect.runtime import flow_run
 
 from liftloop.contract import load_contract
-from liftloop.ingest import BatchResult, ingest_batch, pending_batches
-from liftloop.ledger import Entry
+from liftloop.landing.ingest import BatchResult, ingest_batch, pending_batches
+from liftloop.landing.ledger import Entry
+from liftloop.landing.validation import Finding
 from liftloop.reports import Figures, Section, Table, render_report
 from liftloop.runs import Step
 from liftloop.store import Listed, open_store
-from liftloop.validation import Finding
 from tasks.record import publish_page, publish_table
 
 _FILES_SHOWN = 200

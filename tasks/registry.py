@@ -3,8 +3,8 @@
 from prefect import task
 
 from liftloop import registry
+from liftloop.features.partitions import references
 from liftloop.gate.verdict import Verdict
-from liftloop.partitions import references
 from liftloop.registry import Pointer
 from liftloop.runs import Step
 from liftloop.store import open_store

@@ -2,12 +2,13 @@
 
 from prefect import task
 
-from liftloop import frame_builder, training
 from liftloop.contract import load_contract
-from liftloop.frame import open_frame
 from liftloop.registry import ModelVersion
 from liftloop.runs import Step
 from liftloop.store import open_store
+from liftloop.training import frame_builder
+from liftloop.training import train as training
+from liftloop.training.frame import open_frame
 
 
 @task

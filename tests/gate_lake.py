@@ -9,10 +9,10 @@ from feature_lake import write_lake
 from numpy.typing import ArrayLike, NDArray
 
 from liftloop.contract import Contract
-from liftloop.feature_tables import update_feature_tables
-from liftloop.online import update_online_store
+from liftloop.features.online import update_online_store
+from liftloop.features.tables import update_feature_tables
+from liftloop.features.tiles import update_tiles
 from liftloop.store import Store
-from liftloop.tiles import update_tiles
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 ROWS_PER_DAY = 1_500

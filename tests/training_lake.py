@@ -7,12 +7,12 @@ import numpy as np
 from feature_lake import impression, write_lake
 
 from liftloop.contract import Contract
-from liftloop.feast_repo import apply_features
-from liftloop.feature_tables import update_feature_tables
-from liftloop.frame import TrainingFrame
-from liftloop.frame_builder import build_frame
+from liftloop.features.feast_repo import apply_features
+from liftloop.features.tables import update_feature_tables
+from liftloop.features.tiles import update_tiles
 from liftloop.store import Store
-from liftloop.tiles import update_tiles
+from liftloop.training.frame import TrainingFrame
+from liftloop.training.frame_builder import build_frame
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ from scipy.special import betaln
 
 from liftloop.contract import Contract
 from liftloop.duck import connect, quoted
-from liftloop.frame import TrainingFrame
 from liftloop.stats.columns import Floats
+from liftloop.training.frame import TrainingFrame
 
 _LOG_STRENGTHS = (np.log(1), np.log(1e6))  # impressions that the mean rate counts for, within reason
 

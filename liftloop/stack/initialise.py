@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,12 +55,13 @@ def initialise(
     layout.create()
     file = layout.prefect_folder / "initialised.json"
     done = json.loads(file.read_text()) if file.exists() else {}
-    for step in _steps(sources, layout.project):
-        if done.get(step.line) == (digest := step.digest(settings, layout.project)):
-            continue
-        on_progress(step.line)
-        _run(step, layout, environment)
-        done[step.line] = digest
+    for stage in _stages(sources, layout.project):
+        due = [step for step in stage if done.get(step.line) != step.digest(settings, layout.project)]
+        for step in due:
+            on_progress(step.line)
+        with ThreadPoolExecutor() as pool:  # each spends its seconds on starting Python
+            list(pool.map(lambda step: _run(step, layout, environment), due))
+        done |= {step.line: step.digest(settings, layout.project) for step in due}
         write_private(file, json.dumps(done, indent=2))
 
 
@@ -74,16 +76,17 @@ def command_environment(settings: Settings) -> dict[str, str]:
     return os.environ | ours | {"PREFECT_API_URL": settings.prefect_api_url}
 
 
-def _steps(sources: Sequence[str], project: Path) -> Iterator[_Step]:
-    yield _Step(("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt"))
-    for source in sources:
-        yield _Step(("prefect", "gcl", "create", f"ingest-{source}", "--limit", "1", "--no-prompt"))
+def _stages(sources: Sequence[str], project: Path) -> Iterator[list[_Step]]:
+    """The commands of one stage need nothing of each other."""
+    first = [_Step(("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt"))]
+    first += [_Step(("prefect", "gcl", "create", f"ingest-{name}", "--limit", "1", "--no-prompt")) for name in sources]
     if (project / "feature_repo" / "feature_store.yaml").exists():
-        inputs = ("feature_repo/**/*.yaml", "feature_repo/**/*.py", "contracts/*.yaml", "liftloop/**/*.py")
-        yield _Step(("feast", "--chdir", "feature_repo", "apply"), inputs)
+        inputs = ("feature_repo/**/*.yaml", "feature_repo/**/*.py", "contracts/*.yaml", "liftloop/features/*.py")
+        first.append(_Step(("feast", "--chdir", "feature_repo", "apply"), inputs))
+    yield first
     if (project / "deployments.yaml").exists():
         command = ("prefect", "deploy", "--all", "--prefect-file", "deployments.yaml", "--no-prompt")
-        yield _Step(command, ("deployments.yaml", "flows/**/*.py"))
+        yield [_Step(command, ("deployments.yaml", "flows/**/*.py"))]
 
 
 def _run(step: _Step, layout: Layout, environment: Mapping[str, str]) -> None:

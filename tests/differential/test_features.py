@@ -13,12 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from liftloop.contract import Contract
-from liftloop.feature_tables import features_prefix, update_feature_tables
-from liftloop.features import feature_columns, historical_features, online_features
-from liftloop.online import newest_event, update_online_store
+from liftloop.features.lookup import feature_columns, historical_features, online_features
+from liftloop.features.online import newest_event, update_online_store
+from liftloop.features.tables import features_prefix, update_feature_tables
+from liftloop.features.tiles import tiles_prefix, update_tiles
 from liftloop.settings import Settings
 from liftloop.store import Store
-from liftloop.tiles import tiles_prefix, update_tiles
 
 Row = dict[str, Any]
 Question = tuple[str | None, str | None, datetime]  # user, ad, now

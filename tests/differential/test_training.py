@@ -18,15 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_lake import make_contract, make_frame
 
-from liftloop.compute import Compute, OneProcess, Workers, open_compute
 from liftloop.contract import Contract
-from liftloop.encoder import Encoder
-from liftloop.fitting import Recipe, Rows
-from liftloop.frame import TrainingFrame
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.stack.addresses import variables
 from liftloop.store import Store
-from liftloop.training import Trained, fit_model
+from liftloop.training.compute import Compute, OneProcess, Workers, open_compute
+from liftloop.training.encoder import Encoder
+from liftloop.training.fitting import Recipe, Rows
+from liftloop.training.frame import TrainingFrame
+from liftloop.training.train import Trained, fit_model
 
 TESTS = Path(__file__).parents[1]
 COLUMNS = [f"column_{number}" for number in range(4)]
@@ -146,9 +146,9 @@ def test_one_process_gives_the_same_bytes_again(
 
 ELSEWHERE = """
 import sys
-from liftloop.frame import open_frame
+from liftloop.training.frame import open_frame
 from liftloop.store import open_store
-from liftloop.training import fit_model
+from liftloop.training.train import fit_model
 from training_lake import make_contract
 
 source, frame_fingerprint = sys.argv[1:]

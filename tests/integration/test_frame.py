@@ -8,13 +8,13 @@ import pytest
 from feature_lake import write_lake
 from training_lake import FIRST, land, make_contract, make_rows
 
-from liftloop import frame_builder
 from liftloop.contract import Contract
-from liftloop.features import feature_columns, historical_features
-from liftloop.frame import open_frame
-from liftloop.frame_builder import FrameError, build_frame
+from liftloop.features.lookup import feature_columns, historical_features
 from liftloop.settings import Settings
 from liftloop.store import Store
+from liftloop.training import frame_builder
+from liftloop.training.frame import open_frame
+from liftloop.training.frame_builder import FrameError, build_frame
 
 DAY = timedelta(days=1)
 

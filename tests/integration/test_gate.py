@@ -14,23 +14,23 @@ from gate_lake import ADS, ROWS_PER_DAY, click_probability, land, make_contract,
 
 from liftloop.competition import Competition, competing_ads
 from liftloop.contract import Contract
-from liftloop.evaluation import evaluate, keep_evaluation, last_evaluation
-from liftloop.evaluation_report import evaluation_page
-from liftloop.features import feature_columns, historical_features
-from liftloop.frame import TrainingFrame
-from liftloop.frame_builder import build_frame
+from liftloop.evaluation.evaluate import evaluate, keep_evaluation, last_evaluation
+from liftloop.evaluation.report import evaluation_page
+from liftloop.features.lookup import feature_columns, historical_features
 from liftloop.gate.baselines import seen_keys
 from liftloop.gate.card import card_key
 from liftloop.gate.judge import judge, known_verdict
 from liftloop.gate.serving import online_features_agree, scores_identically
 from liftloop.gate.verdict import Verdict
-from liftloop.model import Model
 from liftloop.policy import EXPLORATION_SHARE, decide
 from liftloop.registry import ModelVersion, Pointer, champion, load_model, promote, read_version, write_version
 from liftloop.runs import Step
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.store import Store
-from liftloop.training import train
+from liftloop.training.frame import TrainingFrame
+from liftloop.training.frame_builder import build_frame
+from liftloop.training.model import Model
+from liftloop.training.train import train
 
 
 @pytest.fixture(scope="module")

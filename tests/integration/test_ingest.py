@@ -9,9 +9,9 @@ import pytest
 
 from liftloop import duck
 from liftloop.contract import Contract
-from liftloop.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches
 from liftloop.lake import impressions_prefix
-from liftloop.ledger import held, ingested
+from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches
+from liftloop.landing.ledger import held, ingested
 from liftloop.settings import Settings
 from liftloop.store import Store
 from tasks.landing import FilesHeldBackError, refuse_held_back

@@ -10,9 +10,6 @@ import pandas as pd
 import pytest
 import xgboost
 
-from liftloop.encoder import Encoder
-from liftloop.frame import FrameIndex
-from liftloop.model import Model, ModelSpec
 from liftloop.registry import (
     ModelVersion,
     Pointer,
@@ -33,6 +30,9 @@ from liftloop.registry import (
 from liftloop.settings import Settings
 from liftloop.stats.calibrate import PlattCalibration
 from liftloop.store import Store, sha256_of
+from liftloop.training.encoder import Encoder
+from liftloop.training.frame import FrameIndex
+from liftloop.training.model import Model, ModelSpec
 
 CONTENDERS = 8
 ROUNDS = 15

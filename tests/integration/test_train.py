@@ -13,14 +13,14 @@ import pytest
 from distributed import Client, LocalCluster
 from training_lake import make_contract, make_frame
 
-from liftloop import compute
-from liftloop.compute import TrainingError, Workers, open_compute
 from liftloop.contract import Contract
-from liftloop.frame import TrainingFrame
 from liftloop.registry import list_versions, load_model
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.store import Store
-from liftloop.training import CAUTIOUS, FITTED, fit_model, make_recipe, train
+from liftloop.training import compute
+from liftloop.training.compute import TrainingError, Workers, open_compute
+from liftloop.training.frame import TrainingFrame
+from liftloop.training.train import CAUTIOUS, FITTED, fit_model, make_recipe, train
 
 
 @pytest.fixture(scope="module")

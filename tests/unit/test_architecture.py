@@ -14,7 +14,7 @@ MAY_IMPORT = {
 }
 OURS = {"liftloop", "tasks", "flows", "feature_repo"}
 # The command line lands simulated logs, and the demo's last table reads the truth; nothing else knows of either.
-KNOWS_THE_SIMULATOR = {"liftloop/cli.py", "liftloop/demo.py"}
+KNOWS_THE_SIMULATOR = {"liftloop/cli.py", "liftloop/demo/run.py", "liftloop/demo/summary.py"}
 
 
 def imports(path: Path) -> set[str]:

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import yaml
-from prefect.flows import load_flow_from_entrypoint
+from prefect.flows import Flow, load_flow_from_entrypoint
 
 from liftloop.contract import declared_sources, load_contract
-from liftloop.features import feature_columns, feature_service_name
+from liftloop.features.lookup import feature_columns, feature_service_name
+from liftloop.landing.validation import compile_rules, load_suite
 from liftloop.stack.parts import WORK_POOL
-from liftloop.validation import compile_rules, load_suite
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load(Path("deployments.yaml").read_text())["deployments"]
 NAMES = [deployment["name"] for deployment in DEPLOYMENTS]
@@ -23,14 +23,14 @@ def test_every_flow_is_deployed_once() -> None:
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)
 def test_a_deployment_loads_as_the_worker_would(deployment: dict[str, Any]) -> None:
-    flow = load_flow_from_entrypoint(deployment["entrypoint"])
+    flow: Flow[Any, Any] = load_flow_from_entrypoint(deployment["entrypoint"])
     assert flow.name == deployment["name"]
     assert deployment["work_pool"]["name"] == WORK_POOL
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)
 def test_schedules_name_declared_sources(deployment: dict[str, Any]) -> None:
-    flow = load_flow_from_entrypoint(deployment["entrypoint"])
+    flow: Flow[Any, Any] = load_flow_from_entrypoint(deployment["entrypoint"])
     for schedule in deployment.get("schedules", []):
         assert flow.validate_parameters(schedule["parameters"])["source"] in declared_sources()
 

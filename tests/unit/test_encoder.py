@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from liftloop.encoder import MINIMUM_OCCURRENCES, Encoder
+from liftloop.training.encoder import MINIMUM_OCCURRENCES, Encoder
 
 ENOUGH = MINIMUM_OCCURRENCES
 ENCODER = Encoder.fit(

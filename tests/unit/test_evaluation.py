@@ -9,9 +9,9 @@ import pytest
 from gate_lake import make_contract, make_rows
 
 from liftloop.contract import GatePolicy
-from liftloop.evaluation import ChampionScore, Evaluation, judge_health
-from liftloop.evaluation_report import evaluation_page, kpi_rows
-from liftloop.kpi import KPI_COLUMNS, kpis_by_policy
+from liftloop.evaluation.evaluate import ChampionScore, Evaluation, judge_health
+from liftloop.evaluation.kpi import KPI_COLUMNS, kpis_by_policy
+from liftloop.evaluation.report import evaluation_page, kpi_rows
 from liftloop.outcomes import Score
 from liftloop.policy import DecisionValue
 from liftloop.stats.interval import Interval

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import xgboost
 
-from liftloop.encoder import Encoder
-from liftloop.model import Model, ModelSpec
 from liftloop.stats.calibrate import PlattCalibration
 from liftloop.store import fingerprint_of, sha256_of
+from liftloop.training.encoder import Encoder
+from liftloop.training.model import Model, ModelSpec
 
 random = np.random.default_rng(7)
 ROWS = pd.DataFrame({"ad_id": random.choice(["a0", "a1", "a2"], 600), "hour": random.integers(0, 24, 600)})

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from liftloop import open_bandit
-from liftloop.open_bandit import SDIST, OpenBanditError, fetch, land_sample
+from liftloop.landing import open_bandit
+from liftloop.landing.open_bandit import SDIST, OpenBanditError, fetch, land_sample
 
 MEMBERS = f"{open_bandit.RELEASE}/obp/dataset/obd"
 LOGS = [(policy, campaign) for policy in ("random", "bts") for campaign in ("all", "men", "women")]

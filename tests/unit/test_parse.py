@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from liftloop.contract import Contract
-from liftloop.parse import FileRejectedError, LandedFile, create_tables, parse
-from liftloop.validation import compile_rules, load_suite
+from liftloop.landing.parse import FileRejectedError, LandedFile, create_tables, parse
+from liftloop.landing.validation import compile_rules, load_suite
 
 COLUMNS: dict[str, Any] = {
     "impression_id": {"template": "{shop}-{id}"},

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liftloop.contract import Training
-from liftloop.fitting import Rows, thin_out
-from liftloop.training import CAUTIOUS, draw_parameters
+from liftloop.training.fitting import Rows, thin_out
+from liftloop.training.train import CAUTIOUS, draw_parameters
 
 
 def test_the_same_seed_draws_the_same_and_the_first_trial_is_cautious() -> None:

@@ -10,11 +10,11 @@ import pytest
 from feature_lake import impression, lake_table, make_contract
 
 from liftloop.duck import connect
-from liftloop.feature_tables import feature_partitions
-from liftloop.partitions import Partition, looking_back
+from liftloop.features.partitions import Partition, looking_back
+from liftloop.features.tables import feature_partitions
+from liftloop.features.tiles import tile_partitions
 from liftloop.settings import Settings
 from liftloop.store import Listed
-from liftloop.tiles import tile_partitions
 
 DAY = date(2026, 3, 10)
 MIDNIGHT = datetime(2026, 3, 10, tzinfo=UTC)
@@ -46,15 +46,20 @@ def compute(partition: Partition, sources: pa.Table) -> pa.Table:
         return partition.compute(connection, connection.from_arrow(sources))
 
 
-def tiles_of(rows: list[dict[str, Any]], key: str = "ad_id") -> pa.Table:
-    (partition,) = [each for each in tile_partitions(CONTRACT, listed(0)) if f"/{key}/" in each.table]
+def tiles_of(rows: list[dict[str, Any]], key: str = "ad_id", day: int = 0) -> pa.Table:
+    (partition,) = [each for each in tile_partitions(CONTRACT, listed(day)) if f"/{key}/" in each.table]
     return compute(partition, lake_table(CONTRACT, rows))
 
 
-def features_of(rows: list[dict[str, Any]], day: int = 0) -> dict[float, dict[str, Any]]:
-    """Hours since midnight of DAY -> the features of ad `a0` at that boundary, in the partition of that day."""
+def features_of(
+    rows: list[dict[str, Any]], day: int = 0, seen_on: tuple[int, ...] = (0,)
+) -> dict[float, dict[str, Any]]:
+    """Hours since midnight of DAY -> the features of ad `a0` at that boundary, in the partition of that day.
+
+    `seen_on`: the days of the rows.
+    """
     partitions = feature_partitions(CONTRACT, "ad_id", listed(*range(9)))
-    found = compute(partitions[day], tiles_of(rows)).to_pylist()
+    found = compute(partitions[day], pa.concat_tables([tiles_of(rows, day=seen) for seen in seen_on])).to_pylist()
     return {(row["event_timestamp"] - MIDNIGHT) / timedelta(hours=1): row for row in found}
 
 
@@ -165,9 +170,8 @@ class TestFeatures:
         assert [row["ad_last_click_seconds"] for row in found[2].values()] == [None]
 
     def test_recency_reaches_the_very_start_of_the_longest_window(self) -> None:
-        found = features_of([impression(at(0), at(0), click=1), impression(at(167.5))], 7)
-        # The second one is in another day's tiles; only the first one's click is in these.
-        assert found == {}
+        rows = [impression(at(0), at(0), click=1), impression(at(167.5))]
+        assert features_of(rows, 7, seen_on=(0, 6))[168]["ad_last_click_seconds"] == at(0).timestamp()
 
     def test_cost_alone_is_no_activity(self) -> None:
         assert features_of([impression(at(10.5), at(15), cost=1.0)]).keys() == {11, 12}

@@ -7,7 +7,7 @@ import great_expectations as gx
 import pytest
 
 from liftloop.contract import CANONICAL_TYPES
-from liftloop.validation import SuiteError, compile_rules, load_suite, validate
+from liftloop.landing.validation import SuiteError, compile_rules, load_suite, validate
 
 BAD_VALUES = {
     "impression_id": ["NULL", "''", "repeat('x', 300)", "'ü'"],

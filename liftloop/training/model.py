@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract import Reward
-from liftloop.encoder import Encoder
 from liftloop.stats.calibrate import PlattCalibration
 from liftloop.store import fingerprint_of, sha256_of
+from liftloop.training.encoder import Encoder
 
 
 class ModelSpec(BaseModel):

@@ -20,8 +20,8 @@ from xgboost.dask import DaskQuantileDMatrix
 from xgboost.dask import train as train_on_workers
 
 from liftloop.errors import UserError
-from liftloop.fitting import Parameters, Recipe, Rows, fit
 from liftloop.settings import ONE_PROCESS, Settings
+from liftloop.training.fitting import Parameters, Recipe, Rows, fit
 
 LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 10.0

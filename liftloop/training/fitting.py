@@ -10,10 +10,10 @@ import pandas as pd
 import xgboost
 
 from liftloop.contract import Reward
-from liftloop.encoder import Encoder
-from liftloop.frame import read_partition
 from liftloop.settings import Settings
 from liftloop.store import ObjectRef, Store
+from liftloop.training.encoder import Encoder
+from liftloop.training.frame import read_partition
 
 Parameters = dict[str, float]
 

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 from liftloop.contract import Contract, Split
 from liftloop.duck import connect, quoted
 from liftloop.errors import UserError
-from liftloop.feature_tables import features_prefix
-from liftloop.features import feature_columns, historical_features
-from liftloop.frame import FrameIndex, FramePart, Part, TrainingFrame, frame_prefix, open_frame
+from liftloop.features.lookup import feature_columns, historical_features
+from liftloop.features.partitions import references
+from liftloop.features.tables import features_prefix
 from liftloop.lake import impressions_prefix
-from liftloop.partitions import references
 from liftloop.runs import Step
 from liftloop.store import Listed, ObjectRef, Store, fingerprint_of
+from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, frame_prefix, open_frame
 
 Span = tuple[datetime, datetime]  # the start belongs to it, the end does not
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from liftloop import open_bandit, simulator, stack
+from liftloop import simulator, stack
 from liftloop.contract import declared_sources
-from liftloop.demo_summary import print_summary
+from liftloop.demo.summary import print_summary
 from liftloop.errors import UserError
+from liftloop.landing import open_bandit
 from liftloop.runs import Manifest, read_manifests
 from liftloop.settings import Settings, load_settings
 from liftloop.stack.initialise import command_environment

@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from liftloop.compute import Compute, open_compute
 from liftloop.contract import Contract, Training
-from liftloop.encoder import Encoder
-from liftloop.features import feature_columns, feature_service_name
-from liftloop.fitting import Parameters, Recipe, Rows, Trial, thin_out, try_out
-from liftloop.frame import FramePart, Part, TrainingFrame
-from liftloop.model import Model, ModelSpec, uncalibrated
+from liftloop.features.lookup import feature_columns, feature_service_name
 from liftloop.registry import ModelVersion, find_trained, register
 from liftloop.runs import Step
 from liftloop.stats.calibrate import PlattCalibration, fit_platt
 from liftloop.stats.scoring import log_loss
 from liftloop.store import Store, fingerprint_of, sha256_of
+from liftloop.training.compute import Compute, open_compute
+from liftloop.training.encoder import Encoder
+from liftloop.training.fitting import Parameters, Recipe, Rows, Trial, thin_out, try_out
+from liftloop.training.frame import FramePart, Part, TrainingFrame
+from liftloop.training.model import Model, ModelSpec, uncalibrated
 
 Progress = Callable[[str], object]
 
 RULE_VERSION = "training 1"
-SAMPLED_ROWS = 100_000  # with a reward, and as many without: the most that a trial sees
+SAMPLED_ROWS = 50_000  # with a reward, and as many without: the most that a trial sees
 FITTED: tuple[Part, ...] = ("training", "validation")
 
 # Hardly any splits: what remains to be tried where logs hold next to no signal.

@@ -13,11 +13,11 @@ from liftloop import duck
 from liftloop.contract import Contract
 from liftloop.errors import UserError
 from liftloop.lake import mark_duplicates, stage_impressions, stage_quarantine
-from liftloop.ledger import Entry, object_id_of, pending, settle
-from liftloop.parse import FileRejectedError, LandedFile, create_tables, parse
+from liftloop.landing.ledger import Entry, object_id_of, pending, settle
+from liftloop.landing.parse import FileRejectedError, LandedFile, create_tables, parse
+from liftloop.landing.validation import SUITE_PATH, Finding, Rule, compile_rules, load_suite, validate
 from liftloop.runs import Step
 from liftloop.store import Listed, ObjectRef, Store, fingerprint_of
-from liftloop.validation import SUITE_PATH, Finding, Rule, compile_rules, load_suite, validate
 
 BATCH_BYTES = 256 * 1024 * 1024
 _UPLOADS_AT_ONCE = 8

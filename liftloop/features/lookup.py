@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 
 from liftloop.contract import Contract
-from liftloop.feast_repo import feature_service_name, open_feature_store
-from liftloop.feature_tables import EVENTS, TIME_TO_LIVE, entity_name, table_columns
+from liftloop.features.feast_repo import feature_service_name, open_feature_store
+from liftloop.features.tables import EVENTS, TIME_TO_LIVE, entity_name, table_columns
 from liftloop.store import Store
 
 __all__ = ["feature_columns", "feature_service_name", "historical_features", "online_features"]

@@ -9,8 +9,8 @@ from feast.types import Float64, String
 from redis.connection import parse_url
 
 from liftloop.contract import Contract
-from liftloop.feast_asof import AsofDuckDBOfflineStoreConfig
-from liftloop.feature_tables import TIME_TO_LIVE, features_pattern, table_columns
+from liftloop.features.feast_asof import AsofDuckDBOfflineStoreConfig
+from liftloop.features.tables import TIME_TO_LIVE, features_pattern, table_columns
 from liftloop.settings import Settings
 from liftloop.store import Store
 

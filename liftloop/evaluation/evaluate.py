@@ -11,18 +11,18 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from liftloop.competition import competing_ads
 from liftloop.contract import Contract, GatePolicy
-from liftloop.features import historical_features
+from liftloop.evaluation.kpi import KPI_COLUMNS, Kpis, kpis_by_policy
+from liftloop.evaluation.window import Window, matured_window
+from liftloop.features.lookup import historical_features
+from liftloop.features.partitions import references
 from liftloop.gate.accuracy import is_outside
-from liftloop.kpi import KPI_COLUMNS, Kpis, kpis_by_policy
 from liftloop.outcomes import Outcomes, Score
-from liftloop.partitions import references
 from liftloop.policy import DecisionValue, decide, decision_value
 from liftloop.registry import ModelVersion, champion, load_model, read_version
 from liftloop.runs import Step
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import ReliabilityBin, reliability_table
 from liftloop.store import Store
-from liftloop.window import Window, matured_window
 
 Health = Literal["healthy", "degraded", "no_champion", "no_new_data"]
 

@@ -10,10 +10,10 @@ from datetime import date, timedelta
 
 from liftloop.contract import Contract
 from liftloop.duck import quoted
-from liftloop.partitions import Partition, looking_back, objects_by_day, update_partitions
+from liftloop.features.partitions import Partition, looking_back, objects_by_day, update_partitions
+from liftloop.features.tiles import tiles_prefix
 from liftloop.runs import Step
 from liftloop.store import Listed, Store
-from liftloop.tiles import tiles_prefix
 
 WINDOW_HOURS = {"1h": 1, "1d": 24, "7d": 168}
 LONGEST_WINDOW = timedelta(hours=max(WINDOW_HOURS.values()))

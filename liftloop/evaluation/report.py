@@ -1,7 +1,7 @@
 """An evaluation as a page, and its figures as table rows."""
 
 from liftloop.contract import Contract
-from liftloop.evaluation import ChampionScore, Evaluation
+from liftloop.evaluation.evaluate import ChampionScore, Evaluation
 from liftloop.plots import reliability_plot
 from liftloop.reports import Figures, Plot, Section, Table, Text, render_report
 from liftloop.stats.interval import Interval

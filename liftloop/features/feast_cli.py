@@ -10,8 +10,8 @@ from pydantic import Field, StrictStr
 from sqlalchemy import URL, CreateEnginePlugin, make_url
 from sqlalchemy.dialects import plugins
 
-from liftloop.feast_asof import AsofDuckDBOfflineStore, AsofDuckDBOfflineStoreConfig
-from liftloop.feast_repo import repo_config
+from liftloop.features.feast_asof import AsofDuckDBOfflineStore, AsofDuckDBOfflineStoreConfig
+from liftloop.features.feast_repo import repo_config
 from liftloop.settings import Settings, load_settings
 
 
@@ -29,7 +29,7 @@ def project_settings() -> Settings:
 
 
 class SettingsOfflineStoreConfig(AsofDuckDBOfflineStoreConfig):
-    type: StrictStr = "liftloop.feast_cli.SettingsOfflineStore"
+    type: StrictStr = "liftloop.features.feast_cli.SettingsOfflineStore"
     settings: Settings = Field(default_factory=project_settings)
 
 

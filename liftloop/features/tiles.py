@@ -9,8 +9,8 @@ from math import ceil
 
 from liftloop.contract import Contract
 from liftloop.duck import quoted
+from liftloop.features.partitions import Partition, looking_back, objects_by_day, update_partitions
 from liftloop.lake import impressions_prefix
-from liftloop.partitions import Partition, looking_back, objects_by_day, update_partitions
 from liftloop.runs import Step
 from liftloop.store import Listed, Store
 

@@ -10,10 +10,10 @@ from feast import FeatureStore
 
 from liftloop.contract import Contract
 from liftloop.duck import connect, literal, quoted
-from liftloop.feast_repo import apply_features, view_name
-from liftloop.feature_tables import TIME_TO_LIVE, features_pattern, features_prefix
+from liftloop.features.feast_repo import apply_features, view_name
+from liftloop.features.partitions import objects_by_day, references
+from liftloop.features.tables import TIME_TO_LIVE, features_pattern, features_prefix
 from liftloop.lake import impressions_prefix
-from liftloop.partitions import objects_by_day, references
 from liftloop.runs import Step
 from liftloop.store import Listed, Store, fingerprint_of
 

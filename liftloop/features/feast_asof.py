@@ -26,7 +26,7 @@ from liftloop.settings import Settings, load_settings
 
 
 class AsofDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):
-    type: StrictStr = "liftloop.feast_asof.AsofDuckDBOfflineStore"
+    type: StrictStr = "liftloop.features.feast_asof.AsofDuckDBOfflineStore"
     settings: Settings = Field(default_factory=load_settings)  # of the object store that holds the feature tables
 
 

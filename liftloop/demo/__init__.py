@@ -1,0 +1,1 @@
+"""The demo: both sources through the whole loop on this machine."""

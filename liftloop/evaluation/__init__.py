@@ -1,0 +1,1 @@
+"""What matured impressions brought, and how the champion did on them."""

@@ -1,0 +1,1 @@
+"""Features: hourly tiles, windows over them, and Feast on top, offline and online."""

@@ -1,0 +1,1 @@
+"""From landed files to canonical impressions: contract, rules, ledger, quarantine."""
