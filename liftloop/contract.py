@@ -149,7 +149,7 @@ class GatePolicy(_Frozen):
     calibration_ratio: tuple[float, float] = (0.8, 1.25)  # predicted over observed rewards
     worst_slice_entropy: float = 1.1  # normalized entropy that no large slice may exceed
     slices: tuple[str, ...] = ("placement_id",)
-    minimum_effective_sample_size: Annotated[int, Field(ge=1)] = 500
+    minimum_effective_sample_size: Annotated[int, Field(ge=1)] = 2000  # a reward in hundreds of impressions is rare
 
 
 class Contract(_Frozen):

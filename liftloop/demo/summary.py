@@ -17,7 +17,12 @@ from liftloop.registry import ModelVersion, list_versions
 from liftloop.simulator.truth import Truth
 from liftloop.store import Store
 
-_COUNTS = {"landed": "rows_landed", "valid": "rows_valid", "quarantined": "rows_quarantined", "twice": "rows_duplicate"}
+_COUNTS = {
+    "landed": "rows_landed",
+    "valid": "rows_valid",
+    "quarantined": "rows_quarantined",
+    "duplicate": "rows_duplicate",
+}
 
 
 def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, console: Console) -> None:
@@ -29,6 +34,8 @@ def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, cons
     for label in facts[sources[0]]:
         table.add_row(label, *(facts[source][label] for source in sources))
     console.print(table)
+    for source in sources:
+        console.print(f"report of {source}: {_copy_report(store, newest[source])}", soft_wrap=True)
     console.print(_lift_table(store, verdicts["simulated"], Truth.load(truth_folder)))
 
 
@@ -42,9 +49,7 @@ def _facts(store: Store, version: ModelVersion, verdict: Verdict) -> dict[str, s
         "log loss": f"{model.log_loss:.5f}",
         "normalized entropy": f"{model.normalized_entropy:.4f}",
         "verdict": verdict.verdict,
-        "reasons": "\n".join(f"{check.name}: {check.verdict}" for check in verdict.checks),
-        "why": verdict.summary,
-        "report": str(_copy_report(store, version)),
+        "reasons": verdict.summary.removeprefix(f"{verdict.verdict}: "),
     }
 
 
@@ -63,7 +68,9 @@ def _copy_report(store: Store, version: ModelVersion) -> Path:
 def _lift_table(store: Store, verdict: Verdict, truth: Truth) -> Table:
     check = verdict.check("decisions")
     decisions = pd.read_parquet(io.BytesIO(store.get_verified(check.artifacts[0])))
-    table = Table("", "per impression", "lift", title="Click rate of the model's decisions", title_justify="left")
+    table = Table(
+        "", "per impression", "lift", title="Click rate of the simulated champion's decisions", title_justify="left"
+    )
     logged = check.values["logged"].estimate
     for label, name in {
         "logged policies": "logged",

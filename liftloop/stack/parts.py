@@ -171,5 +171,6 @@ def prefect_environment(layout: Layout, address: str) -> dict[str, str]:
         "PREFECT_HOME": str(layout.prefect_folder),
         "PREFECT_PROFILES_PATH": str(layout.prefect_folder / "profiles.toml"),
         "PREFECT_PROFILE": "ephemeral",  # Prefect's own, whatever profile the user is in
+        "MPLCONFIGDIR": str(layout.home / "matplotlib"),  # its font cache, else under the user's home
         **_NO_TELEMETRY,
     }
