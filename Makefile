@@ -1,7 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# Matplotlib's font cache, else under the user's home.
+export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
-.PHONY: demo test check bench up down lock
+.PHONY: demo test check up down lock
 
 demo: .venv/installed
 	$(BIN)/liftloop demo

@@ -196,6 +196,11 @@ def version_key(source: str, version: str) -> str:
     return f"registry/{source}/versions/{version}.json"
 
 
+def card_key(version: ModelVersion) -> str:
+    """Where the gate puts the version's model card."""
+    return f"reports/{version.source}/models/{version.version}.html"
+
+
 def audit_key(source: str, number: int) -> str:
     return f"audit/{source}/{number:08}.json"
 

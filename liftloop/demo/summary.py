@@ -10,10 +10,9 @@ from rich.table import Table
 
 from liftloop.contract import load_contract
 from liftloop.features.lookup import feature_columns
-from liftloop.gate.card import card_key
 from liftloop.gate.verdict import Verdict
 from liftloop.landing.ledger import held, ingested
-from liftloop.registry import ModelVersion, list_versions
+from liftloop.registry import ModelVersion, card_key, list_versions
 from liftloop.simulator.truth import Truth
 from liftloop.store import Store
 

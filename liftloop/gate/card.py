@@ -4,15 +4,10 @@ from liftloop.gate.accuracy import slice_entropies, slice_interval
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.verdict import Verdict
 from liftloop.plots import interval_plot, reliability_plot
-from liftloop.registry import ModelVersion
 from liftloop.reports import Figures, Plot, Section, Table, render_report
 from liftloop.stats.scoring import reliability_table
 
 SLICES_SHOWN = 12
-
-
-def card_key(version: ModelVersion) -> str:
-    return f"reports/{version.source}/models/{version.version}.html"
 
 
 def model_card(evidence: Evidence, verdict: Verdict) -> str:

@@ -5,12 +5,12 @@ from functools import partial
 
 from liftloop.contract import Contract
 from liftloop.gate.accuracy import beats, enough_evidence, is_calibrated, worst_slice
-from liftloop.gate.card import card_key, model_card
+from liftloop.gate.card import model_card
 from liftloop.gate.decisions import no_worse_decisions
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.serving import MATERIALIZED, online_features_agree, scores_identically
 from liftloop.gate.verdict import Check, Finding, Verdict
-from liftloop.registry import ModelVersion, Pointer, read_version, write_version
+from liftloop.registry import ModelVersion, Pointer, card_key, read_version, write_version
 from liftloop.runs import Step
 from liftloop.store import ObjectRef, Store, fingerprint_of
 

@@ -67,8 +67,17 @@ def _download(sdist: Path) -> None:
         # The hash stands in the requirement, so that pip runs nothing of a package that is not the expected one.
         requirement = Path(folder, "requirements.txt")
         requirement.write_text(f"{RELEASE.replace('-', '==')} --hash=sha256:{SDIST_SHA256}\n")
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-        options = ["--no-deps", "--no-binary", ":all:", "--ignore-requires-python", "-d", folder]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--no-cache-dir",
+        ]
+        options = ["--no-cache-dir", "--no-deps", "--no-binary", ":all:", "--ignore-requires-python", "-d", folder]
         done = subprocess.run([*pip, *options, "-r", str(requirement)], capture_output=True, text=True)
         if done.returncode != 0:
             raise OpenBanditError(

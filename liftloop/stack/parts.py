@@ -159,7 +159,8 @@ def worker(settings: Settings, layout: Layout) -> Part:
         binaries=("prefect",),
         address=work_pool,
         is_ready=partial(is_polling, work_pool),
-        environment=prefect_environment(layout, address) | {"LIFTLOOP_HOME": str(layout.home)},
+        environment=prefect_environment(layout, address)
+        | {"LIFTLOOP_HOME": str(layout.home), "PREFECT_WORKER_QUERY_SECONDS": "2"},  # not 10: a run should start soon
         priority=20,
     )
 

@@ -18,12 +18,20 @@ from liftloop.evaluation.evaluate import evaluate, keep_evaluation, last_evaluat
 from liftloop.evaluation.report import evaluation_page
 from liftloop.features.lookup import feature_columns, historical_features
 from liftloop.gate.baselines import seen_keys
-from liftloop.gate.card import card_key
 from liftloop.gate.judge import judge, known_verdict
 from liftloop.gate.serving import online_features_agree, scores_identically
 from liftloop.gate.verdict import Verdict
 from liftloop.policy import EXPLORATION_SHARE, decide
-from liftloop.registry import ModelVersion, Pointer, champion, load_model, promote, read_version, write_version
+from liftloop.registry import (
+    ModelVersion,
+    Pointer,
+    card_key,
+    champion,
+    load_model,
+    promote,
+    read_version,
+    write_version,
+)
 from liftloop.runs import Step
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.store import Store
