@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/liftloop demo
 
 test: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # Runs every check, then fails if one did.
 check: .venv/installed

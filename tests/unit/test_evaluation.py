@@ -58,7 +58,7 @@ def champion_score(
     entropy: tuple[float, float] = (0.8, 0.9),
     ratio: tuple[float, float] = (0.9, 1.1),
     earned: tuple[float, float] = (0.9, 1.4),
-    effective_sample_size: float = 1_000,
+    effective_sample_size: float = 5_000,
 ) -> ChampionScore:
     earns = interval(*earned)
     decisions = DecisionValue(

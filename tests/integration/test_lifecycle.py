@@ -1,0 +1,162 @@
+"""The whole chain, as a user runs it: deployed flows, a real server, a real worker, one command."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from liftloop.contract import load_contract
+from liftloop.landing.ledger import ingested
+from liftloop.lineage import trace, verify
+from liftloop.registry import card_key, list_versions, load_model
+from liftloop.runs import Manifest, read_manifests
+from liftloop.settings import Settings
+from liftloop.simulator import SimulationSettings, simulate
+from liftloop.stack import initialise
+from liftloop.stack.initialise import command_environment
+from liftloop.stack.parts import SCRIPTS
+from liftloop.store import Store, land
+
+pytestmark = pytest.mark.timeout(900)
+STAGES = ["ingest", "materialize", "train", "evaluate", "lifecycle"]
+
+
+@dataclass(frozen=True)
+class Lived:
+    """What two runs of the chain on the same landed files left behind."""
+
+    store: Store
+    first: list[Manifest]
+    second: list[Manifest]
+
+    def of(self, flow: str, run: int = 0) -> Manifest:
+        return next(manifest for manifest in (self.first, self.second)[run] if manifest.flow == flow)
+
+
+def run_chain(settings: Settings, source: str) -> subprocess.CompletedProcess[str]:
+    command = ["deployment", "run", "lifecycle/lifecycle", "--param", f"source={source}", "--watch"]
+    environment = command_environment(settings)
+    return subprocess.run([SCRIPTS / "prefect", *command], env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def lived(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Lived:
+    store = Store(stack)
+    simulation = SimulationSettings(impressions=60_000, days=8, seed=7)
+    simulate(simulation, partial(land, store, "simulated"), tmp_path_factory.mktemp("truth"))
+    initialise(stack, ["simulated"], print)
+    runs: list[list[Manifest]] = []
+    for _ in range(2):
+        done = run_chain(stack, "simulated")
+        assert done.returncode == 0, done.stdout + done.stderr
+        seen = {manifest.run_id for run in runs for manifest in run}
+        runs.append([manifest for manifest in read_manifests(store) if manifest.run_id not in seen])
+    return Lived(store, *runs)
+
+
+@pytest.fixture
+def api(stack: Settings) -> Any:
+    """Ask the Prefect server for things by filter."""
+
+    def ask(kind: str) -> Any:
+        request = Request(
+            f"{stack.prefect_api_url}/{kind}/filter", data=b"{}", headers={"Content-Type": "application/json"}
+        )
+        with urlopen(request) as answer:
+            return json.load(answer)
+
+    return ask
+
+
+@pytest.mark.parametrize("flow", STAGES)
+def test_every_run_is_on_record(lived: Lived, flow: str) -> None:
+    manifest = lived.of(flow)
+    assert (manifest.status, manifest.source, manifest.error) == ("completed", "simulated", None)
+    assert manifest.parameters == {"source": "simulated"}
+    assert manifest.parents == (() if flow == "lifecycle" else (lived.of("lifecycle").run_id,))
+
+
+def test_every_landed_row_is_accounted_for(lived: Lived) -> None:
+    entries = ingested(lived.store, "simulated")
+    landed = list(lived.store.list("landing/simulated/"))
+    assert len(entries) == len(landed) == 32
+    assert sum(e.rows_landed for e in entries) == sum(
+        e.rows_valid + e.rows_quarantined + e.rows_duplicate for e in entries
+    )
+    assert sum(e.rows_quarantined for e in entries) > 0
+
+
+def test_a_model_walks_back_to_the_landed_files(lived: Lived) -> None:
+    (version,) = list_versions(lived.store, "simulated")
+    landed = {ref.key for ref in trace(lived.store, version.booster.key).landed()}
+    assert landed == {item.key for item in lived.store.list("landing/simulated/")}
+    assert load_model(lived.store, version).version == version.version
+
+
+def test_nothing_on_record_is_missing_or_changed(lived: Lived) -> None:
+    count, damages = verify(lived.store)
+    assert count > 100
+    assert damages == []
+
+
+@pytest.mark.parametrize("flow", ["materialize", "train", "evaluate"])
+def test_unchanged_input_is_not_computed_again(lived: Lived, flow: str) -> None:
+    assert [step.is_reused for step in lived.of(flow, run=1).steps] == [True] * len(lived.of(flow, run=1).steps)
+    assert not any(step.is_reused for step in lived.of(flow).steps)
+
+
+def test_runs_and_artifacts_are_in_the_ui(lived: Lived, api: Any) -> None:
+    runs = {run["id"]: run["state_type"] for run in api("flow_runs")}
+    assert {runs[manifest.run_id] for manifest in lived.first + lived.second} == {"COMPLETED"}
+    kinds = {(artifact["key"], artifact["type"]) for artifact in api("artifacts")}
+    assert {
+        ("simulated-ingest-table", "table"),
+        ("simulated-ingest-page", "markdown"),
+        ("simulated-gate-table", "table"),
+        ("simulated-model-card-page", "markdown"),
+        ("simulated-evaluation-table", "table"),
+        ("simulated-evaluation-page", "markdown"),
+    } <= kinds
+
+
+def test_the_pages_are_there_and_phone_nobody(lived: Lived) -> None:
+    (version,) = list_versions(lived.store, "simulated")
+    pages = [item.key for item in lived.store.list("reports/simulated/") if item.key.endswith(".html")]
+    assert card_key(version) in pages
+    assert len(pages) == 3
+    for key in pages:
+        page = lived.store.get(key).decode()
+        assert "<title>" in page
+        assert "http://" not in page.replace("http://www.w3.org/", "")
+        assert "https://" not in page
+
+
+def test_a_source_without_data_fails_in_plain_words(lived: Lived, stack: Settings) -> None:
+    done = run_chain(stack, "open_bandit")
+    assert done.returncode != 0
+    (failed,) = [m for m in read_manifests(lived.store, "train") if m.source == "open_bandit"]
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert "the lake of open_bandit is empty: land its logs and run ingest first" in failed.error
+
+
+def test_the_contracts_window_is_what_was_held_out(lived: Lived) -> None:
+    contract = load_contract("simulated")
+    (gate,) = [step for step in lived.of("train").steps if step.name == "gate"]
+    assert gate.metrics["verdict"] in {"promote", "refuse", "inconclusive"}
+    (frame,) = [step for step in lived.of("train").steps if step.name == "frame"]
+    assert frame.metrics["holdout"]["rows"] == pytest.approx(60_000 / 8 * contract.split.holdout.days, rel=0.05)
+
+
+def test_no_credential_is_on_record(lived: Lived, stack: Settings) -> None:
+    assert stack.s3_secret_access_key is not None
+    secret = stack.s3_secret_access_key.get_secret_value().encode()
+    logs = list(Path(stack.home, "logs").iterdir())
+    assert logs
+    assert not any(secret in log.read_bytes() for log in logs)
+    assert not any(secret in lived.store.get(item.key) for item in lived.store.list("runs/"))
