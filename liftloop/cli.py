@@ -1,5 +1,6 @@
 """The `liftloop` command."""
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
@@ -11,7 +12,6 @@ from rich.tree import Tree
 
 from liftloop import simulator, stack
 from liftloop.contract import declared_sources
-from liftloop.demo.run import run_demo
 from liftloop.errors import UserError
 from liftloop.landing import open_bandit
 from liftloop.lineage import Origin, trace
@@ -23,7 +23,7 @@ from liftloop.store import land, open_store
 commands = typer.Typer(no_args_is_help=True, help="The loop from landed ad logs to measured lift.")
 fetch = typer.Typer(no_args_is_help=True, help="Obtain public logs and land them.")
 commands.add_typer(fetch, name="fetch")
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 200)  # a pipe has no width to fit
 
 
 def app() -> None:
@@ -45,6 +45,8 @@ def up() -> None:
 @commands.command()
 def demo() -> None:
     """Run both sources through the whole loop and show what came of it."""
+    from liftloop.demo.run import run_demo  # noqa: PLC0415  (Feast takes seconds to import; other commands need not wait)
+
     run_demo(console)
 
 
@@ -102,9 +104,9 @@ def show(run: Annotated[str, typer.Argument(help="A run's id, or the first chara
 def lineage(key: Annotated[str, typer.Argument(help="An object's key in the bucket.")]) -> None:
     """Walk an object back, by content hash, to the landed files that caused it."""
     origin = trace(open_store(), key.removeprefix(f"s3://{load_settings().bucket}/"))
-    console.print(_branch(origin))
-    landed = {ref.key: ref for ref in origin.landed()}
-    console.print(f"{len(landed)} landed files are behind it")
+    console.print(_grow(Tree("lineage", hide_root=True), [origin]))
+    landed = sorted({(ref.key, ref.sha256) for ref in origin.landed()})
+    _print_table([f"{len(landed)} landed files", "SHA-256"], landed)
 
 
 @commands.command()
@@ -117,17 +119,22 @@ def verify() -> None:
         raise typer.Exit(1)
 
 
-def _branch(origin: Origin) -> Tree:
-    label = f"{origin.ref.key} [dim]{origin.ref.sha256[:12]}[/dim]"
-    label += f" ← {origin.run} ({origin.step})" if origin.run else " [green]landed[/green]"
-    tree = Tree(label + (" [dim]followed above[/dim]" if origin.is_repeated else ""))
-    for inputs in origin.inputs:
-        tree.add(_branch(inputs))
+def _grow(tree: Tree, origins: Sequence[Origin]) -> Tree:
+    """A branch for each step that wrote some of these objects, and under it the steps that it read from."""
+    by_step: dict[str, list[Origin]] = {}
+    for origin in origins:
+        by_step.setdefault(f"{origin.step} in {origin.run}" if origin.run else "landed", []).append(origin)
+    for step, written in by_step.items():
+        more = f" and {len(written) - 1} more" if len(written) > 1 else ""
+        branch = tree.add(f"[bold]{step}[/bold]: {written[0].ref.key}{more}")
+        _grow(branch, [source for origin in written for source in origin.inputs])
     return tree
 
 
 def _print_table(columns: list[str], rows: Sequence[Sequence[object]]) -> None:
-    table = Table(*columns, box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     console.print(table)

@@ -8,7 +8,7 @@ from liftloop.gate.verdict import Verdict
 from liftloop.registry import ModelVersion, Pointer, card_key
 from liftloop.runs import Step
 from liftloop.store import open_store
-from tasks.record import publish_link, publish_table
+from tasks.record import publish_link, publish_table, publish_text
 
 
 @task
@@ -20,5 +20,6 @@ def judge_version(source: str, version: ModelVersion, champion: Pointer | None) 
     ]
     publish_table(source, "gate", rows, f"{verdict.source} {verdict.version}: {verdict.verdict}")
     publish_link(source, "model-card", card_key(version))
+    publish_text(source, "verdict", f"## {version.version} of {source}\n\n{verdict.summary}")
     print(verdict.summary)
     return verdict, step

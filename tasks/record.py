@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from liftloop.runs import Manifest, Step, recorded
@@ -36,6 +36,11 @@ def publish_table(source: str, kind: str, rows: Sequence[Mapping[str, Any]], des
     create_table_artifact(
         [dict(row) for row in rows], key=_artifact_key(source, kind, "table"), description=description
     )
+
+
+def publish_text(source: str, kind: str, markdown: str) -> None:
+    """Show a few words with the run in the UI."""
+    create_markdown_artifact(markdown, key=_artifact_key(source, kind, "text"))
 
 
 def _artifact_key(*parts: str) -> str:

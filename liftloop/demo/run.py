@@ -22,7 +22,7 @@ from liftloop.stack.initialise import command_environment
 from liftloop.store import Store, land
 
 SOURCES = ("open_bandit", "simulated")
-SIMULATION = simulator.SimulationSettings(impressions=600_000, days=10, seed=7)
+SIMULATION = simulator.SimulationSettings(impressions=400_000, days=10, seed=7)
 _PREFECT = Path(sysconfig.get_path("scripts")) / "prefect"
 _POLL_SECONDS = 1.0
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from operator import attrgetter
 from types import ModuleType
 from typing import Any, Protocol
@@ -31,6 +32,7 @@ _LOST = (
     "The Dask workers did not finish; one may have been lost. Run the training again, or without workers by"
     " LIFTLOOP_DASK_SCHEDULER=one-process. Cause: {}"
 )
+_UNUSABLE = "LIFTLOOP_DASK_SCHEDULER={!r}: {}. Mend that, or take the setting away for a local cluster."
 _LONGEST_CAUSE_CHARACTERS = 500
 
 
@@ -64,7 +66,7 @@ def open_compute(settings: Settings) -> Iterator[Compute]:
     """What `LIFTLOOP_DASK_SCHEDULER` names. A local cluster ends with the block, whatever ends that.
 
     Raises:
-        TrainingError: nothing answers at that address.
+        TrainingError: nothing answers at that address, or workers without this code.
     """
     if settings.dask_scheduler == ONE_PROCESS:
         yield OneProcess()
@@ -127,7 +129,7 @@ class Workers:
 
     def run(self, function: Callable[..., Any], items: Iterable[Any], **shared: Any) -> Iterator[Any]:
         futures = self.client.map(function, list(items), pure=False, **shared)
-        with _losses_explained():
+        with _losses_explained(KilledWorker):
             for future in as_completed(futures, timeout=self.time_limit_seconds):
                 yield future.result()
 
@@ -136,7 +138,7 @@ class Workers:
     ) -> xgboost.Booster:
         """By `xgboost.dask`, on the rows where they lie."""
         work = (recipe, parameters, training, validation)
-        with _losses_explained():
+        with _losses_explained(ValueError):  # all that XGBoost says of a lost worker; the rows were read before
             booster: xgboost.Booster = self.client.sync(self._fit, *work, callback_timeout=self.time_limit_seconds)
         return booster
 
@@ -166,13 +168,16 @@ class Workers:
 
 
 def _connected(address: str) -> Client:
+    """A client of a scheduler whose workers run this code; others would wait with us for ever."""
     try:
-        return Client(address, timeout=CONNECT_SECONDS)
+        client = Client(address, timeout=CONNECT_SECONDS)
     except OSError:
-        raise TrainingError(
-            f"LIFTLOOP_DASK_SCHEDULER={address!r}: no Dask scheduler answers there. Start it, mend the address, or take"
-            " the setting away for a local cluster."
-        ) from None
+        raise TrainingError(_UNUSABLE.format(address, "no Dask scheduler answers there")) from None
+    ours, theirs = version("liftloop"), client.run(version, "liftloop", on_error="return")
+    if not theirs or any(found != ours for found in theirs.values()):
+        client.close()
+        raise TrainingError(_UNUSABLE.format(address, f"its workers must have liftloop {ours}, they have {theirs}"))
+    return client
 
 
 def _local_cluster(workers: int) -> LocalCluster:
@@ -200,10 +205,10 @@ def _no_main_module() -> Iterator[None]:
 
 
 @contextmanager
-def _losses_explained() -> Iterator[None]:
+def _losses_explained(sign: type[Exception]) -> Iterator[None]:
     try:
         yield
     except TimeoutError:
         raise TrainingError(_LOST.format("no answer within the time limit")) from None
-    except (xgboost.core.XGBoostError, KilledWorker) as error:
+    except sign as error:
         raise TrainingError(_LOST.format(str(error)[:_LONGEST_CAUSE_CHARACTERS])) from error

@@ -118,6 +118,7 @@ def test_runs_and_artifacts_are_in_the_ui(lived: Lived, api: Any) -> None:
         ("simulated-ingest-table", "table"),
         ("simulated-ingest-page", "markdown"),
         ("simulated-gate-table", "table"),
+        ("simulated-verdict-text", "markdown"),
         ("simulated-model-card-page", "markdown"),
         ("simulated-evaluation-table", "table"),
         ("simulated-evaluation-page", "markdown"),

@@ -97,6 +97,16 @@ def test_a_scheduler_that_is_not_there_is_named(object_store: Settings, monkeypa
         pass
 
 
+def test_a_cluster_without_workers_is_refused(object_store: Settings) -> None:
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as cluster:
+        settings = object_store.model_copy(update={"dask_scheduler": cluster.scheduler_address})
+        with (
+            pytest.raises(TrainingError, match=r"its workers must have liftloop .*, they have {}"),
+            open_compute(settings),
+        ):
+            pass
+
+
 def kill_one_that_fits(client: Client) -> None:
     victim = next(iter(client.run(os.getpid).values()))
     while not all(any("fn-" in str(task) for task in tasks) for tasks in client.processing().values()):
