@@ -125,7 +125,8 @@ def _grow(tree: Tree, origins: Sequence[Origin]) -> Tree:
     for origin in origins:
         by_step.setdefault(f"{origin.step} in {origin.run}" if origin.run else "landed", []).append(origin)
     for step, written in by_step.items():
-        more = f" and {len(written) - 1} more" if len(written) > 1 else ""
+        others = len({origin.ref for origin in written}) - 1
+        more = f" and {others} more" if others else ""
         branch = tree.add(f"[bold]{step}[/bold]: {written[0].ref.key}{more}")
         _grow(branch, [source for origin in written for source in origin.inputs])
     return tree
