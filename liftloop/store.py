@@ -80,8 +80,8 @@ class Store:
     def put_blob(self, body: bytes, suffix: str = "") -> ObjectRef:
         """Write an immutable artifact under its own hash; the same bytes are stored once."""
         digest = sha256_of(body)
-        key = f"blobs/sha256/{digest[:2]}/{digest}{suffix}"
-        return self.find(key) or self.put(key, body)
+        ref = ObjectRef(f"blobs/sha256/{digest[:2]}/{digest}{suffix}", digest, len(body))
+        return ref if self.find(ref.key) == ref else self.put(ref.key, body)  # what was changed is written anew
 
     def get(self, key: str) -> bytes:
         """The object's bytes.

@@ -5,9 +5,9 @@ from prefect import task
 from liftloop.contract import load_contract
 from liftloop.gate.judge import judge
 from liftloop.gate.verdict import Verdict
-from liftloop.registry import ModelVersion, Pointer, card_key
 from liftloop.runs import Step
 from liftloop.store import open_store
+from liftloop.training.registry import ModelVersion, Pointer, card_key
 from tasks.record import publish_link, publish_table, publish_text
 
 

@@ -2,12 +2,12 @@
 
 from prefect import task
 
-from liftloop import registry
 from liftloop.features.partitions import references
 from liftloop.gate.verdict import Verdict
-from liftloop.registry import Pointer
 from liftloop.runs import Step
 from liftloop.store import open_store
+from liftloop.training import registry
+from liftloop.training.registry import Pointer
 
 
 @task

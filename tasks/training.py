@@ -3,12 +3,12 @@
 from prefect import task
 
 from liftloop.contract import load_contract
-from liftloop.registry import ModelVersion
 from liftloop.runs import Step
 from liftloop.store import open_store
 from liftloop.training import frame_builder
 from liftloop.training import train as training
 from liftloop.training.frame import open_frame
+from liftloop.training.registry import ModelVersion
 
 
 @task

@@ -12,9 +12,9 @@ from liftloop.contract import load_contract
 from liftloop.features.lookup import feature_columns
 from liftloop.gate.verdict import Verdict
 from liftloop.landing.ledger import held, ingested
-from liftloop.registry import ModelVersion, card_key, list_versions
 from liftloop.simulator.truth import Truth
 from liftloop.store import Store
+from liftloop.training.registry import ModelVersion, card_key, list_versions
 
 _COUNTS = {
     "landed": "rows_landed",

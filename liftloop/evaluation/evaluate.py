@@ -18,11 +18,11 @@ from liftloop.features.partitions import references
 from liftloop.gate.accuracy import is_outside
 from liftloop.outcomes import Outcomes, Score
 from liftloop.policy import DecisionValue, decide, decision_value
-from liftloop.registry import ModelVersion, champion, load_model, read_version
 from liftloop.runs import Step
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import ReliabilityBin, reliability_table
 from liftloop.store import Store
+from liftloop.training.registry import ModelVersion, champion, load_model, read_version
 
 Health = Literal["healthy", "degraded", "no_champion", "no_new_data"]
 

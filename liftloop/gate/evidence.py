@@ -17,11 +17,11 @@ from liftloop.errors import UserError
 from liftloop.gate.baselines import ad_counts, mean_rate, per_ad, seen_keys, smoothed_rates
 from liftloop.outcomes import Outcomes, Score
 from liftloop.policy import decide
-from liftloop.registry import ModelVersion, load_model
 from liftloop.stats.columns import Floats
 from liftloop.store import ObjectRef, Store
 from liftloop.training.frame import TrainingFrame, open_frame
 from liftloop.training.model import Model
+from liftloop.training.registry import ModelVersion, load_model
 
 
 class GateError(UserError):

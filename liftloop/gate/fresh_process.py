@@ -6,9 +6,9 @@ A process that knows nothing but the settings must come to the very scores that 
 import json
 import sys
 
-from liftloop.registry import load_model, read_version
 from liftloop.store import ObjectRef, open_store
 from liftloop.training.frame import read_partition
+from liftloop.training.registry import load_model, read_version
 
 
 def main(source: str, version: str, key: str, sha256: str, size_bytes: str) -> None:

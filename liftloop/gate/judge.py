@@ -10,9 +10,9 @@ from liftloop.gate.decisions import no_worse_decisions
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.serving import MATERIALIZED, online_features_agree, scores_identically
 from liftloop.gate.verdict import Check, Finding, Verdict
-from liftloop.registry import ModelVersion, Pointer, card_key, read_version, write_version
 from liftloop.runs import Step
 from liftloop.store import ObjectRef, Store, fingerprint_of
+from liftloop.training.registry import ModelVersion, Pointer, card_key, read_version, write_version
 
 RULE_VERSION = "gate 1"
 LONGEST_ERROR_CHARACTERS = 300

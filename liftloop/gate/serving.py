@@ -13,12 +13,12 @@ from liftloop.contract import Contract
 from liftloop.features.lookup import feature_columns, historical_features, online_features
 from liftloop.gate.evidence import keep_rows
 from liftloop.gate.verdict import Finding
-from liftloop.registry import ModelVersion
 from liftloop.stack.addresses import variables
 from liftloop.stats.columns import Floats
 from liftloop.store import ObjectRef, Store
 from liftloop.training.frame import read_partition
 from liftloop.training.model import Model
+from liftloop.training.registry import ModelVersion
 
 MATERIALIZED = "features/{source}/materialized.json"  # what the online store was filled with last
 

@@ -12,7 +12,6 @@ import xgboost
 
 from liftloop.contract import Contract, Training
 from liftloop.features.lookup import feature_columns, feature_service_name
-from liftloop.registry import ModelVersion, find_trained, register
 from liftloop.runs import Step
 from liftloop.stats.calibrate import PlattCalibration, fit_platt
 from liftloop.stats.scoring import log_loss
@@ -22,6 +21,7 @@ from liftloop.training.encoder import Encoder
 from liftloop.training.fitting import Parameters, Recipe, Rows, Trial, thin_out, try_out
 from liftloop.training.frame import FramePart, Part, TrainingFrame
 from liftloop.training.model import Model, ModelSpec, uncalibrated
+from liftloop.training.registry import ModelVersion, find_trained, register
 
 Progress = Callable[[str], object]
 

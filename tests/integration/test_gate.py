@@ -22,7 +22,13 @@ from liftloop.gate.judge import judge, known_verdict
 from liftloop.gate.serving import online_features_agree, scores_identically
 from liftloop.gate.verdict import Verdict
 from liftloop.policy import EXPLORATION_SHARE, decide
-from liftloop.registry import (
+from liftloop.runs import Step
+from liftloop.settings import ONE_PROCESS, Settings
+from liftloop.store import Store
+from liftloop.training.frame import TrainingFrame
+from liftloop.training.frame_builder import build_frame
+from liftloop.training.model import Model
+from liftloop.training.registry import (
     ModelVersion,
     Pointer,
     card_key,
@@ -32,12 +38,6 @@ from liftloop.registry import (
     read_version,
     write_version,
 )
-from liftloop.runs import Step
-from liftloop.settings import ONE_PROCESS, Settings
-from liftloop.store import Store
-from liftloop.training.frame import TrainingFrame
-from liftloop.training.frame_builder import build_frame
-from liftloop.training.model import Model
 from liftloop.training.train import train
 
 

@@ -13,7 +13,6 @@ import pytest
 from liftloop.contract import load_contract
 from liftloop.landing.ledger import ingested
 from liftloop.lineage import trace, verify
-from liftloop.registry import card_key, list_versions, load_model
 from liftloop.runs import Manifest, read_manifests
 from liftloop.settings import Settings
 from liftloop.simulator import SimulationSettings, simulate
@@ -21,6 +20,7 @@ from liftloop.stack import initialise
 from liftloop.stack.initialise import command_environment
 from liftloop.stack.parts import SCRIPTS
 from liftloop.store import Store, land
+from liftloop.training.registry import card_key, list_versions, load_model
 
 pytestmark = pytest.mark.timeout(900)
 STAGES = ["ingest", "materialize", "train", "evaluate", "lifecycle"]

@@ -10,7 +10,13 @@ import pandas as pd
 import pytest
 import xgboost
 
-from liftloop.registry import (
+from liftloop.settings import Settings
+from liftloop.stats.calibrate import PlattCalibration
+from liftloop.store import Store, sha256_of
+from liftloop.training.encoder import Encoder
+from liftloop.training.frame import FrameIndex
+from liftloop.training.model import Model, ModelSpec
+from liftloop.training.registry import (
     ModelVersion,
     Pointer,
     PromotionConflict,
@@ -27,12 +33,6 @@ from liftloop.registry import (
     register,
     write_version,
 )
-from liftloop.settings import Settings
-from liftloop.stats.calibrate import PlattCalibration
-from liftloop.store import Store, sha256_of
-from liftloop.training.encoder import Encoder
-from liftloop.training.frame import FrameIndex
-from liftloop.training.model import Model, ModelSpec
 
 CONTENDERS = 8
 ROUNDS = 15

@@ -49,6 +49,14 @@ def test_blobs_are_kept_once_under_their_hash(store: Store) -> None:
     assert first.key == f"blobs/sha256/{first.sha256[:2]}/{first.sha256}.bin"
 
 
+def test_a_changed_blob_is_written_anew(store: Store) -> None:
+    body = uuid4().bytes
+    ref = store.put_blob(body)
+    store.put(ref.key, b"tampered")
+    assert store.put_blob(body) == ref
+    assert store.get_verified(ref) == body
+
+
 def test_swap_replaces_only_the_expected_version(store: Store, key: str) -> None:
     etag = store.swap(key, b"one", expected_etag=None)
     with pytest.raises(SwapConflict):

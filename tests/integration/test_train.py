@@ -14,12 +14,12 @@ from distributed import Client, LocalCluster
 from training_lake import make_contract, make_frame
 
 from liftloop.contract import Contract
-from liftloop.registry import list_versions, load_model
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.store import Store
 from liftloop.training import compute
 from liftloop.training.compute import TrainingError, Workers, open_compute
 from liftloop.training.frame import TrainingFrame
+from liftloop.training.registry import list_versions, load_model
 from liftloop.training.train import CAUTIOUS, FITTED, fit_model, make_recipe, train
 
 
