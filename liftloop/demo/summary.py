@@ -22,6 +22,7 @@ _COUNTS = {
     "quarantined": "rows_quarantined",
     "duplicate": "rows_duplicate",
 }
+_COLUMN_WIDTH = 46
 
 
 def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, console: Console) -> None:
@@ -29,7 +30,9 @@ def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, cons
     newest = {source: list_versions(store, source)[-1] for source in sources}
     verdicts = {source: _verdict(store, version) for source, version in newest.items()}
     facts = {source: _facts(store, newest[source], verdicts[source]) for source in sources}
-    table = Table("", *sources, title="What came of it", title_justify="left")
+    table = Table("", title="What came of it", title_justify="left")
+    for source in sources:
+        table.add_column(source, max_width=_COLUMN_WIDTH)
     for label in facts[sources[0]]:
         table.add_row(label, *(facts[source][label] for source in sources))
     console.print(table)
