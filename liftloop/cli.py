@@ -3,17 +3,20 @@
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
 from liftloop import simulator, stack
-from liftloop.contract import declared_sources
+from liftloop.contract import declared_sources, load_contract
 from liftloop.errors import UserError
 from liftloop.landing import open_bandit
+from liftloop.landing.ledger import held
 from liftloop.lineage import Origin, trace
 from liftloop.lineage import verify as verify_objects
 from liftloop.runs import find_manifest, read_manifests
@@ -31,15 +34,23 @@ def app() -> None:
     try:
         commands()
     except UserError as error:
-        Console(stderr=True).print(str(error), style="red", highlight=False, markup=False)
-        raise SystemExit(1) from None
+        message = str(error)
+    except (BotoCoreError, ClientError) as error:
+        message = f"the object store does not answer as it should (`liftloop up` starts it): {error}"
+    else:
+        return
+    Console(stderr=True).print(message, style="red", highlight=False, markup=False)
+    raise SystemExit(1)
 
 
 @commands.command()
 def up() -> None:
     """Start the object store, the Prefect server and a worker, and deploy the flows."""
+    sources = declared_sources()
+    for source in sources:
+        load_contract(source)  # a broken one is told before anything starts
     stack.up(load_settings(), console.print)
-    stack.initialise(load_settings(), declared_sources(), console.print)
+    stack.initialise(load_settings(), sources, console.print)
 
 
 @commands.command()
@@ -63,6 +74,26 @@ def status() -> None:
     _print_table(["part", "state", "address", "detail"], [(p.name, p.state, p.address, p.detail) for p in parts])
     if any(part.state not in ("running", "external") for part in parts):
         raise typer.Exit(1)
+
+
+@commands.command("land")
+def land_folder(
+    source: Annotated[str, typer.Argument(help="A source with a contract.")],
+    folder: Annotated[Path, typer.Argument(help="Every file below it lands under its path within it.", exists=True)],
+) -> None:
+    """Land the files of a folder: FOLDER/a/b.csv becomes landing/SOURCE/a/b.csv."""
+    load_contract(source)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        land(open_store(), source, path.relative_to(folder).as_posix(), path.read_bytes())
+    console.print(f"landed {len(files)} files of {source}")
+
+
+@commands.command("held")
+def list_held(source: Annotated[str, typer.Argument(help="A source with a contract.")]) -> None:
+    """List the landed files that are not in the lake, and why."""
+    rows = [(e.landed.key, e.status, e.error, "\n".join(e.reasons)) for e in held(open_store(), source)]
+    _print_table(["file", "status", "error", "reasons"], rows)
 
 
 @fetch.command("open-bandit")

@@ -16,7 +16,7 @@ from liftloop.errors import UserError
 
 CONTRACTS_FOLDER = Path("contracts")
 
-# Canonical columns in their order, with DuckDB types: DESIGN of the canonical impression.
+# The canonical impression: its columns in their order, with DuckDB types.
 CANONICAL_TYPES = {
     "impression_id": "VARCHAR",
     "event_timestamp": "TIMESTAMPTZ",

@@ -34,20 +34,19 @@ def mark_duplicates(
 
 
 def _known_keys(connection: duckdb.DuckDBPyConnection, store: Store, contract: Contract, object_ids: list[str]) -> str:
-    """Keys in the lake on the batch's dates, but for what an interrupted run of these same objects left there."""
-    dates = connection.execute(
-        "SELECT DISTINCT event_timestamp::DATE FROM impressions WHERE len(reasons) = 0"
-    ).fetchall()
-    files = [
-        store.uri(item.key)
-        for (date,) in dates
-        for item in store.list(f"{impressions_prefix(contract.source)}date={date}/")
-        if Path(item.key).stem not in object_ids
-    ]
+    """The batch's keys that the lake has, on any date, but for what an interrupted run of these objects left there."""
+    listed = store.list(impressions_prefix(contract.source))
+    files = [store.uri(item.key) for item in listed if object_id_in(item.key) not in object_ids]
     keys = ", ".join(map(quoted, contract.deduplicate_by))
     if not files:
         return f"SELECT {keys}, true AS is_known FROM impressions WHERE false"
-    return f"SELECT DISTINCT {keys}, true AS is_known FROM read_parquet({files}, union_by_name = true)"
+    connection.read_parquet(files, union_by_name=True).create_view("lake")
+    return f"SELECT DISTINCT {keys}, true AS is_known FROM lake SEMI JOIN impressions USING ({keys})"
+
+
+def object_id_in(key: str) -> str:
+    """The landed object that a file of the lake comes from."""
+    return Path(key).stem
 
 
 def stage_impressions(connection: duckdb.DuckDBPyConnection, contract: Contract, object_id: str, folder: Path) -> None:

@@ -66,7 +66,9 @@ def verify(store: Store) -> tuple[int, list[Damage]]:
     """Re-hash every object that a run read or wrote, in its newest version; returns how many, and the damaged ones."""
     newest: dict[str, tuple[ObjectRef, str]] = {}
     for manifest, step in _steps(store):
-        newest |= {ref.key: (ref, manifest.run_id) for ref in (*step.inputs, *step.outputs)}
+        for ref in (*step.inputs, *step.outputs):
+            if newest.get(ref.key, (None,))[0] != ref:  # the first run to mention it is the one that wrote it
+                newest[ref.key] = (ref, manifest.run_id)
     with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
         problems = pool.map(lambda ref: _problem(store, ref), (ref for ref, _ in newest.values()))
         damages = [

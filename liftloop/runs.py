@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from liftloop.contract import CONTRACTS_FOLDER
 from liftloop.errors import UserError
 from liftloop.store import ObjectRef, Store, sha256_of
 
@@ -48,6 +49,7 @@ class Manifest(BaseModel):
     error: str | None = None
     code_revision: str
     lock_sha256: str | None
+    contract_sha256: str | None = None
 
     @property
     def key(self) -> str:
@@ -79,7 +81,8 @@ def recorded(
         parameters=parameters,
         parents=parents,
         code_revision=code_revision(),
-        lock_sha256=lock_sha256(),
+        lock_sha256=_sha256_of_file(Path("requirements.lock")),
+        contract_sha256=_sha256_of_file(CONTRACTS_FOLDER / f"{source}.yaml"),
     )
     manifest.write(store)
     try:
@@ -124,6 +127,5 @@ def code_revision() -> str:
         return "unknown"
 
 
-def lock_sha256(path: Path = Path("requirements.lock")) -> str | None:
-    """The hash of the dependency lock, if it lies in the current folder."""
+def _sha256_of_file(path: Path) -> str | None:
     return sha256_of(path.read_bytes()) if path.is_file() else None

@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 
 from liftloop.contract import load_contract
 from liftloop.landing.ingest import BatchResult, ingest_batch, pending_batches
-from liftloop.landing.ledger import Entry
+from liftloop.landing.ledger import Entry, held
 from liftloop.landing.validation import Finding
 from liftloop.reports import Figures, Section, Table, render_report
 from liftloop.runs import Step
@@ -43,6 +43,13 @@ def report_ingest(source: str, results: list[BatchResult]) -> Step:
     return publish_page(
         source, "ingest", render_report(f"Ingest of {source}", _sections(results), subtitle=flow_run.id)
     )
+
+
+@task
+def remind_of_held(source: str) -> None:
+    """Say what stays outside the lake, from this run or an earlier one."""
+    if outside := held(open_store(), source):
+        print(f"{len(outside)} landed files of {source} are not in the lake: `liftloop held {source}` says why")
 
 
 def refuse_held_back(results: list[BatchResult]) -> None:

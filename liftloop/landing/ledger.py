@@ -1,11 +1,14 @@
 """What became of every landed object: one entry for each version of it, written last, so that each counts once."""
 
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract import Contract
+from liftloop.lake import impressions_prefix, object_id_in
 from liftloop.store import Listed, ObjectRef, Store, fingerprint_of
 
 
@@ -33,13 +36,20 @@ def object_id_of(item: Listed) -> str:
 
 
 def pending(store: Store, contract: Contract, rules: str) -> Iterator[Listed]:
-    """Landed objects that have no entry yet, or were held back under other rules; oldest first."""
-    settled = {_id_in(item.key) for item in store.list(_prefix(contract.source, "ingested"))}
+    """Landed objects, oldest first, that have no entry, were held under other rules, or have lost files in the lake."""
+    settled = _whole_in_lake(store, contract.source)
     settled |= {entry.object_id for entry in held(store, contract.source) if entry.rules == rules}
     landed = sorted(store.list(contract.landing_prefix), key=lambda item: (item.modified, item.key))
     for item in landed:
         if object_id_of(item) not in settled and not _is_reference(contract, item.key):
             yield item
+
+
+def _whole_in_lake(store: Store, source: str) -> set[str]:
+    """The ingested objects whose files are all in the lake; entries bear the number in their name."""
+    in_lake = Counter(object_id_in(item.key) for item in store.list(impressions_prefix(source)))
+    names = (PurePath(item.key).stem.split("-") for item in store.list(_prefix(source, "ingested")))
+    return {object_id for object_id, files in names if in_lake[object_id] == int(files)}
 
 
 def held(store: Store, source: str) -> list[Entry]:
@@ -56,18 +66,17 @@ def ingested(store: Store, source: str) -> list[Entry]:
 
 def settle(store: Store, source: str, entry: Entry) -> None:
     """Write an object's entry; an ingested one is no longer held."""
-    folder = "ingested" if entry.status == "ingested" else "held"
-    store.put(f"{_prefix(source, folder)}{entry.object_id}.json", entry.model_dump_json().encode())
-    if folder == "ingested":
-        store.delete([f"{_prefix(source, 'held')}{entry.object_id}.json"])
+    held_key = f"{_prefix(source, 'held')}{entry.object_id}.json"
+    if entry.status != "ingested":
+        store.put(held_key, entry.model_dump_json().encode())
+        return
+    files = sum(ref.key.startswith(impressions_prefix(source)) for ref in entry.outputs)
+    store.put(f"{_prefix(source, 'ingested')}{entry.object_id}-{files}.json", entry.model_dump_json().encode())
+    store.delete([held_key])
 
 
 def _prefix(source: str, folder: str) -> str:
     return f"ledger/{source}/{folder}/"
-
-
-def _id_in(key: str) -> str:
-    return key.rsplit("/", 1)[1].removesuffix(".json")
 
 
 def _is_reference(contract: Contract, key: str) -> bool:

@@ -115,7 +115,8 @@ def _delimited_reader(_connection: duckdb.DuckDBPyConnection, path: Path, kind: 
     codec = "utf-8-sig" if encoding == "utf-8" else encoding
     with path.open(encoding=codec, errors="surrogateescape", newline="") as lines:
         header = next(csv.reader(lines, delimiter=separator))
-    separator.join(header).encode(encoding)  # raises if the header itself is not in this encoding
+    if any(character < " " or "\udc80" <= character <= "\udcff" for name in header for character in name):
+        raise FileRejectedError(f"the header is not {encoding}: set landing.encoding in the contract")
     names = [name or f"column_{i}" for i, name in enumerate(header)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:

@@ -117,9 +117,10 @@ def find_trained(store: Store, source: str, training_fingerprint: str) -> ModelV
     """The version that was made from just this, if it is on record and whole."""
     try:
         version = read_version(store, source, store.get(_training_key(source, training_fingerprint)).decode())
+        load_model(store, version)
     except (KeyError, RegistryError):
         return None
-    return version if all(store.find(ref.key) == ref for ref in version.blobs) else None
+    return version
 
 
 def load_model(store: Store, version: ModelVersion) -> Model:

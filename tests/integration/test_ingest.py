@@ -130,6 +130,25 @@ def test_a_redelivered_file_counts_nothing_twice(store: Store, contract: Contrac
     assert reasons == {"duplicate of an impression that is already counted"}
 
 
+def test_an_impression_that_comes_again_on_another_date_counts_once(
+    store: Store, contract: Contract, land: Land
+) -> None:
+    land("a.csv", HEADER + rows(0, 3))
+    ingest(store, contract)
+    land("b.csv", HEADER + rows(2, 2, day="2026-01-04"))
+    refuse_held_back(ingest(store, contract))
+    assert lake_ids(store, contract) == ["i0", "i1", "i2", "i3"]
+
+
+def test_a_lost_lake_file_is_made_again(store: Store, contract: Contract, land: Land) -> None:
+    land("a.csv", HEADER + rows(0, 3) + rows(3, 3, day="2026-01-06"))
+    ingest(store, contract)
+    before = {item.key: item.etag for item in store.list(impressions_prefix(contract.source))}
+    store.delete([sorted(before)[0]])
+    assert len(ingest(store, contract)) == 1
+    assert {item.key: item.etag for item in store.list(impressions_prefix(contract.source))} == before
+
+
 def test_a_row_repeated_within_a_file_counts_once(store: Store, contract: Contract, land: Land) -> None:
     land("a.csv", HEADER + rows(0, 3) + rows(1, 1))
     ingest(store, contract)
@@ -142,8 +161,8 @@ def test_a_row_repeated_within_a_file_counts_once(store: Store, contract: Contra
         (b"", "the file is empty"),
         (HEADER.encode(), "a header and no rows"),
         (b"id;at;slot\n1;2;3\n", "columns ['ad', 'at', 'clicked', 'id', 'slot'] are missing"),
-        ((HEADER + rows(0, 3)).encode("utf-16"), "not readable as csv"),
-        (bytes(range(256)) * 50, "not readable as csv"),
+        ((HEADER + rows(0, 3)).encode("utf-16"), "the header is not utf-8: set landing.encoding in the contract"),
+        (bytes(range(256)) * 50, "the header is not utf-8"),
     ],
     ids=["empty", "header only", "wrong schema", "wrong encoding", "noise"],
 )

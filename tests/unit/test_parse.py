@@ -166,7 +166,7 @@ def test_a_broken_json_line_costs_one_row(tmp_path: Path) -> None:
         ("csv", b"", "the file is empty"),
         ("csv", b"id;at\n1;2\n", r"columns \['ad', 'at', 'cents', 'clicked', 'id', 'slot'\] are missing"),
         ("csv", b"id,id,at\n", r"the header names \['id'\] twice"),
-        ("csv", "id,at\n1,2\n".encode("utf-16"), "not readable as csv: .*utf-8"),
+        ("csv", "id,at\n1,2\n".encode("utf-16"), "the header is not utf-8: set landing.encoding"),
         ("parquet", b"PAR1 and then nothing", "not readable as parquet"),
         ("jsonl", b"no json\nat all\n", "no line is a JSON object"),
     ],
