@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from liftloop import simulator, stack
-from liftloop.contract import declared_sources, load_contract
+from liftloop.contract import load_contract
 from liftloop.errors import UserError
 from liftloop.landing import open_bandit
 from liftloop.landing.ledger import held
@@ -46,11 +46,7 @@ def app() -> None:
 @commands.command()
 def up() -> None:
     """Start the object store, the Prefect server and a worker, and deploy the flows."""
-    sources = declared_sources()
-    for source in sources:
-        load_contract(source)  # a broken one is told before anything starts
-    stack.up(load_settings(), console.print)
-    stack.initialise(load_settings(), sources, console.print)
+    stack.start(console.print)
 
 
 @commands.command()
@@ -83,9 +79,10 @@ def land_folder(
 ) -> None:
     """Land the files of a folder: FOLDER/a/b.csv becomes landing/SOURCE/a/b.csv."""
     load_contract(source)
+    store = open_store()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
-        land(open_store(), source, path.relative_to(folder).as_posix(), path.read_bytes())
+        land(store, source, path.relative_to(folder).as_posix(), path.read_bytes())
     console.print(f"landed {len(files)} files of {source}")
 
 

@@ -1,14 +1,12 @@
 """Walk any object back to the landed files that caused it, and check that nothing on record was lost or changed."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from liftloop.errors import UserError
 from liftloop.runs import Manifest, Step, read_manifests
-from liftloop.store import ObjectRef, Store, sha256_of
-
-_READS_AT_ONCE = 16
+from liftloop.store import ObjectRef, Store, concurrently, sha256_of
 
 
 class UnknownObjectError(UserError):
@@ -69,13 +67,12 @@ def verify(store: Store) -> tuple[int, list[Damage]]:
         for ref in (*step.inputs, *step.outputs):
             if newest.get(ref.key, (None,))[0] != ref:  # the first run to mention it is the one that wrote it
                 newest[ref.key] = (ref, manifest.run_id)
-    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
-        problems = pool.map(lambda ref: _problem(store, ref), (ref for ref, _ in newest.values()))
-        damages = [
-            Damage(ref, run, problem)
-            for (ref, run), problem in zip(newest.values(), problems, strict=True)
-            if problem is not None
-        ]
+    problems = concurrently(partial(_problem, store), (ref for ref, _ in newest.values()))
+    damages = [
+        Damage(ref, run, problem)
+        for (ref, run), problem in zip(newest.values(), problems, strict=True)
+        if problem is not None
+    ]
     return len(newest), damages
 
 

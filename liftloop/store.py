@@ -2,18 +2,23 @@
 
 import hashlib
 import mimetypes
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from liftloop.settings import Settings, load_settings
+
+CONCURRENT_REQUESTS = 16
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
 
 
 class SwapConflict(Exception):
@@ -177,6 +182,17 @@ def open_store() -> Store:
 def land(store: Store, source: str, key: str, body: bytes) -> None:
     """Put a file where ingest looks for it: `landing/<source>/<key>`."""
     store.put(f"landing/{source}/{key}", body)
+
+
+def references(store: Store, keys: Iterable[str]) -> tuple[ObjectRef, ...]:
+    """References of objects that we wrote, sorted by key."""
+    return tuple(ref for ref in concurrently(store.find, sorted(keys)) if ref is not None)
+
+
+def concurrently(ask: Callable[[_Item], _Answer], items: Iterable[_Item]) -> list[_Answer]:
+    """One small request to the store for each item, several in flight; the answers in order."""
+    with ThreadPoolExecutor(CONCURRENT_REQUESTS) as pool:
+        return list(pool.map(ask, items))
 
 
 def sha256_of(body: bytes) -> str:

@@ -2,10 +2,9 @@
 
 from prefect import task
 
-from liftloop.features.partitions import references
 from liftloop.gate.verdict import Verdict
 from liftloop.runs import Step
-from liftloop.store import open_store
+from liftloop.store import open_store, references
 from liftloop.training import registry
 from liftloop.training.registry import Pointer
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from rich.console import Console
 
 from liftloop import simulator, stack
-from liftloop.contract import declared_sources
 from liftloop.demo.summary import print_summary
 from liftloop.errors import UserError
 from liftloop.landing import open_bandit
 from liftloop.runs import Manifest, read_manifests
-from liftloop.settings import Settings, load_settings
+from liftloop.settings import Settings
 from liftloop.stack.initialise import command_environment
 from liftloop.store import Store, land
 
@@ -39,9 +38,7 @@ def run_demo(console: Console) -> None:
     """
     began = time.monotonic()
     with _stage(console, "1/4  Stack: object store, Prefect server, worker"):
-        stack.up(load_settings(), console.print)
-        settings = load_settings()
-        stack.initialise(settings, declared_sources(), console.print)
+        settings = stack.start(console.print)
     store = Store(settings)
     with _stage(console, "2/4  Logs: the Open Bandit sample, and a simulated publisher"):
         _land_logs(store, console)

@@ -14,14 +14,13 @@ from liftloop.contract import Contract, GatePolicy
 from liftloop.evaluation.kpi import KPI_COLUMNS, Kpis, kpis_by_policy
 from liftloop.evaluation.window import Window, matured_window
 from liftloop.features.lookup import historical_features
-from liftloop.features.partitions import references
 from liftloop.gate.accuracy import is_outside
 from liftloop.outcomes import Outcomes, Score
 from liftloop.policy import DecisionValue, decide, decision_value
 from liftloop.runs import Step
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import ReliabilityBin, reliability_table
-from liftloop.store import Store
+from liftloop.store import Store, references
 from liftloop.training.registry import ModelVersion, champion, load_model, read_version
 
 Health = Literal["healthy", "degraded", "no_champion", "no_new_data"]

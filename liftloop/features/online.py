@@ -11,11 +11,11 @@ from feast import FeatureStore
 from liftloop.contract import Contract
 from liftloop.duck import connect, literal, quoted
 from liftloop.features.feast_repo import apply_features, view_name
-from liftloop.features.partitions import objects_by_day, references
+from liftloop.features.partitions import objects_by_day
 from liftloop.features.tables import TIME_TO_LIVE, features_pattern, features_prefix
 from liftloop.lake import impressions_prefix
 from liftloop.runs import Step
-from liftloop.store import Listed, Store, fingerprint_of
+from liftloop.store import Listed, Store, fingerprint_of, references
 
 _STEP = "update_online_store"
 
@@ -31,7 +31,7 @@ def update_online_store(store: Store, contract: Contract) -> Step:
         return Step(name=_STEP, is_reused=True)
     feast = apply_features(store, [contract])
     tables = _recent_tables(store, contract, as_of)
-    record = f"features/{contract.source}/materialized.json"
+    record = materialized_key(contract.source)
     fingerprint = fingerprint_of(feast.config.online_store, as_of, *((table.key, table.etag) for table in tables))
     if store.fingerprint(record) == fingerprint and _is_filled(feast, contract):
         return Step(name=_STEP, metrics=json.loads(store.get(record)) | _seconds_since(started), is_reused=True)
@@ -40,6 +40,20 @@ def update_online_store(store: Store, contract: Contract) -> Step:
     written = store.put(record, json.dumps(metrics).encode(), fingerprint=fingerprint)
     read = references(store, (table.key for table in tables))
     return Step(name=_STEP, inputs=read, outputs=(written,), metrics=metrics | _seconds_since(started))
+
+
+def materialized_key(source: str) -> str:
+    """What the online store was filled with last; its fingerprint says from what."""
+    return f"features/{source}/materialized.json"
+
+
+def materialized_at(store: Store, source: str) -> datetime:
+    """The time as of which the online store was filled.
+
+    Raises:
+        KeyError: it never was.
+    """
+    return datetime.fromisoformat(json.loads(store.get(materialized_key(source)))["as_of"])
 
 
 def newest_event(store: Store, source: str) -> datetime | None:

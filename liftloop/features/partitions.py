@@ -3,12 +3,11 @@
 import io
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -16,13 +15,11 @@ import pyarrow.parquet as pq
 
 from liftloop.duck import connect
 from liftloop.runs import Step
-from liftloop.store import Listed, ObjectRef, Store, fingerprint_of
+from liftloop.store import Listed, ObjectRef, Store, concurrently, fingerprint_of, references
 
 ROWS_PER_GROUP = 250_000
-CONCURRENT_REQUESTS = 16
 
 _DAY_IN_KEY = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/")
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -94,17 +91,6 @@ def update_partitions(store: Store, name: str, partitions: Sequence[Partition]) 
     inputs = references(store, {source.key for partition in changed for source in partition.sources})
     outputs = tuple(ref for ref, _ in written)
     return Step(name=name, inputs=inputs, outputs=outputs, metrics=metrics, is_reused=not changed)
-
-
-def references(store: Store, keys: Iterable[str]) -> tuple[ObjectRef, ...]:
-    """References of objects that we wrote, sorted by key."""
-    return tuple(ref for ref in concurrently(store.find, sorted(keys)) if ref is not None)
-
-
-def concurrently(ask: Callable[[str], _Answer], keys: Iterable[str]) -> list[_Answer]:
-    """One small request to the store for each key, several in flight."""
-    with ThreadPoolExecutor(CONCURRENT_REQUESTS) as pool:
-        return list(pool.map(ask, keys))
 
 
 def _drop_unwanted(store: Store, partitions: Sequence[Partition]) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from functools import partial
 
 from liftloop.contract import Contract
+from liftloop.features.online import materialized_key
 from liftloop.gate.accuracy import beats, enough_evidence, is_calibrated, worst_slice
 from liftloop.gate.card import model_card
 from liftloop.gate.decisions import no_worse_decisions
 from liftloop.gate.evidence import Evidence
-from liftloop.gate.serving import MATERIALIZED, online_features_agree, scores_identically
+from liftloop.gate.serving import online_features_agree, scores_identically
 from liftloop.gate.verdict import Check, Finding, Verdict
 from liftloop.runs import Step
 from liftloop.store import ObjectRef, Store, fingerprint_of
@@ -113,7 +114,7 @@ def known_verdict(store: Store, contract: Contract, version: ModelVersion, champ
 
 def _fingerprint(store: Store, contract: Contract, version: ModelVersion) -> str:
     """Of everything that a verdict rests on, but for the champion."""
-    online = store.fingerprint(MATERIALIZED.format(source=contract.source))
+    online = store.fingerprint(materialized_key(contract.source))
     return fingerprint_of(RULE_VERSION, contract.model_dump_json(), version.version, version.frame_fingerprint, online)
 
 

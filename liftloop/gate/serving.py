@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from datetime import datetime
 
 import numpy as np
 import pandas as pd
 
 from liftloop.contract import Contract
 from liftloop.features.lookup import feature_columns, historical_features, online_features
+from liftloop.features.online import materialized_at
 from liftloop.gate.evidence import keep_rows
 from liftloop.gate.verdict import Finding
 from liftloop.stack.addresses import variables
@@ -19,8 +19,6 @@ from liftloop.store import ObjectRef, Store
 from liftloop.training.frame import read_partition
 from liftloop.training.model import Model
 from liftloop.training.registry import ModelVersion
-
-MATERIALIZED = "features/{source}/materialized.json"  # what the online store was filled with last
 
 SEED = 7  # of the samples
 SAMPLE_ROWS = 1_000
@@ -65,15 +63,6 @@ def online_features_agree(store: Store, contract: Contract, holdout: pd.DataFram
     return Finding(
         "pass", f"All {len(agreement)} columns are there for {len(rows)} impressions' keys.", observed, threshold
     )
-
-
-def materialized_at(store: Store, source: str) -> datetime:
-    """The time as of which the online store was filled.
-
-    Raises:
-        KeyError: it never was.
-    """
-    return datetime.fromisoformat(json.loads(store.get(MATERIALIZED.format(source=source)))["as_of"])
 
 
 def _agreement(contract: Contract, online: pd.DataFrame, offline: pd.DataFrame) -> "pd.Series[float]":

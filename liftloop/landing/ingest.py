@@ -3,7 +3,6 @@
 import json
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +16,9 @@ from liftloop.landing.ledger import Entry, object_id_of, pending, settle
 from liftloop.landing.parse import FileRejectedError, LandedFile, create_tables, parse
 from liftloop.landing.validation import SUITE_PATH, Finding, Rule, compile_rules, load_suite, validate
 from liftloop.runs import Step
-from liftloop.store import Listed, ObjectRef, Store, fingerprint_of
+from liftloop.store import Listed, ObjectRef, Store, concurrently, fingerprint_of
 
 BATCH_BYTES = 256 * 1024 * 1024
-_UPLOADS_AT_ONCE = 8
 
 
 class LookupMissingError(UserError):
@@ -43,6 +41,7 @@ class _Work:
     store: Store
     contract: Contract
     rules: list[Rule]
+    rules_fingerprint: str
     connection: duckdb.DuckDBPyConnection
     folder: Path
 
@@ -76,7 +75,7 @@ def ingest_batch(store: Store, contract: Contract, items: list[Listed]) -> Batch
         database = folder / "batch.duckdb"
         with duck.connect(store.settings, database) as connection:
             connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: never tidy it up
-            work = _Work(store, contract, compile_rules(suite), connection, folder)
+            work = _Work(store, contract, compile_rules(suite), rules_fingerprint(contract), connection, folder)
             entries, inputs = _judge(work, items)
         findings = validate(database, "impressions", suite)
         settled = [_upload(work, entry) for entry in entries]
@@ -101,7 +100,7 @@ def _read(work: _Work, item: Listed) -> tuple[Entry, tuple[ObjectRef, ...]]:
         object_id=object_id_of(item),
         landed=work.store.download(item.key, path),
         status="ingested",
-        rules=rules_fingerprint(work.contract),
+        rules=work.rules_fingerprint,
     )
     lookups: dict[str, ObjectRef] = {}
     try:
@@ -196,9 +195,8 @@ def _upload(work: _Work, entry: Entry) -> Entry:
     """Copy the staged files to the store, then settle the object in the ledger: in this order, whatever happens."""
     folder = work.folder / "out" / entry.object_id
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
-        refs = tuple(pool.map(lambda path: work.store.put(str(path.relative_to(folder)), path.read_bytes()), files))
-    settled = entry.model_copy(update={"outputs": refs})
+    refs = concurrently(lambda path: work.store.put(str(path.relative_to(folder)), path.read_bytes()), files)
+    settled = entry.model_copy(update={"outputs": tuple(refs)})
     settle(work.store, work.contract.source, settled)
     return settled
 

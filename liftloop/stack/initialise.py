@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from liftloop.settings import Settings
+from liftloop.contract import declared_sources, load_contract
+from liftloop.settings import Settings, load_settings
 from liftloop.stack.addresses import user_settings, variables
 from liftloop.stack.layout import Layout, StackError, last_line, write_private
+from liftloop.stack.lifecycle import up
 from liftloop.stack.parts import SCRIPTS, WORK_POOL, prefect_environment
 
 
@@ -63,6 +65,20 @@ def initialise(
             list(pool.map(lambda step: _run(step, layout, environment), due))
         done |= {step.line: step.digest(settings, layout.project) for step in due}
         write_private(file, json.dumps(done, indent=2))
+
+
+def start(on_progress: Callable[[str], None]) -> Settings:
+    """All that `liftloop up` does in this folder: check the contracts, bring every part up, initialise it.
+
+    Raises:
+        UserError: a contract cannot be used, or a part does not start.
+    """
+    sources = declared_sources()
+    for source in sources:
+        load_contract(source)  # a broken one is told before anything starts
+    settings = up(load_settings(), on_progress)
+    initialise(settings, sources, on_progress)
+    return settings
 
 
 def command_environment(settings: Settings) -> dict[str, str]:

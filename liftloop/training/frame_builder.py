@@ -15,11 +15,10 @@ from liftloop.contract import Contract, Split
 from liftloop.duck import connect, quoted
 from liftloop.errors import UserError
 from liftloop.features.lookup import feature_columns, historical_features
-from liftloop.features.partitions import references
 from liftloop.features.tables import features_prefix
 from liftloop.lake import impressions_prefix
 from liftloop.runs import Step
-from liftloop.store import Listed, ObjectRef, Store, fingerprint_of
+from liftloop.store import Listed, ObjectRef, Store, fingerprint_of, references
 from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, frame_prefix, open_frame
 
 Span = tuple[datetime, datetime]  # the start belongs to it, the end does not
