@@ -142,6 +142,14 @@ class Training(_Frozen):
     seed: int = 7
 
 
+class Retraining(_Frozen):
+    """When new features start a training; the daily schedule and a degraded champion start one in any case."""
+
+    new_impressions_share: Annotated[float, Field(gt=0)] = (
+        0.05  # newly matured, relative to what the newest model knows
+    )
+
+
 class GatePolicy(_Frozen):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     resamples: Annotated[int, Field(ge=100)] = 1000
@@ -164,6 +172,7 @@ class Contract(_Frozen):
     kpi: Literal["click_through_rate", "conversion_rate", "revenue_per_mille", "margin_per_mille"]
     outcome: Outcome
     maturity: Duration
+    freshness: Duration = timedelta(minutes=15)  # objective: a landed object is in the served features by then
     deduplicate_by: tuple[str, ...] = ("impression_id",)
     quarantine_share_limit: Share = 0.05
     choose_among: str = "placement_id"  # ads seen with the same value of this column compete for an impression
@@ -171,6 +180,9 @@ class Contract(_Frozen):
     split: Split
     training: Training = Training()
     gate: GatePolicy = GatePolicy()
+    retraining: Retraining = Retraining()
+    approval: Literal["none", "required"] = "none"  # required: a person confirms each promotion in the Prefect UI
+    approval_within: Duration = timedelta(days=1)  # without an answer by then the champion stays
 
     @model_validator(mode="after")
     def _columns_are_known(self) -> Self:

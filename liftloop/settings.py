@@ -3,6 +3,7 @@
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -10,6 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from liftloop.errors import UserError
 
 ONE_PROCESS = "one-process"
+
+Role = Literal["operator", "ingest", "train", "serve", "audit"]
 
 
 class SettingsError(UserError):
@@ -22,6 +25,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LIFTLOOP_", extra="forbid", frozen=True)
 
     home: Path = Path(".liftloop")
+    role: Role = "operator"  # which of the embedded store's identities this process uses
     bucket: str = "liftloop"
     s3_endpoint_url: str | None = None  # None: the embedded SeaweedFS
     s3_access_key_id: str | None = None
@@ -30,6 +34,9 @@ class Settings(BaseSettings):
     s3_port: int = Field(default=8333, ge=1024, le=55_531)  # and the four above it, and all five plus 10,000
     prefect_api_url: str | None = None  # None: the embedded Prefect server
     prefect_port: int = 4200
+    prefect_auth: SecretStr | None = None  # "user:password" of the Prefect server; None: `up` makes one for its own
+    bridge_port: int = 8340  # where notices of landed objects arrive
+    bridge_token: SecretStr | None = None  # what they must bear; None: `up` makes one
     dask_scheduler: str | None = None  # None: a local cluster; "one-process"; or a scheduler's address
     dask_workers: int = 2
     redis_url: str | None = None  # None: online features in SQLite

@@ -109,8 +109,15 @@ def read_version(store: Store, source: str, version: str) -> ModelVersion:
 
 def list_versions(store: Store, source: str) -> list[ModelVersion]:
     """Every version on record, oldest first."""
-    bodies = (store.get(item.key) for item in store.list(f"registry/{source}/versions/"))
+    bodies = (store.get(item.key) for item in store.list(_versions_prefix(source)))
     return sorted((ModelVersion.model_validate_json(body) for body in bodies), key=lambda each: each.created_at)
+
+
+def newest_version(store: Store, source: str) -> ModelVersion | None:
+    """The version that was written last; None before the first."""
+    items = store.list(_versions_prefix(source))
+    newest = max(items, key=lambda item: (item.modified, item.key), default=None)
+    return ModelVersion.model_validate_json(store.get(newest.key)) if newest else None
 
 
 def find_trained(store: Store, source: str, training_fingerprint: str) -> ModelVersion | None:
@@ -194,7 +201,7 @@ def champion_key(source: str) -> str:
 
 
 def version_key(source: str, version: str) -> str:
-    return f"registry/{source}/versions/{version}.json"
+    return f"{_versions_prefix(source)}{version}.json"
 
 
 def card_key(version: ModelVersion) -> str:
@@ -204,6 +211,10 @@ def card_key(version: ModelVersion) -> str:
 
 def audit_key(source: str, number: int) -> str:
     return f"audit/{source}/{number:08}.json"
+
+
+def _versions_prefix(source: str) -> str:
+    return f"registry/{source}/versions/"
 
 
 def _training_key(source: str, fingerprint: str) -> str:
