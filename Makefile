@@ -3,13 +3,17 @@ BIN := .venv/bin
 # Matplotlib's font cache, else under the user's home.
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
-.PHONY: demo test check up down lock
+.PHONY: demo test test-faults check up down lock
 
 demo: .venv/installed
 	$(BIN)/liftloop demo
 
 test: .venv/installed
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+# Every cell of the crash matrix, one after the other; the table of them comes last.
+test-faults: .venv/installed
+	$(BIN)/pytest tests/faults -m ""
 
 # Runs every check, then fails if one did.
 check: .venv/installed

@@ -2,16 +2,18 @@
 
 from prefect import flow
 
+from tasks.approval import approve
 from tasks.gate import judge_version
 from tasks.record import record_run
 from tasks.registry import promote, read_champion
 from tasks.training import build_frame, train_model
+from tasks.turn import turn
 
 
 @flow(name="train", log_prints=True)
 def train(source: str) -> None:
-    """Train on all that has matured, judge the model, and promote it if the evidence says so."""
-    with record_run(source) as run:
+    """Train on all that has matured, judge the model, and promote it if the evidence says so; one run at a time."""
+    with record_run(source) as run, turn(source):
         frame, step = build_frame(source)
         run.steps.append(step)
         version, step = train_model(source, frame)
@@ -19,4 +21,5 @@ def train(source: str) -> None:
         champion = read_champion(source)
         verdict, step = judge_version(source, version, champion)
         run.steps.append(step)
-        run.steps += promote(verdict, champion)
+        verdict, steps = approve(verdict, champion)
+        run.steps += steps + promote(verdict, champion)

@@ -1,10 +1,13 @@
 """The `liftloop` command."""
 
+import shutil
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
+from uuid import uuid4
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
@@ -12,16 +15,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from liftloop import simulator, stack
-from liftloop.contract import load_contract
+from liftloop import stack
+from liftloop.contract import declared_sources, load_contract
 from liftloop.errors import UserError
+from liftloop.health import disk_use, in_words, last_successes, source_health
 from liftloop.landing import open_bandit
 from liftloop.landing.ledger import held
 from liftloop.lineage import Origin, trace
 from liftloop.lineage import verify as verify_objects
-from liftloop.runs import find_manifest, read_manifests
-from liftloop.settings import load_settings
-from liftloop.store import land, open_store
+from liftloop.runs import find_manifest, read_manifests, recorded
+from liftloop.settings import Settings, load_settings
+from liftloop.stack.parts import OBJECT_STORE
+from liftloop.store import Store, concurrently, land, open_store
+from liftloop.training.moves import move_step
+from liftloop.training.rollback import rollback as restore
 
 commands = typer.Typer(no_args_is_help=True, help="The loop from landed ad logs to measured lift.")
 fetch = typer.Typer(no_args_is_help=True, help="Obtain public logs and land them.")
@@ -65,11 +72,75 @@ def down() -> None:
 
 @commands.command()
 def status() -> None:
-    """Show each part, where it is and how it is; exit code 1 if one is not well."""
-    parts = stack.status(load_settings())
+    """Show parts, backlog, last successes, champions and disk use.
+
+    Exit code 1 if a part is not well, or a source's features are not as fresh as its contract asks.
+    """
+    settings = load_settings()
+    parts = stack.status(settings)
     _print_table(["part", "state", "address", "detail"], [(p.name, p.state, p.address, p.detail) for p in parts])
-    if any(part.state not in ("running", "external") for part in parts):
+    is_well = {part.name: part.state in ("running", "external") for part in parts}
+    troubles = [f"{part.name} is {part.state}" for part in parts if not is_well[part.name]]
+    try:
+        troubles += _print_sources(settings) if is_well[OBJECT_STORE] else ["how the sources are cannot be told"]
+    except (BotoCoreError, ClientError, UserError) as error:
+        troubles.append(f"how the sources are cannot be told: {error}")
+    troubles += _print_disk(settings)
+    for trouble in troubles:
+        console.print(trouble, style="red", highlight=False, markup=False)
+    if troubles:
         raise typer.Exit(1)
+
+
+def _print_sources(settings: Settings) -> list[str]:
+    """What waits, who is champion and when each flow last succeeded; returns the freshness objectives missed."""
+    now, store = datetime.now(UTC), Store(settings, attempts=2)
+    contracts = [load_contract(source) for source in declared_sources()]
+    found = concurrently(partial(source_health, store), contracts)
+    rows = [
+        (
+            each.contract.source,
+            each.waiting,
+            in_words(now - each.oldest.modified) if each.oldest else "",
+            each.held,
+            in_words(now - each.features_due_since) if each.features_due_since else "",
+            f"{each.champion.version} for {in_words(now - each.champion.since)}" if each.champion else "none",
+        )
+        for each in found
+    ]
+    _print_table(["source", "waiting", "the oldest for", "held back", "features behind for", "champion"], rows)
+    succeeded = last_successes(store, [contract.source for contract in contracts])
+    names = sorted({source for by_source in succeeded.values() for source in by_source})
+    ages = [[in_words(now - each[name]) if name in each else "" for each in succeeded.values()] for name in names]
+    _print_table(["last success, ago", *succeeded], [(name, *row) for name, row in zip(names, ages, strict=True)])
+    return [miss for each in found for miss in each.misses(now)]
+
+
+def _print_disk(settings: Settings) -> list[str]:
+    """What the embedded parts take and what is free; returns what is short."""
+    if not settings.home.exists():
+        return []
+    free_bytes = shutil.disk_usage(settings.home).free
+    used = disk_use(settings.home) | {"free": free_bytes}
+    _print_table([str(settings.home), "MiB"], [(name, f"{size / 2**20:,.0f}") for name, size in used.items()])
+    if free_bytes >= settings.min_free_bytes:
+        return []
+    return [f"the disk of {settings.home} is full but for {free_bytes / 2**20:,.0f} MiB: free some"]
+
+
+@commands.command()
+def rollback(
+    source: Annotated[str, typer.Argument(help="A source with a contract.")],
+    reason: Annotated[str, typer.Option(help="Why. Kept in the audit trail.")],
+    to: Annotated[str | None, typer.Option(help="A former champion; else the one before.")] = None,
+) -> None:
+    """Restore a former champion at once, and put the reason on record."""
+    load_contract(source)
+    store, run_id = open_store(), str(uuid4())
+    with recorded(store, "rollback", run_id, source, {"reason": reason, "to": to}) as run:
+        pointer = restore(store, source, reason, to, run_id)
+        run.steps.append(move_step("rollback", store, source, pointer))
+    console.print(f"the champion of {source} is {pointer.version}, no longer {pointer.previous}")
 
 
 @commands.command("land")
@@ -107,6 +178,8 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed lands the same bytes.")] = 7,
 ) -> None:
     """Land the logs of a simulated publisher; what is true of it stays outside the bucket."""
+    from liftloop import simulator  # noqa: PLC0415  (pandas takes most of the start; other commands need not wait)
+
     settings = simulator.SimulationSettings(impressions=impressions, days=days, seed=seed)
     summary = simulator.simulate(
         settings, partial(land, open_store(), "simulated"), load_settings().home / "truth" / "simulated"

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from liftloop.contract import Contract
 from liftloop.duck import connect, quoted
-from liftloop.features.lookup import feature_columns, historical_features
+from liftloop.features.lookup import historical_features
+from liftloop.features.names import feature_columns
 from liftloop.features.tables import entity_name
 from liftloop.stats.columns import Floats
 from liftloop.store import Store

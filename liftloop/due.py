@@ -1,12 +1,15 @@
 """What waits to be done for a source, read off the store alone: so that no lost event leaves it undone."""
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract import Contract
 from liftloop.lake import impressions_prefix
-from liftloop.runs import Step
+from liftloop.landing.ledger import pending
+from liftloop.landing.rules import rules_fingerprint
+from liftloop.runs import Step, read_manifests
 from liftloop.store import Listed, Store, fingerprint_of, references
 
 
@@ -42,12 +45,11 @@ def read_materialized(store: Store, source: str) -> Materialized | None:
 
 def keep_materialized(store: Store, source: str, version: str, retraining: str | None) -> Step:
     """Put on record, last of all, that the features in service know this version of the lake."""
-    known = read_materialized(store, source)
-    record = Materialized(lake_version=version, retraining=retraining)
-    if known is not None and known.model_copy(update={"modified": None}) == record:
-        return Step(name="keep_materialized", outputs=references(store, [_materialized_key(source)]), is_reused=True)
-    written = store.put(_materialized_key(source), record.model_dump_json(exclude={"modified"}).encode())
-    return Step(name="keep_materialized", outputs=(written,))
+    known, record = read_materialized(store, source), Materialized(lake_version=version, retraining=retraining)
+    is_known = known is not None and known.lake_version == version
+    if known is None or known.model_copy(update={"modified": None}) != record:
+        store.put(_materialized_key(source), record.model_dump_json(exclude={"modified"}).encode())
+    return Step(name="keep_materialized", outputs=references(store, [_materialized_key(source)]), is_reused=is_known)
 
 
 def features_due_since(contract: Contract, lake: list[Listed], known: Materialized | None) -> datetime | None:
@@ -58,6 +60,22 @@ def features_due_since(contract: Contract, lake: list[Listed], known: Materializ
         item.modified for item in lake if known is None or known.modified is None or item.modified >= known.modified
     ]
     return min(changed, default=max(item.modified for item in lake))
+
+
+def next_stage(store: Store, contract: Contract) -> Literal["ingest", "materialize", "train"] | None:
+    """The flow that has work for a source, the first in the chain; None: the loop rests until something lands."""
+    if next(pending(store, contract, rules_fingerprint(contract)), None) is not None:
+        return "ingest"
+    known = read_materialized(store, contract.source)
+    if features_due_since(contract, read_lake(store, contract.source), known) is not None:
+        return "materialize"
+    return "train" if known is not None and _is_training_due(store, contract.source, known) else None
+
+
+def _is_training_due(store: Store, source: str, known: Materialized) -> bool:
+    """Whether a training was due when the features were materialized, and none has ended since."""
+    trainings = read_manifests(store, "train", since=known.modified)
+    return known.retraining is not None and not any(run.source == source and run.ended_at for run in trainings)
 
 
 def _materialized_key(source: str) -> str:

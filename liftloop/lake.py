@@ -1,18 +1,32 @@
 """The lake: canonical impressions by date, one Parquet file for each landed object, and the quarantine beside it."""
 
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 
 from liftloop.contract import Contract
-from liftloop.duck import literal, quoted
-from liftloop.store import Store
+from liftloop.duck import connect, literal, quoted
+from liftloop.lake_keys import create_known
+from liftloop.store import Listed, Store
 
 _DUPLICATE = "duplicate of an impression that is already counted"
 
 
 def impressions_prefix(source: str) -> str:
     return f"lake/{source}/impressions/"
+
+
+def newest_event(store: Store, source: str) -> datetime | None:
+    """The data's own clock: the newest event time in the lake; None while the lake is empty."""
+    keys = [item.key for item in store.list(impressions_prefix(source))]
+    newest_day = max((key.rsplit("/", 1)[0] for key in keys), default=None)
+    if newest_day is None:
+        return None
+    uris = [store.uri(key) for key in keys if key.startswith(f"{newest_day}/")]
+    with connect(store.settings) as connection:
+        row = connection.read_parquet(uris).aggregate("max(event_timestamp)").fetchone()
+    return row[0] if row else None
 
 
 def mark_duplicates(
@@ -22,7 +36,7 @@ def mark_duplicates(
     keys = ", ".join(map(quoted, contract.deduplicate_by))
     ranks = ", ".join(f"({literal(object_id)}, {rank})" for rank, object_id in enumerate(object_ids))
     connection.execute(f"CREATE TEMP TABLE ranks AS SELECT * FROM (VALUES {ranks}) AS t(object_id, rank)")
-    connection.execute(f"CREATE TEMP TABLE known AS {_known_keys(connection, store, contract, object_ids)}")
+    create_known(connection, store, contract, _lake_without(store, contract.source, {*object_ids}))
     connection.execute(f"""
         UPDATE impressions SET reasons = [{literal(_DUPLICATE)}], raw = to_json(impressions)::VARCHAR
         WHERE rowid IN (
@@ -33,15 +47,9 @@ def mark_duplicates(
     """)
 
 
-def _known_keys(connection: duckdb.DuckDBPyConnection, store: Store, contract: Contract, object_ids: list[str]) -> str:
-    """The batch's keys that the lake has, on any date, but for what an interrupted run of these objects left there."""
-    listed = store.list(impressions_prefix(contract.source))
-    files = [store.uri(item.key) for item in listed if object_id_in(item.key) not in object_ids]
-    keys = ", ".join(map(quoted, contract.deduplicate_by))
-    if not files:
-        return f"SELECT {keys}, true AS is_known FROM impressions WHERE false"
-    connection.read_parquet(files, union_by_name=True).create_view("lake")
-    return f"SELECT DISTINCT {keys}, true AS is_known FROM lake SEMI JOIN impressions USING ({keys})"
+def _lake_without(store: Store, source: str, object_ids: set[str]) -> list[Listed]:
+    """The lake's files but for those that an interrupted run of these objects left there."""
+    return [item for item in store.list(impressions_prefix(source)) if object_id_in(item.key) not in object_ids]
 
 
 def object_id_in(key: str) -> str:

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
+from operator import itemgetter
+from pathlib import PurePath
 
 from liftloop.errors import UserError
-from liftloop.runs import Manifest, Step, read_manifests
+from liftloop.landing.ledger import entries_but, ingest_step
+from liftloop.runs import Step, read_manifests
 from liftloop.store import ObjectRef, Store, concurrently, sha256_of
 
 
@@ -49,11 +53,11 @@ def trace(store: Store, key: str) -> Origin:
     Raises:
         UnknownObjectError: no manifest mentions the key.
     """
-    producers: dict[ObjectRef, tuple[Manifest, Step]] = {}
+    producers: dict[ObjectRef, tuple[str, Step]] = {}
     newest: dict[str, ObjectRef] = {}
-    for manifest, step in _steps(store):
+    for run, step in _steps(store):
         for ref in step.outputs:
-            producers.setdefault(ref, (manifest, step))
+            producers.setdefault(ref, (run, step))
         newest |= {ref.key: ref for ref in (*step.inputs, *step.outputs)}
     if key not in newest:
         raise UnknownObjectError(f"no run on record wrote or read {key!r}; `liftloop runs` lists the runs")
@@ -63,10 +67,10 @@ def trace(store: Store, key: str) -> Origin:
 def verify(store: Store) -> tuple[int, list[Damage]]:
     """Re-hash every object that a run read or wrote, in its newest version; returns how many, and the damaged ones."""
     newest: dict[str, tuple[ObjectRef, str]] = {}
-    for manifest, step in _steps(store):
+    for run, step in _steps(store):
         for ref in (*step.inputs, *step.outputs):
             if newest.get(ref.key, (None,))[0] != ref:  # the first run to mention it is the one that wrote it
-                newest[ref.key] = (ref, manifest.run_id)
+                newest[ref.key] = (ref, run)
     problems = concurrently(partial(_problem, store), (ref for ref, _ in newest.values()))
     damages = [
         Damage(ref, run, problem)
@@ -76,17 +80,33 @@ def verify(store: Store) -> tuple[int, list[Damage]]:
     return len(newest), damages
 
 
-def _steps(store: Store) -> Iterator[tuple[Manifest, Step]]:
-    for manifest in read_manifests(store):
-        for step in manifest.steps:
-            yield manifest, step
+def _steps(store: Store) -> Iterator[tuple[str, Step]]:
+    """Every step on record, in the order of time, with the run that it belongs to."""
+    steps = [
+        (manifest.started_at, f"{manifest.flow}/{manifest.run_id}", step)
+        for manifest in read_manifests(store)
+        for step in manifest.steps
+    ]
+    steps += _steps_of_killed_runs(store, {part for _, _, step in steps for ref in step.outputs for part in _ids(ref)})
+    for _, run, step in sorted(steps, key=itemgetter(0)):
+        yield run, step
 
 
-def _origin(ref: ObjectRef, producers: dict[ObjectRef, tuple[Manifest, Step]], followed: set[ObjectRef]) -> Origin:
+def _steps_of_killed_runs(store: Store, recorded: set[str]) -> list[tuple[datetime, str, Step]]:
+    """What was ingested by runs that were killed before they put it on record: the ledger knows."""
+    return [(settled_at, "ledger", ingest_step(entry)) for settled_at, entry in entries_but(store, recorded)]
+
+
+def _ids(ref: ObjectRef) -> tuple[str, str]:
+    """Where the id of the landed object stands in the key of a file in the lake, and of one in quarantine."""
+    path = PurePath(ref.key)
+    return path.stem, path.parent.name
+
+
+def _origin(ref: ObjectRef, producers: dict[ObjectRef, tuple[str, Step]], followed: set[ObjectRef]) -> Origin:
     if ref not in producers:
         return Origin(ref, None, None)
-    manifest, step = producers[ref]
-    run = f"{manifest.flow}/{manifest.run_id}"
+    run, step = producers[ref]
     if ref in followed:
         return Origin(ref, run, step.name, is_repeated=True)
     followed.add(ref)

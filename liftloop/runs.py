@@ -40,7 +40,7 @@ class Manifest(BaseModel):
     flow: str
     run_id: str
     source: str
-    status: Literal["running", "completed", "failed"] = "running"
+    status: Literal["running", "completed", "failed", "crashed"] = "running"
     started_at: datetime
     ended_at: datetime | None = None
     parameters: dict[str, Any] = {}
@@ -72,7 +72,10 @@ class Manifest(BaseModel):
 def recorded(
     store: Store, flow: str, run_id: str, source: str, parameters: dict[str, Any], parents: tuple[str, ...] = ()
 ) -> Iterator[Manifest]:
-    """A manifest to append steps to; it reaches the store even when the run fails, with the error."""
+    """A manifest to append steps to; it reaches the store even when the run fails, with the error.
+
+    A run that is resubmitted after a crash keeps the steps that it had put on record.
+    """
     manifest = Manifest(
         flow=flow,
         run_id=run_id,
@@ -84,6 +87,8 @@ def recorded(
         lock_sha256=_sha256_of_file(Path("requirements.lock")),
         contract_sha256=_sha256_of_file(CONTRACTS_FOLDER / f"{source}.yaml"),
     )
+    if (before := _read(store, manifest.key)) is not None:
+        manifest.steps = before.steps
     manifest.write(store)
     try:
         yield manifest
@@ -95,6 +100,21 @@ def recorded(
     finally:
         manifest.ended_at = datetime.now(UTC)
         manifest.write(store)
+
+
+def mark_crashed(store: Store, flow: str, run_id: str) -> None:
+    """Say of a run whose process died, and that is not tried again, that it crashed."""
+    manifest = _read(store, f"runs/{flow}/{run_id}/manifest.json")
+    if manifest is not None and manifest.status == "running":
+        manifest.status, manifest.ended_at = "crashed", datetime.now(UTC)
+        manifest.write(store)
+
+
+def _read(store: Store, key: str) -> Manifest | None:
+    try:
+        return Manifest.model_validate_json(store.get(key))
+    except KeyError:
+        return None
 
 
 def read_manifests(store: Store, flow: str | None = None, since: datetime | None = None) -> list[Manifest]:

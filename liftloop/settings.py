@@ -3,8 +3,9 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -48,9 +49,25 @@ class Settings(BaseSettings):
         """What `liftloop up` writes: credentials and addresses of the embedded parts, mode 0600."""
         return self.home / "stack.env"
 
+    def keys_file(self, role: Role) -> Path:
+        """What `liftloop up` writes for each role but the operator's: the store's address, and the role's keys."""
+        return self.home / "keys" / f"{role}.env"
+
+    def as_role(self, role: Role) -> Self:
+        """The settings with the keys of a role, where there are any to this very store; else as they are."""
+        keys = dotenv_values(self.keys_file(role))
+        if self.s3_endpoint_url is None or keys.get("LIFTLOOP_S3_ENDPOINT_URL") != self.s3_endpoint_url:
+            return self
+        return self.with_keys(role, str(keys["LIFTLOOP_S3_ACCESS_KEY_ID"]), str(keys["LIFTLOOP_S3_SECRET_ACCESS_KEY"]))
+
+    def with_keys(self, role: Role, access_key_id: str, secret_access_key: str) -> Self:
+        """The settings of one who signs with these keys."""
+        keys = {"s3_access_key_id": access_key_id, "s3_secret_access_key": SecretStr(secret_access_key)}
+        return self.model_copy(update={"role": role, **keys})
+
 
 def load_settings() -> Settings:
-    """The settings in force here and now.
+    """The settings in force here and now, with the keys of the role.
 
     Raises:
         SettingsError: a key is unknown or a value cannot be read.
@@ -58,7 +75,8 @@ def load_settings() -> Settings:
     home = Path(os.environ.get("LIFTLOOP_HOME", ".liftloop"))
     _refuse_unknown_variables()
     try:
-        return Settings(home=home, _env_file=(home / "stack.env", ".env"))
+        settings = Settings(home=home, _env_file=(home / "stack.env", ".env"))
+        return settings.as_role(settings.role)
     except ValidationError as error:
         first = error.errors()[0]
         key = "LIFTLOOP_" + "_".join(str(part) for part in first["loc"]).upper().removeprefix("LIFTLOOP_")

@@ -4,7 +4,7 @@ import hashlib
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from liftloop.settings import Settings, load_settings
+from liftloop.settings import Role, Settings, load_settings
 
 CONCURRENT_REQUESTS = 16
 _Item = TypeVar("_Item")
@@ -46,9 +46,10 @@ class Listed:
 
 @dataclass(frozen=True)
 class Store:
-    """One bucket of an S3-compatible store."""
+    """One bucket of an S3-compatible store. `attempts`: how often a request is sent to a store that does not answer."""
 
     settings: Settings
+    attempts: int = 5
 
     @cached_property
     def _client(self) -> Any:
@@ -62,7 +63,7 @@ class Store:
             config=Config(
                 signature_version="s3v4",
                 s3={"addressing_style": "path"},
-                retries={"mode": "standard", "total_max_attempts": 5},
+                retries={"mode": "standard", "total_max_attempts": self.attempts},
                 max_pool_connections=32,
             ),
         )
@@ -70,6 +71,10 @@ class Store:
     @property
     def bucket(self) -> str:
         return self.settings.bucket
+
+    def as_role(self, role: Role) -> "Store":
+        """The same bucket under the keys of a role, where we have any; else under our own."""
+        return replace(self, settings=self.settings.as_role(role))
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{key}"

@@ -1,26 +1,47 @@
 """From the lake to features, offline and online."""
 
-from prefect import task
-
+from liftloop import due
 from liftloop.contract import load_contract
-from liftloop.features import online, tables, tiles
+from liftloop.features import tables, tiles
 from liftloop.runs import Step
 from liftloop.store import open_store
+from liftloop.training.retraining import retraining_reason
+from tasks.events import announce, is_part_of_chain
+from tasks.step import step
 
 
-@task
+@step
+def read_lake_version(source: str) -> str:
+    """What the features will know when the steps after this one are done."""
+    return due.lake_version(load_contract(source), due.read_lake(open_store(), source))
+
+
+@step
 def update_tiles(source: str) -> Step:
     """Hourly sums of each key, for the days whose impressions changed."""
     return tiles.update_tiles(open_store(), load_contract(source))
 
 
-@task
+@step
 def update_feature_tables(source: str) -> Step:
     """Windows over the tiles, for the days whose tiles changed."""
     return tables.update_feature_tables(open_store(), load_contract(source))
 
 
-@task
+@step
 def update_online_store(source: str) -> Step:
     """The newest features of each key to where decisions are made."""
+    from liftloop.features import online  # noqa: PLC0415  (Feast takes seconds to import; the steps before need not wait)
+
     return online.update_online_store(open_store(), load_contract(source))
+
+
+@step
+def announce_features(source: str, lake_version: str) -> Step:
+    """Put on record which lake the features know, and emit `features.materialized`; it says if a training is due."""
+    store = open_store()
+    reason = retraining_reason(store, load_contract(source))
+    kept = due.keep_materialized(store, source, lake_version, reason)
+    if not is_part_of_chain():
+        announce("features.materialized", source, {"reason": reason}, retraining="due" if reason else "not due")
+    return kept

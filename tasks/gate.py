@@ -1,7 +1,5 @@
 """May a model version become champion?"""
 
-from prefect import task
-
 from liftloop.contract import load_contract
 from liftloop.gate.judge import judge
 from liftloop.gate.verdict import Verdict
@@ -9,9 +7,10 @@ from liftloop.runs import Step
 from liftloop.store import open_store
 from liftloop.training.registry import ModelVersion, Pointer, card_key
 from tasks.record import publish_link, publish_table, publish_text
+from tasks.step import step
 
 
-@task
+@step
 def judge_version(source: str, version: ModelVersion, champion: Pointer | None) -> tuple[Verdict, Step]:
     """All checks of a version against a champion that was read before, with the evidence in the UI."""
     verdict, step = judge(open_store(), load_contract(source), version, champion)

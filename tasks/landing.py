@@ -3,17 +3,19 @@
 from collections import Counter
 from operator import itemgetter
 
-from prefect import task
 from prefect.runtime import flow_run
 
 from liftloop.contract import load_contract
+from liftloop.due import features_due_since, read_lake, read_materialized
 from liftloop.landing.ingest import BatchResult, ingest_batch, pending_batches
 from liftloop.landing.ledger import Entry, held
-from liftloop.landing.validation import Finding
+from liftloop.landing.rules import Finding
 from liftloop.reports import Figures, Section, Table, render_report
 from liftloop.runs import Step
 from liftloop.store import Listed, open_store
+from tasks.events import announce, is_part_of_chain
 from tasks.record import publish_page, publish_table
+from tasks.step import step
 
 _FILES_SHOWN = 200
 _COUNTS = ("rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate")
@@ -23,19 +25,19 @@ class FilesHeldBackError(Exception):
     """Some landed files stayed outside the lake; the message is the table of reasons."""
 
 
-@task
+@step
 def list_waiting(source: str) -> list[list[Listed]]:
     """What has landed and was not ingested yet, in batches."""
     return list(pending_batches(open_store(), load_contract(source)))
 
 
-@task
+@step
 def ingest_objects(source: str, items: list[Listed]) -> BatchResult:
     """One batch into lake and quarantine."""
     return ingest_batch(open_store(), load_contract(source), items)
 
 
-@task
+@step
 def report_ingest(source: str, results: list[BatchResult]) -> Step:
     """The data docs of this run: what the rules found, and what became of each file."""
     entries = [entry for result in results for entry in result.entries]
@@ -45,7 +47,16 @@ def report_ingest(source: str, results: list[BatchResult]) -> Step:
     )
 
 
-@task
+@step
+def announce_impressions(source: str) -> None:
+    """Emit `impressions.validated` while the lake holds what the features do not know."""
+    store = open_store()
+    since = features_due_since(load_contract(source), read_lake(store, source), read_materialized(store, source))
+    if since is not None and not is_part_of_chain():
+        announce("impressions.validated", source, {"since": since.isoformat()})
+
+
+@step
 def remind_of_held(source: str) -> None:
     """Say what stays outside the lake, from this run or an earlier one."""
     if outside := held(open_store(), source):

@@ -8,14 +8,16 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.runtime import flow_run
 
 from liftloop.runs import Manifest, Step, recorded
-from liftloop.store import open_store
+from liftloop.settings import load_settings
+from liftloop.store import Store, open_store
 
 
 @contextmanager
 def record_run(source: str) -> Iterator[Manifest]:
     """The manifest of the flow run that is under way; append each Step to its `steps`."""
     parents = (flow_run.parent_flow_run_id,) if flow_run.parent_flow_run_id else ()
-    with recorded(open_store(), flow_run.flow_name, flow_run.id, source, flow_run.parameters, parents) as manifest:
+    patient = Store(load_settings(), attempts=10)  # outside of the tasks, which are tried again, nothing else is
+    with recorded(patient, flow_run.flow_name, flow_run.id, source, flow_run.parameters, parents) as manifest:
         yield manifest
 
 

@@ -1,28 +1,42 @@
 """The champion pointer."""
 
-from prefect import task
+from prefect.runtime import flow_run
 
 from liftloop.gate.verdict import Verdict
 from liftloop.runs import Step
-from liftloop.store import open_store, references
-from liftloop.training import registry
+from liftloop.store import open_store
+from liftloop.training import moves, registry, rollback
 from liftloop.training.registry import Pointer
+from tasks.step import step
 
 
-@task
+@step
 def read_champion(source: str) -> Pointer | None:
     """The champion as it is now: what a challenger is judged against, and what its promotion expects to find."""
     return registry.champion(open_store(), source)
 
 
-@task
+def is_promotion(verdict: Verdict, champion: Pointer | None) -> bool:
+    """Whether the verdict asks for another champion than there is."""
+    return verdict.verdict == "promote" and (champion is None or champion.version != verdict.version)
+
+
+@step
 def promote(verdict: Verdict, champion: Pointer | None) -> list[Step]:
     """Make the judged version champion if the verdict says so, unless it is or the champion was moved since."""
-    is_champion = champion is not None and champion.version == verdict.version
-    if verdict.verdict != "promote" or is_champion:
+    was_interrupted = champion is not None and champion.run_id == flow_run.id  # after it had moved the champion
+    if not was_interrupted and not is_promotion(verdict, champion):
         return []
     store = open_store()
     expected = champion.etag if champion else None
-    pointer = registry.promote(store, verdict.source, verdict.version, verdict.summary, expected)
-    keys = [registry.champion_key(verdict.source), registry.audit_key(verdict.source, pointer.number)]
-    return [Step(name="promote", outputs=references(store, keys), metrics=pointer.model_dump(mode="json"))]
+    pointer = moves.promote(store, verdict.source, verdict.version, verdict.summary, expected, flow_run.id)
+    return [moves.move_step("promote", store, verdict.source, pointer)]
+
+
+@step
+def roll_back(source: str, reason: str, to: str | None) -> Step:
+    """Restore a former champion, once however often the run is tried."""
+    store = open_store()
+    pointer = rollback.rollback(store, source, reason, to, flow_run.id)
+    print(f"the champion of {source} is {pointer.version}, no longer {pointer.previous}")
+    return moves.move_step("rollback", store, source, pointer)

@@ -1,7 +1,5 @@
 """From the lake and its features to a registered model."""
 
-from prefect import task
-
 from liftloop.contract import load_contract
 from liftloop.runs import Step
 from liftloop.store import open_store
@@ -9,16 +7,17 @@ from liftloop.training import frame_builder
 from liftloop.training import train as training
 from liftloop.training.frame import open_frame
 from liftloop.training.registry import ModelVersion
+from tasks.step import step
 
 
-@task
+@step
 def build_frame(source: str) -> tuple[str, Step]:
     """Matured impressions with their features, split by time; returns the frame's fingerprint."""
     frame, step = frame_builder.build_frame(open_store(), load_contract(source))
     return frame.index.fingerprint, step
 
 
-@task(retries=1)  # a lost Dask worker costs a second attempt, on a fresh cluster
+@step  # a lost Dask worker costs another attempt, on a fresh cluster
 def train_model(source: str, frame_fingerprint: str) -> tuple[ModelVersion, Step]:
     """Search, fit, calibrate and register; a frame that was trained on before gives the version on record."""
     store = open_store()

@@ -8,16 +8,24 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from liftloop.settings import Settings
 from liftloop.stack import down, up
-from liftloop.stack.addresses import running_settings, variables
+from liftloop.stack.addresses import running_settings, variables, write_keys_files
+from liftloop.stack.certificate import write_certificate
 from liftloop.stack.layout import Credentials, Layout, write_private
-from liftloop.stack.parts import identities, identities_file, store_ports
+from liftloop.stack.parts import identities_file, store_ports
 from liftloop.stack.parts import object_store as object_store_part
+from liftloop.stack.roles import identities
+
+hypothesis.settings.register_profile("liftloop", deadline=None)  # no test is about time: a busy machine fails none
+hypothesis.settings.load_profile("liftloop")
 
 REPOSITORY = Path(__file__).parents[1]
+
+pytest_plugins = ["faults.summary"]
 
 SettingsIn = Callable[[Path], Settings]
 
@@ -33,13 +41,16 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]
     """SeaweedFS alone, up in about two seconds; the settings point at it and at no Prefect server."""
     settings = _settings_on_free_ports(tmp_path_factory.mktemp("object-store"))
     layout, credentials = _prepare(settings)
+    running = running_settings(settings, credentials)
     write_private(identities_file(layout), identities(settings, credentials))
-    part = object_store_part(settings, layout, credentials)
+    write_keys_files(running, credentials)
+    write_certificate(layout)
+    part = object_store_part(running, layout, credentials)
     with layout.log_file(part.name).open("w") as log:
         process = subprocess.Popen(part.command, env=os.environ | part.environment, stdout=log, stderr=log)
     try:
         _wait_until(lambda: part.is_ready(0.0), 60, layout.log_file(part.name))
-        yield running_settings(settings, credentials).model_copy(update={"prefect_api_url": None})
+        yield running.model_copy(update={"prefect_api_url": None})
     finally:
         process.kill()  # what it holds is thrown away
         process.wait()
@@ -76,8 +87,9 @@ def _settings_on_free_ports(home: Path) -> Settings:
     process, processes = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
     rows = range(12_500 + 10 * int(process.removeprefix("gw")), 22_400, 10 * int(processes))
     for first in random.SystemRandom().sample(rows, k=len(rows)):
-        settings = Settings(home=home, s3_port=first, prefect_port=first + 5)
-        if all(_is_free(port) for port in (*store_ports(settings).values(), settings.prefect_port)):
+        settings = Settings(home=home, s3_port=first, prefect_port=first + 5, bridge_port=first + 6)
+        ports = (*store_ports(settings).values(), settings.prefect_port, settings.bridge_port)
+        if all(_is_free(port) for port in ports):
             return settings
     raise RuntimeError("no free ports")
 

@@ -3,8 +3,9 @@
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 from rich.console import Console
 
 from liftloop import simulator, stack
+from liftloop.contract import load_contract
 from liftloop.demo.summary import print_summary
+from liftloop.due import next_stage
 from liftloop.errors import UserError
 from liftloop.landing import open_bandit
 from liftloop.runs import Manifest, read_manifests
@@ -31,22 +34,24 @@ class DemoError(UserError):
 
 
 def run_demo(console: Console) -> None:
-    """Bring the stack up, land both sources, run the loop on each, print what came of it.
+    """Bring the stack up, land both sources, watch what that sets off, evaluate, and print what came of it.
 
     Raises:
         UserError: a part did not start, a log could not be had, or a run failed.
     """
-    began = time.monotonic()
-    with _stage(console, "1/4  Stack: object store, Prefect server, worker"):
-        settings = stack.start(console.print)
-    store = Store(settings)
+    began, started_at = time.monotonic(), datetime.now(UTC)
+    with _stage(console, "1/4  Stack: object store, Prefect server, worker, bridge"):
+        store = Store(stack.start(console.print))
     with _stage(console, "2/4  Logs: the Open Bandit sample, and a simulated publisher"):
         _land_logs(store, console)
-    for number, source in enumerate(SOURCES, start=3):
-        with _stage(console, f"{number}/4  Loop: {source}"):
-            _run_lifecycle(store, source, console)
-    print_summary(store, SOURCES, _truth_folder(settings), console)
-    console.print(f"Prefect UI: {_ui_address(settings)}   all in {time.monotonic() - began:.0f} s")
+    runs = _Runs(store, started_at, console)
+    with _stage(console, "3/4  Loop: what landed starts it, nobody else does"):
+        runs.follow_until(lambda: all(next_stage(store, load_contract(source)) is None for source in SOURCES))
+    with _stage(console, "4/4  Evaluation: otherwise once an hour"):
+        evaluations = [_start_evaluation(store, source) for source in SOURCES]
+        runs.follow_until(lambda: all(evaluation.poll() is not None for evaluation in evaluations))
+    print_summary(store, SOURCES, _truth_folder(store.settings), console)
+    console.print(f"Prefect UI: {_ui_address(store.settings)}   all in {time.monotonic() - began:.0f} s")
 
 
 def _land_logs(store: Store, console: Console) -> None:
@@ -56,41 +61,48 @@ def _land_logs(store: Store, console: Console) -> None:
     console.print(f"simulated: {summary.rows:,} rows in {summary.files} files")
 
 
-def _run_lifecycle(store: Store, source: str, console: Console) -> None:
-    """Start the deployment as a user would, and say what each of its runs did as soon as it has ended."""
-    started_at, shown = datetime.now(UTC), set[str]()
+@dataclass
+class _Runs:
+    """The runs since the demo began, and which of them it has told."""
+
+    store: Store
+    since: datetime
+    console: Console
+    told: set[str] = field(default_factory=set)
+
+    def follow_until(self, is_done: Callable[[], bool]) -> None:
+        """Say what each run did as soon as it has ended.
+
+        Raises:
+            DemoError: one failed.
+        """
+        while True:
+            rests = is_done()
+            for manifest in read_manifests(self.store, since=self.since):
+                if manifest.ended_at and manifest.run_id not in self.told:
+                    self._tell(manifest)
+            if rests:
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def _tell(self, manifest: Manifest) -> None:
+        self.told.add(manifest.run_id)
+        seconds = (manifest.ended_at or self.since).timestamp() - manifest.started_at.timestamp()
+        unchanged = "  unchanged" if manifest.steps and all(step.is_reused for step in manifest.steps) else ""
+        about = f"{manifest.source:<12} {manifest.flow:<12} {manifest.status:<10}"
+        self.console.print(f"{about} {seconds:6.1f} s{unchanged}")
+        if manifest.status == "failed":
+            raise DemoError(f"{manifest.flow} of {manifest.source} failed: {manifest.error}")
+
+
+def _start_evaluation(store: Store, source: str) -> "subprocess.Popen[bytes]":
+    """As a user would, before the hour comes round."""
+    command = [str(_PREFECT), "deployment", "run", "evaluate/evaluate", "--param", f"source={source}", "--watch"]
     log = store.settings.home / "logs" / f"demo-{source}.log"
-    command = [str(_PREFECT), "deployment", "run", "lifecycle/lifecycle", "--param", f"source={source}", "--watch"]
     with log.open("w") as output:
-        run = subprocess.Popen(
+        return subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=command_environment(store.settings)
         )
-        while True:
-            has_ended = run.poll() is not None
-            _print_ended(store, source, started_at, shown, console)
-            if has_ended:
-                break
-            time.sleep(_POLL_SECONDS)
-    if run.returncode != 0:
-        raise DemoError(_failure(store, source, started_at, log))
-
-
-def _print_ended(store: Store, source: str, started_at: datetime, shown: set[str], console: Console) -> None:
-    for manifest in _manifests_since(store, source, started_at):
-        if manifest.ended_at and manifest.run_id not in shown:
-            shown.add(manifest.run_id)
-            seconds = (manifest.ended_at - manifest.started_at).total_seconds()
-            is_reused = bool(manifest.steps) and all(step.is_reused for step in manifest.steps)
-            console.print(f"{manifest.flow:<12} {manifest.status:<10} {seconds:6.1f} s{'  unchanged' * is_reused}")
-
-
-def _failure(store: Store, source: str, started_at: datetime, log: Path) -> str:
-    errors = [f"{m.flow}: {m.error}" for m in _manifests_since(store, source, started_at) if m.error]
-    return f"the loop of {source} failed: {errors[0] if errors else 'see its log'} (all output: {log})"
-
-
-def _manifests_since(store: Store, source: str, started_at: datetime) -> list[Manifest]:
-    return [m for m in read_manifests(store, since=started_at) if m.source == source]
 
 
 def _truth_folder(settings: Settings) -> Path:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from liftloop.contract import load_contract
-from liftloop.features.lookup import feature_columns
+from liftloop.features.names import feature_columns
 from liftloop.gate.verdict import Verdict
 from liftloop.landing.ledger import held, ingested
 from liftloop.simulator.truth import Truth

@@ -21,7 +21,8 @@ from liftloop.runs import Step
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import ReliabilityBin, reliability_table
 from liftloop.store import Store, references
-from liftloop.training.registry import ModelVersion, champion, load_model, read_version
+from liftloop.training.model import load_model
+from liftloop.training.registry import ModelVersion, champion, read_version
 
 Health = Literal["healthy", "degraded", "no_champion", "no_new_data"]
 

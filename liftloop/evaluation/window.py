@@ -8,10 +8,9 @@ import pandas as pd
 
 from liftloop.contract import Contract
 from liftloop.duck import connect, quoted
-from liftloop.features.online import newest_event
 from liftloop.features.partitions import objects_by_day
 from liftloop.features.tables import LONGEST_WINDOW
-from liftloop.lake import impressions_prefix
+from liftloop.lake import impressions_prefix, newest_event
 from liftloop.store import Listed, Store
 
 _MICROSECOND = timedelta(microseconds=1)  # the resolution of event times

@@ -10,21 +10,13 @@ from redis.connection import parse_url
 
 from liftloop.contract import Contract
 from liftloop.features.feast_asof import AsofDuckDBOfflineStoreConfig
+from liftloop.features.names import feature_service_name, view_name
 from liftloop.features.tables import TIME_TO_LIVE, features_pattern, table_columns
 from liftloop.settings import Settings
 from liftloop.store import Store
 
 PROJECT = "liftloop"
 ROWS_PER_WRITE = 10_000  # to the online store
-
-
-def feature_service_name(contract: Contract) -> str:
-    """The service that a model of this source reads: `<source>_<reward>_v<feature_version>`."""
-    return f"{contract.source}_{contract.reward}_v{contract.feature_version}"
-
-
-def view_name(contract: Contract, key: str) -> str:
-    return f"{contract.source}_{key}"
 
 
 def open_feature_store(settings: Settings) -> FeatureStore:

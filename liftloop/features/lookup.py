@@ -1,22 +1,15 @@
 """Features of rows: as they stood at each row's time (offline), and as they stand now (online)."""
 
+import json
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
 
 from liftloop.contract import Contract
-from liftloop.features.feast_repo import feature_service_name, open_feature_store
-from liftloop.features.tables import EVENTS, TIME_TO_LIVE, entity_name, table_columns
+from liftloop.features.names import feature_columns, feature_service_name, recency_columns
+from liftloop.features.tables import TIME_TO_LIVE, table_columns
 from liftloop.store import Store
-
-__all__ = ["feature_columns", "feature_service_name", "historical_features", "online_features"]
-
-
-def feature_columns(contract: Contract) -> list[str]:
-    """The numeric columns that a model reads, recency (seconds since an event) included."""
-    recency = _recency(contract)
-    stored = (column for key in contract.keys for column in table_columns(contract, key))
-    return [recency.get(column, column) for column in stored]
 
 
 def historical_features(store: Store, contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
@@ -31,7 +24,7 @@ def historical_features(store: Store, contract: Contract, rows: pd.DataFrame) ->
     if rows.empty:  # Feast needs a first and a last time
         return rows.reindex(columns=[*rows.columns, *feature_columns(contract)])
     entities = _entity_rows(contract, rows)
-    feast = open_feature_store(store.settings)
+    feast = _open_feast(store)
     service = feast.get_feature_service(feature_service_name(contract))
     stored = feast.get_historical_features(entity_df=entities, features=service).to_df()
     return _appended(contract, rows, stored, entities)
@@ -43,7 +36,7 @@ def online_features(store: Store, contract: Contract, rows: pd.DataFrame) -> pd.
     Feast does not enforce the TTL online; here an expired value is missing, as it is offline.
     """
     entities = _entity_rows(contract, rows)
-    feast = open_feature_store(store.settings)
+    feast = _open_feast(store)
     service = feast.get_feature_service(feature_service_name(contract))
     # Feast takes no NULL; what it finds for the empty key is masked below.
     keys: dict[str, Any] = {key: entities[key].fillna("").tolist() for key in contract.keys}
@@ -54,6 +47,26 @@ def online_features(store: Store, contract: Contract, rows: pd.DataFrame) -> pd.
         is_alive = _seconds(entities["event_timestamp"]) - known_since <= TIME_TO_LIVE.total_seconds()
         stored[columns] = stored[columns].where(is_alive & entities[key].notna())
     return _appended(contract, rows, stored, entities)
+
+
+def materialized_key(source: str) -> str:
+    """What the online store was filled with last; its fingerprint says from what."""
+    return f"features/{source}/materialized.json"
+
+
+def materialized_at(store: Store, source: str) -> datetime:
+    """The time as of which the online store was filled.
+
+    Raises:
+        KeyError: it never was.
+    """
+    return datetime.fromisoformat(json.loads(store.get(materialized_key(source)))["as_of"])
+
+
+def _open_feast(store: Store) -> Any:
+    from liftloop.features.feast_repo import open_feature_store  # noqa: PLC0415  (Feast takes seconds to import)
+
+    return open_feature_store(store.settings)
 
 
 def _entity_rows(contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
@@ -67,18 +80,10 @@ def _appended(contract: Contract, rows: pd.DataFrame, stored: pd.DataFrame, enti
     """Stored features beside the rows, times turned into seconds before the row's own time."""
     features = stored[[column for key in contract.keys for column in table_columns(contract, key)]].astype(float)
     features.columns, features.index = pd.Index(feature_columns(contract)), rows.index
-    recency = list(_recency(contract).values())
+    recency = list(recency_columns(contract).values())
     now = _seconds(entities["event_timestamp"]).to_numpy()
     features[recency] = now[:, None] - features[recency].to_numpy()
     return pd.concat([rows, features], axis="columns")
-
-
-def _recency(contract: Contract) -> dict[str, str]:
-    """Stored time -> feature: `ad_last_click_seconds` -> `ad_seconds_since_click`."""
-    entities = map(entity_name, contract.keys)
-    return {
-        f"{entity}_last_{event}_seconds": f"{entity}_seconds_since_{event}" for entity in entities for event in EVENTS
-    }
 
 
 def _seconds(times: "pd.Series[pd.Timestamp]") -> "pd.Series[float]":

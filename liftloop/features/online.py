@@ -10,10 +10,12 @@ from feast import FeatureStore
 
 from liftloop.contract import Contract
 from liftloop.duck import connect, literal, quoted
-from liftloop.features.feast_repo import apply_features, view_name
+from liftloop.features.feast_repo import apply_features
+from liftloop.features.lookup import materialized_key
+from liftloop.features.names import view_name
 from liftloop.features.partitions import objects_by_day
 from liftloop.features.tables import TIME_TO_LIVE, features_pattern, features_prefix
-from liftloop.lake import impressions_prefix
+from liftloop.lake import newest_event
 from liftloop.runs import Step
 from liftloop.store import Listed, Store, fingerprint_of, references
 
@@ -40,31 +42,6 @@ def update_online_store(store: Store, contract: Contract) -> Step:
     written = store.put(record, json.dumps(metrics).encode(), fingerprint=fingerprint)
     read = references(store, (table.key for table in tables))
     return Step(name=_STEP, inputs=read, outputs=(written,), metrics=metrics | _seconds_since(started))
-
-
-def materialized_key(source: str) -> str:
-    """What the online store was filled with last; its fingerprint says from what."""
-    return f"features/{source}/materialized.json"
-
-
-def materialized_at(store: Store, source: str) -> datetime:
-    """The time as of which the online store was filled.
-
-    Raises:
-        KeyError: it never was.
-    """
-    return datetime.fromisoformat(json.loads(store.get(materialized_key(source)))["as_of"])
-
-
-def newest_event(store: Store, source: str) -> datetime | None:
-    """The data's own clock: the newest event time in the lake; None while the lake is empty."""
-    days = objects_by_day(store, impressions_prefix(source))
-    if not days:
-        return None
-    uris = [store.uri(file.key) for file in days[max(days)]]
-    with connect(store.settings) as connection:
-        row = connection.read_parquet(uris).aggregate("max(event_timestamp)").fetchone()
-    return row[0] if row else None
 
 
 def _recent_tables(store: Store, contract: Contract, as_of: datetime) -> list[Listed]:

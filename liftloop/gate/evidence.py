@@ -20,8 +20,8 @@ from liftloop.policy import decide
 from liftloop.stats.columns import Floats
 from liftloop.store import ObjectRef, Store
 from liftloop.training.frame import TrainingFrame, open_frame
-from liftloop.training.model import Model
-from liftloop.training.registry import ModelVersion, load_model
+from liftloop.training.model import Model, load_model
+from liftloop.training.registry import ModelVersion
 
 
 class GateError(UserError):

@@ -8,7 +8,8 @@ import sys
 
 from liftloop.store import ObjectRef, open_store
 from liftloop.training.frame import read_partition
-from liftloop.training.registry import load_model, read_version
+from liftloop.training.model import load_model
+from liftloop.training.registry import read_version
 
 
 def main(source: str, version: str, key: str, sha256: str, size_bytes: str) -> None:

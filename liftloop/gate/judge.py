@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from liftloop.contract import Contract
-from liftloop.features.online import materialized_key
+from liftloop.features.lookup import materialized_key
 from liftloop.gate.accuracy import beats, enough_evidence, is_calibrated, worst_slice
 from liftloop.gate.card import model_card
 from liftloop.gate.decisions import no_worse_decisions
@@ -14,8 +14,9 @@ from liftloop.gate.verdict import Check, Finding, Verdict
 from liftloop.runs import Step
 from liftloop.store import ObjectRef, Store, fingerprint_of
 from liftloop.training.registry import ModelVersion, Pointer, card_key, read_version, write_version
+from liftloop.training.rollback import withdrawal
 
-RULE_VERSION = "gate 1"
+RULE_VERSION = "gate 2"
 LONGEST_ERROR_CHARACTERS = 300
 
 
@@ -62,6 +63,7 @@ def _checks(contract: Contract, is_champion: bool) -> dict[str, Callable[[Eviden
             seen.outcomes, seen.probability, seen.ad_rate, "each ad's own rate"
         ),
         "beats the champion": partial(_beats_champion, is_champion=is_champion),
+        "never rolled back": _never_rolled_back,
         "calibration": lambda seen: is_calibrated(seen.outcomes, seen.probability),
         **{f"worst {column}": partial(_worst_slice, column=column) for column in contract.gate.slices},
         "decisions": _decisions,
@@ -76,6 +78,14 @@ def _beats_champion(seen: Evidence, *, is_champion: bool) -> Finding:
     if seen.champion is None:
         return Finding("not_applicable", "There is no champion yet.")
     return beats(seen.outcomes, seen.probability, seen.champion_probability, f"the champion {seen.champion.version}")
+
+
+def _never_rolled_back(seen: Evidence) -> Finding:
+    """What people took out of service returns only by their hand, however well it does on the hold-out."""
+    left = withdrawal(seen.store, seen.contract.source, seen.version.version)
+    if left is None:
+        return Finding("pass", "It was not rolled back, or was made champion again since.")
+    return Finding("fail", f"It was rolled back on {left.since:%Y-%m-%d %H:%M} UTC because: {left.reason}.")
 
 
 def _worst_slice(seen: Evidence, *, column: str) -> Finding:
@@ -115,7 +125,11 @@ def known_verdict(store: Store, contract: Contract, version: ModelVersion, champ
 def _fingerprint(store: Store, contract: Contract, version: ModelVersion) -> str:
     """Of everything that a verdict rests on, but for the champion."""
     online = store.fingerprint(materialized_key(contract.source))
-    return fingerprint_of(RULE_VERSION, contract.model_dump_json(), version.version, version.frame_fingerprint, online)
+    left = withdrawal(store, contract.source, version.version)
+    rolled_back = left.number if left else None
+    return fingerprint_of(
+        RULE_VERSION, contract.model_dump_json(), version.version, version.frame_fingerprint, online, rolled_back
+    )
 
 
 def _step(verdict: Verdict, version: ModelVersion, kept: tuple[ObjectRef, ...], *, is_reused: bool) -> Step:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from liftloop.contract import Contract
-from liftloop.features.lookup import feature_columns, historical_features, online_features
-from liftloop.features.online import materialized_at
+from liftloop.features.lookup import historical_features, materialized_at, online_features
+from liftloop.features.names import feature_columns
 from liftloop.gate.evidence import keep_rows
 from liftloop.gate.verdict import Finding
 from liftloop.stack.addresses import variables

@@ -12,13 +12,14 @@ from liftloop import duck
 from liftloop.contract import Contract
 from liftloop.errors import UserError
 from liftloop.lake import mark_duplicates, stage_impressions, stage_quarantine
-from liftloop.landing.ledger import Entry, object_id_of, pending, settle
+from liftloop.landing.ledger import Entry, held_ids, ingest_step, object_id_of, pending, settle
 from liftloop.landing.parse import FileRejectedError, LandedFile, create_tables, parse
-from liftloop.landing.validation import SUITE_PATH, Finding, Rule, compile_rules, load_suite, validate
+from liftloop.landing.rules import Finding, Rule, compile_rules, load_suite, rules_fingerprint
 from liftloop.runs import Step
-from liftloop.store import Listed, ObjectRef, Store, concurrently, fingerprint_of
+from liftloop.store import Listed, ObjectRef, Store, concurrently
 
 BATCH_BYTES = 256 * 1024 * 1024
+BATCH_OBJECTS = 1000
 
 
 class LookupMissingError(UserError):
@@ -46,18 +47,17 @@ class _Work:
     folder: Path
 
 
-def rules_fingerprint(contract: Contract, suite_path: Path = SUITE_PATH) -> str:
-    """Changes when the contract or the suite does."""
-    return fingerprint_of(contract.model_dump_json(), suite_path.read_text(encoding="utf-8"))
-
-
-def pending_batches(store: Store, contract: Contract, batch_bytes: int = BATCH_BYTES) -> Iterator[list[Listed]]:
+def pending_batches(
+    store: Store, contract: Contract, batch_bytes: int = BATCH_BYTES, batch_objects: int = BATCH_OBJECTS
+) -> Iterator[list[Listed]]:
     """What waits in landing, oldest first, in batches of bounded size (a larger object is a batch of its own)."""
     batch: list[Listed] = []
+    size_bytes = 0
     for item in pending(store, contract, rules_fingerprint(contract)):
-        if batch and sum(other.size_bytes for other in batch) + item.size_bytes > batch_bytes:
+        size_bytes += item.size_bytes
+        if batch and (size_bytes > batch_bytes or len(batch) == batch_objects):
             yield batch
-            batch = []
+            batch, size_bytes = [], item.size_bytes
         batch.append(item)
     if batch:
         yield batch
@@ -76,42 +76,49 @@ def ingest_batch(store: Store, contract: Contract, items: list[Listed]) -> Batch
         with duck.connect(store.settings, database) as connection:
             connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: never tidy it up
             work = _Work(store, contract, compile_rules(suite), rules_fingerprint(contract), connection, folder)
-            entries, inputs = _judge(work, items)
+            entries = _judge(work, items)
+        from liftloop.landing.validation import validate  # noqa: PLC0415  (Great Expectations takes seconds to import)
+
         findings = validate(database, "impressions", suite)
-        settled = [_upload(work, entry) for entry in entries]
-    return BatchResult(settled, findings, [_step(entry, inputs[entry.object_id]) for entry in settled])
+        held = held_ids(store, contract.source)
+        settled = concurrently(lambda entry: _upload(work, entry, entry.object_id in held), entries)
+    return BatchResult(settled, findings, [ingest_step(entry) for entry in settled])
 
 
-def _judge(work: _Work, items: list[Listed]) -> tuple[list[Entry], dict[str, tuple[ObjectRef, ...]]]:
-    """Decide every object's fate and stage its files; returns the entries and what each object was read with."""
+def _judge(work: _Work, items: list[Listed]) -> list[Entry]:
+    """Decide every object's fate and stage its files."""
     create_tables(work.connection, work.contract)
-    read = [_read(work, item) for item in items]
-    entries = [entry for entry, _ in read]
+    entries = [_read(work, item, landed) for item, landed in zip(items, _fetch(work, items), strict=True)]
     taken = [entry.object_id for entry in entries if entry.status == "ingested"]
     if taken:
         mark_duplicates(work.connection, work.store, work.contract, taken)
-    return [_stage(work, entry) for entry in entries], {entry.object_id: refs for entry, refs in read}
+    return [_stage(work, entry) for entry in entries]
 
 
-def _read(work: _Work, item: Listed) -> tuple[Entry, tuple[ObjectRef, ...]]:
-    path = work.folder / object_id_of(item) / item.key.rsplit("/", 1)[1]
-    path.parent.mkdir()
-    entry = Entry(
-        object_id=object_id_of(item),
-        landed=work.store.download(item.key, path),
-        status="ingested",
-        rules=work.rules_fingerprint,
-    )
-    lookups: dict[str, ObjectRef] = {}
+def _fetch(work: _Work, items: list[Listed]) -> list[ObjectRef]:
+    paths = [_local(work, object_id_of(item), item.key) for item in items]
+    for path in paths:
+        path.parent.mkdir()
+    return concurrently(lambda pair: work.store.download(pair[0].key, pair[1]), zip(items, paths, strict=True))
+
+
+def _local(work: _Work, object_id: str, key: str) -> Path:
+    return work.folder / object_id / key.rsplit("/", 1)[1]
+
+
+def _read(work: _Work, item: Listed, landed: ObjectRef) -> Entry:
+    path = _local(work, object_id_of(item), item.key)
+    entry = Entry(object_id=object_id_of(item), landed=landed, status="ingested", rules=work.rules_fingerprint)
     try:
         parts = _path_parts(work.contract, item.key)
         lookups = {name: _fetch_lookup(work, name, parts, path.parent) for name in work.contract.lookups}
+        entry = entry.model_copy(update={"lookups": tuple(lookups.values())})
         files = {name: path.parent / name / Path(ref.key).name for name, ref in lookups.items()}
         parse(work.connection, work.contract, LandedFile(entry.object_id, path, parts, files), work.rules)
         entry = _counted(work, entry)
     except FileRejectedError as error:
         entry = entry.model_copy(update={"status": "rejected", "error": str(error)})
-    return entry, (entry.landed, *lookups.values())
+    return entry
 
 
 def _path_parts(contract: Contract, key: str) -> dict[str, str]:
@@ -185,24 +192,17 @@ def _stage(work: _Work, entry: Entry) -> Entry:
 
 def _stage_whole(work: _Work, entry: Entry, folder: Path) -> None:
     folder.mkdir(parents=True)
-    landed = work.folder / entry.object_id / Path(entry.landed.key).name
+    landed = _local(work, entry.object_id, entry.landed.key)
     (folder / landed.name).write_bytes(landed.read_bytes())
     why = {"landed": entry.landed.key, "status": entry.status, "error": entry.error, "reasons": entry.reasons}
     (folder / "error.json").write_text(json.dumps(why, indent=1), encoding="utf-8")
 
 
-def _upload(work: _Work, entry: Entry) -> Entry:
+def _upload(work: _Work, entry: Entry, is_held: bool) -> Entry:
     """Copy the staged files to the store, then settle the object in the ledger: in this order, whatever happens."""
     folder = work.folder / "out" / entry.object_id
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     refs = concurrently(lambda path: work.store.put(str(path.relative_to(folder)), path.read_bytes()), files)
     settled = entry.model_copy(update={"outputs": tuple(refs)})
-    settle(work.store, work.contract.source, settled)
+    settle(work.store, work.contract.source, settled, is_held=is_held)
     return settled
-
-
-def _step(entry: Entry, inputs: tuple[ObjectRef, ...]) -> Step:
-    counts = entry.model_dump(
-        include={"status", "error", "rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate"}
-    )
-    return Step(name="ingest", inputs=inputs, outputs=entry.outputs, metrics=counts)

@@ -1,7 +1,8 @@
 """What became of every landed object: one entry for each version of it, written last, so that each counts once."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import PurePath
 from typing import Literal
 
@@ -9,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract import Contract
 from liftloop.lake import impressions_prefix, object_id_in
-from liftloop.store import Listed, ObjectRef, Store, fingerprint_of
+from liftloop.runs import Step
+from liftloop.store import Listed, ObjectRef, Store, concurrently, fingerprint_of
 
 
 class Entry(BaseModel):
@@ -19,6 +21,7 @@ class Entry(BaseModel):
 
     object_id: str
     landed: ObjectRef
+    lookups: tuple[ObjectRef, ...] = ()  # the reference files it was read with
     status: Literal["ingested", "held", "rejected"]
     rules: str  # fingerprint of contract and suite: what was held under older rules is tried again
     rows_landed: int = 0
@@ -54,25 +57,47 @@ def _whole_in_lake(store: Store, source: str) -> set[str]:
 
 def held(store: Store, source: str) -> list[Entry]:
     """The objects that stay outside the lake, with the reasons."""
-    bodies = (store.get(item.key) for item in store.list(_prefix(source, "held")))
-    return [Entry.model_validate_json(body) for body in bodies]
+    return _read(store, store.list(_prefix(source, "held")))
+
+
+def held_ids(store: Store, source: str) -> set[str]:
+    """The ids of the objects that stay outside the lake."""
+    return {PurePath(item.key).stem for item in store.list(_prefix(source, "held"))}
 
 
 def ingested(store: Store, source: str) -> list[Entry]:
     """The objects whose rows are in the lake."""
-    bodies = (store.get(item.key) for item in store.list(_prefix(source, "ingested")))
-    return [Entry.model_validate_json(body) for body in bodies]
+    return _read(store, store.list(_prefix(source, "ingested")))
 
 
-def settle(store: Store, source: str, entry: Entry) -> None:
-    """Write an object's entry; an ingested one is no longer held."""
+def entries_but(store: Store, object_ids: set[str]) -> list[tuple[datetime, Entry]]:
+    """The entries of all sources, but for these objects', each with the time when it was written."""
+    items = [item for item in store.list("ledger/") if PurePath(item.key).stem.split("-")[0] not in object_ids]
+    return list(zip((item.modified for item in items), _read(store, items), strict=True))
+
+
+def settle(store: Store, source: str, entry: Entry, *, is_held: bool) -> None:
+    """Write an object's entry; an ingested one that was held is so no longer."""
     held_key = f"{_prefix(source, 'held')}{entry.object_id}.json"
     if entry.status != "ingested":
         store.put(held_key, entry.model_dump_json().encode())
         return
     files = sum(ref.key.startswith(impressions_prefix(source)) for ref in entry.outputs)
     store.put(f"{_prefix(source, 'ingested')}{entry.object_id}-{files}.json", entry.model_dump_json().encode())
-    store.delete([held_key])
+    if is_held:
+        store.delete([held_key])
+
+
+def ingest_step(entry: Entry) -> Step:
+    """What became of an object, as a run puts it on record."""
+    counts = entry.model_dump(
+        include={"status", "error", "rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate"}
+    )
+    return Step(name="ingest", inputs=(entry.landed, *entry.lookups), outputs=entry.outputs, metrics=counts)
+
+
+def _read(store: Store, items: Iterable[Listed]) -> list[Entry]:
+    return [Entry.model_validate_json(body) for body in concurrently(store.get, (item.key for item in items))]
 
 
 def _prefix(source: str, folder: str) -> str:

@@ -12,7 +12,7 @@ import duckdb
 
 from liftloop.contract import Column, Contract, FileFormat, placeholders
 from liftloop.duck import literal, quoted
-from liftloop.landing.validation import Rule
+from liftloop.landing.rules import Rule
 
 _OFFSET_AT_END = r"\d:\d{2}(:\d{2}(\.\d+)?)? ?(Z|[+-]\d{2}(:?\d{2})?)$"  # after a time of day, not in a bare date
 _SEPARATORS = {"csv": ",", "tsv": "\t"}

@@ -1,4 +1,4 @@
-"""Tells everyone where the embedded parts are: our own settings, and the plain `prefect` command."""
+"""Where the embedded parts are, and who is told: our own settings, each role, and the plain `prefect` command."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,26 @@ from dotenv import dotenv_values
 from pydantic import SecretStr
 
 from liftloop.settings import Settings
-from liftloop.stack.layout import Credentials, Layout, write_private
-from liftloop.stack.parts import prefect_url, s3_url
+from liftloop.stack.layout import HOST, Credentials, Layout, write_private
+from liftloop.stack.roles import GRANTS
 
 _HEAD = "# Written by `liftloop up`, which writes it anew each time."
+_PREFECT_USER = "liftloop"
+
+
+def s3_url(settings: Settings) -> str:
+    """Where the embedded object store listens."""
+    return f"http://{HOST}:{settings.s3_port}"
+
+
+def prefect_url(settings: Settings) -> str:
+    """Where the embedded Prefect server listens."""
+    return f"http://{HOST}:{settings.prefect_port}/api"
+
+
+def bridge_url(settings: Settings) -> str:
+    """Where the bridge listens."""
+    return f"http://{HOST}:{settings.bridge_port}"
 
 
 def variables(settings: Settings) -> dict[str, str]:
@@ -28,14 +44,16 @@ def _plain(value: object) -> str:
 
 def user_settings(settings: Settings) -> Settings:
     """The settings without what an earlier `up` wrote: an address that is still None is ours to serve."""
-    generated = dotenv_values(settings.generated_file)
+    generated = dotenv_values(settings.generated_file) | dotenv_values(settings.keys_file(settings.role))
     ours = [name for name, value in variables(settings).items() if generated.get(name) == value]
     return settings.model_copy(update={name.removeprefix("LIFTLOOP_").lower(): None for name in ours})
 
 
 def running_settings(settings: Settings, credentials: Credentials) -> Settings:
-    """The user's settings with the addresses and keys of the embedded parts filled in."""
+    """The user's settings with the addresses and secrets of the embedded parts filled in."""
     update: dict[str, object] = {}
+    if settings.bridge_token is None:
+        update["bridge_token"] = SecretStr(credentials.bridge_token)
     if settings.s3_endpoint_url is None:
         update |= {
             "s3_endpoint_url": s3_url(settings),
@@ -43,17 +61,31 @@ def running_settings(settings: Settings, credentials: Credentials) -> Settings:
             "s3_secret_access_key": SecretStr(credentials.s3_secret_access_key),
         }
     if settings.prefect_api_url is None:
-        update |= {"prefect_api_url": prefect_url(settings)}
+        made = SecretStr(f"{_PREFECT_USER}:{credentials.prefect_password}")
+        update |= {"prefect_api_url": prefect_url(settings), "prefect_auth": settings.prefect_auth or made}
     return settings.model_copy(update=update)
 
 
 def write_generated_file(settings: Settings, running: Settings) -> None:
     """Write, for `load_settings`, what `running` knows and the user's own `settings` leave open."""
     found = {name: value for name, value in variables(running).items() if name not in variables(settings)}
-    write_private(settings.generated_file, "\n".join([_HEAD, *(f"{name}={found[name]}" for name in found), ""]))
+    _write_variables(settings.generated_file, found)
 
 
-def write_prefect_toml(file: Path, settings: Settings, layout: Layout) -> bool:
+def write_keys_files(running: Settings, credentials: Credentials) -> None:
+    """Write, for `Settings.as_role`, each role's keys to the embedded store."""
+    names = ("LIFTLOOP_S3_ENDPOINT_URL", "LIFTLOOP_S3_ACCESS_KEY_ID", "LIFTLOOP_S3_SECRET_ACCESS_KEY")
+    for role in GRANTS:
+        keys = credentials.keys(role)
+        theirs = variables(running.with_keys(role, keys.access_key_id, keys.secret_access_key))
+        _write_variables(running.keys_file(role), {name: theirs[name] for name in names})
+
+
+def _write_variables(file: Path, values: dict[str, str]) -> None:
+    write_private(file, "\n".join([_HEAD, *(f"{name}={value}" for name, value in values.items()), ""]))
+
+
+def write_prefect_toml(file: Path, settings: Settings, running: Settings, layout: Layout) -> bool:
     """Lead the plain `prefect` command in this folder to the embedded server and to no home but ours.
 
     With a Prefect server of the user's own, the file goes, and the user's own profile counts again.
@@ -64,17 +96,18 @@ def write_prefect_toml(file: Path, settings: Settings, layout: Layout) -> bool:
     if file.exists() and not file.read_text().startswith(_HEAD):
         return False
     if settings.prefect_api_url is None:
-        write_private(file, _prefect_toml(prefect_url(settings), layout))
+        write_private(file, _prefect_toml(variables(running), layout))
     else:
         file.unlink(missing_ok=True)
     return True
 
 
-def _prefect_toml(address: str, layout: Layout) -> str:
+def _prefect_toml(running: dict[str, str], layout: Layout) -> str:
+    url, auth = (json.dumps(running[name]) for name in ("LIFTLOOP_PREFECT_API_URL", "LIFTLOOP_PREFECT_AUTH"))
     home, profiles = (
         json.dumps(str(path)) for path in (layout.prefect_folder, layout.prefect_folder / "profiles.toml")
     )
     return (
         f"{_HEAD}\nhome = {home}\nprofiles_path = {profiles}\n\n"
-        f"[api]\nurl = {json.dumps(address)}\n\n[server]\nanalytics_enabled = false\n"
+        f"[api]\nurl = {url}\nauth_string = {auth}\n\n[server]\nanalytics_enabled = false\n"
     )

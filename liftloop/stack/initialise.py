@@ -1,10 +1,10 @@
-"""What a new stack needs once: work pool, concurrency limits, feature registry, deployments."""
+"""What a new stack needs once: work pool, feature registry, deployments."""
 
 import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from liftloop.settings import Settings, load_settings
 from liftloop.stack.addresses import user_settings, variables
 from liftloop.stack.layout import Layout, StackError, last_line, write_private
 from liftloop.stack.lifecycle import up
-from liftloop.stack.parts import SCRIPTS, WORK_POOL, prefect_environment
+from liftloop.stack.parts import SCRIPTS, WORK_POOL, prefect_client, prefect_environment
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,13 @@ class _Step:
         return digest.hexdigest()
 
 
-def initialise(
-    settings: Settings, sources: Sequence[str], on_progress: Callable[[str], None], *, project: Path = Path()
-) -> None:
-    """Create the work pool and one ingest limit per source, apply the feature repository, deploy the flows.
+def initialise(settings: Settings, on_progress: Callable[[str], None], *, project: Path = Path()) -> None:
+    """Create the work pool, apply the feature repository, deploy the flows.
 
     Leaves out what it has done before for the same server and the same files.
 
     Args:
         settings: those that `up` returned, or that `load_settings` finds after it.
-        sources: names of the log sources; each gets the concurrency limit `ingest-<source>` of one.
         on_progress: is given one line per stage.
         project: the folder with `deployments.yaml`, `flows/` and `feature_repo/`.
 
@@ -57,7 +54,7 @@ def initialise(
     layout.create()
     file = layout.prefect_folder / "initialised.json"
     done = json.loads(file.read_text()) if file.exists() else {}
-    for stage in _stages(sources, layout.project):
+    for stage in _stages(layout.project):
         due = [step for step in stage if done.get(step.line) != step.digest(settings, layout.project)]
         for step in due:
             on_progress(step.line)
@@ -73,11 +70,10 @@ def start(on_progress: Callable[[str], None]) -> Settings:
     Raises:
         UserError: a contract cannot be used, or a part does not start.
     """
-    sources = declared_sources()
-    for source in sources:
+    for source in declared_sources():
         load_contract(source)  # a broken one is told before anything starts
     settings = up(load_settings(), on_progress)
-    initialise(settings, sources, on_progress)
+    initialise(settings, on_progress)
     return settings
 
 
@@ -88,14 +84,13 @@ def command_environment(settings: Settings) -> dict[str, str]:
     if settings.prefect_api_url is None:
         return os.environ | ours
     if user_settings(settings).prefect_api_url is None:
-        return os.environ | ours | prefect_environment(layout, settings.prefect_api_url)
-    return os.environ | ours | {"PREFECT_API_URL": settings.prefect_api_url}
+        return os.environ | ours | prefect_environment(settings, layout)
+    return os.environ | ours | prefect_client(settings)
 
 
-def _stages(sources: Sequence[str], project: Path) -> Iterator[list[_Step]]:
+def _stages(project: Path) -> Iterator[list[_Step]]:
     """The commands of one stage need nothing of each other."""
     first = [_Step(("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt"))]
-    first += [_Step(("prefect", "gcl", "create", f"ingest-{name}", "--limit", "1", "--no-prompt")) for name in sources]
     if (project / "feature_repo" / "feature_store.yaml").exists():
         inputs = ("feature_repo/**/*.yaml", "feature_repo/**/*.py", "contracts/*.yaml", "liftloop/features/*.py")
         first.append(_Step(("feast", "--chdir", "feature_repo", "apply"), inputs))

@@ -13,7 +13,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from liftloop.errors import UserError
-from liftloop.settings import Settings
+from liftloop.settings import Role, Settings
 
 HOST = "127.0.0.1"
 
@@ -47,6 +47,18 @@ class Layout:
     @property
     def prefect_folder(self) -> Path:
         return self.home / "prefect"
+
+    @property
+    def keys_folder(self) -> Path:
+        return self.home / "keys"
+
+    @property
+    def certificate_file(self) -> Path:
+        return self.keys_folder / "store.pem"
+
+    @property
+    def certificate_key_file(self) -> Path:
+        return self.keys_folder / "store.key"
 
     @property
     def store_folder(self) -> Path:
@@ -86,9 +98,9 @@ class Layout:
         Raises:
             StackError: they cannot be written, or the socket folder in /tmp belongs to someone else.
         """
-        folders = (self.home, self.prefect_folder, self.store_folder, self.log_folder, self.supervisor_folder)
+        folders = (self.prefect_folder, self.store_folder, self.keys_folder, self.log_folder, self.supervisor_folder)
         try:
-            for folder in (*folders, self.socket_folder):
+            for folder in (self.home, *folders, self.socket_folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.lock_file.touch()
         except OSError as error:
@@ -108,16 +120,45 @@ def _random(size_bytes: int) -> Any:
     return Field(default_factory=partial(secrets.token_hex, size_bytes), repr=False)
 
 
-class Credentials(BaseModel):
-    """The secrets of the embedded object store: made at the first `up`, kept beside its data."""
-
+class _Secrets(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    s3_access_key_id: str = _random(10)
+
+class S3Keys(_Secrets):
+    """What one identity signs its requests with."""
+
+    access_key_id: str = _random(10)
+    secret_access_key: str = _random(20)
+
+
+class RoleKeys(_Secrets):
+    """The keys of each role but the operator's."""
+
+    ingest: S3Keys = Field(default_factory=S3Keys)
+    train: S3Keys = Field(default_factory=S3Keys)
+    serve: S3Keys = Field(default_factory=S3Keys)
+    audit: S3Keys = Field(default_factory=S3Keys)
+
+
+class Credentials(_Secrets):
+    """The secrets of the embedded parts: made at the first `up`, kept beside their data."""
+
+    s3_access_key_id: str = _random(10)  # the operator's
     s3_secret_access_key: str = _random(20)
+    s3_roles: RoleKeys = Field(default_factory=RoleKeys)
     volume_key: str = _random(32)
+    volume_read_key: str = _random(32)
     filer_write_key: str = _random(32)
     filer_read_key: str = _random(32)
+    prefect_password: str = _random(16)
+    bridge_token: str = _random(32)
+
+    def keys(self, role: Role) -> S3Keys:
+        """What a role signs with, the operator too."""
+        if role == "operator":
+            return S3Keys(access_key_id=self.s3_access_key_id, secret_access_key=self.s3_secret_access_key)
+        keys: S3Keys = getattr(self.s3_roles, role)
+        return keys
 
     @classmethod
     def load(cls, file: Path) -> Self:

@@ -11,10 +11,18 @@ from typing import Literal
 import psutil
 
 from liftloop.settings import Settings
-from liftloop.stack.addresses import running_settings, user_settings, write_generated_file, write_prefect_toml
+from liftloop.stack.addresses import (
+    running_settings,
+    user_settings,
+    write_generated_file,
+    write_keys_files,
+    write_prefect_toml,
+)
+from liftloop.stack.certificate import write_certificate
 from liftloop.stack.checks import check_binaries, check_disk, check_keys, check_ports
 from liftloop.stack.layout import Credentials, Layout, StackError, last_line, write_private
-from liftloop.stack.parts import OBJECT_STORE, PREFECT_SERVER, Part, embedded_parts, identities, identities_file
+from liftloop.stack.parts import OBJECT_STORE, PREFECT_SERVER, Part, embedded_parts, identities_file
+from liftloop.stack.roles import identities
 from liftloop.stack.supervisor import STOPPED, Supervised, Supervisor, config_text
 from liftloop.stack.wait import LIMIT_SECONDS
 
@@ -62,16 +70,16 @@ def up(
     with _turn(layout):
         credentials = Credentials.load(layout.credentials_file)
         parts = embedded_parts(own, layout, credentials)
-        supervisor = Supervisor(layout)
-        if supervisor.is_configured(config_text(parts, layout)):
-            _start_stopped(parts, supervisor)
-        else:
+        supervisor, config = Supervisor(layout), config_text(parts, layout)
+        if is_new := not supervisor.is_configured(config):
             _end_former(supervisor, on_progress)
-            if parts:
-                _start_anew(parts, own, credentials, supervisor)
-        running = running_settings(own, credentials)
-        write_generated_file(own, running)
-        if prefect_toml and not write_prefect_toml(prefect_toml, own, layout):
+            _check(parts, own, layout)
+        running = _write_files(own, layout, credentials)  # the parts read them when they start
+        if is_new:
+            supervisor.start(config)
+        else:
+            _start_stopped(parts, supervisor)
+        if prefect_toml and not write_prefect_toml(prefect_toml, own, running, layout):
             on_progress(f"{prefect_toml} is your own and stays: point it to {running.prefect_api_url} yourself")
         for part in parts:
             _wait_until_ready(part, supervisor, on_progress)
@@ -121,14 +129,22 @@ def _end_former(supervisor: Supervisor, on_progress: Progress) -> None:
         supervisor.stop()
 
 
-def _start_anew(parts: Sequence[Part], settings: Settings, credentials: Credentials, supervisor: Supervisor) -> None:
-    layout = supervisor.layout
+def _check(parts: Sequence[Part], settings: Settings, layout: Layout) -> None:
     check_binaries(parts)
     check_disk(settings, layout)
     check_ports(parts)
+
+
+def _write_files(settings: Settings, layout: Layout, credentials: Credentials) -> Settings:
+    """Put down all secrets, each where it is needed; returns the settings with those of the embedded parts."""
+    running = running_settings(settings, credentials)
     credentials.save(layout.credentials_file)
-    write_private(identities_file(layout), identities(settings, credentials))
-    supervisor.start(config_text(parts, layout))
+    if settings.s3_endpoint_url is None:
+        write_private(identities_file(layout), identities(settings, credentials))
+        write_keys_files(running, credentials)
+        write_certificate(layout)
+    write_generated_file(settings, running)
+    return running
 
 
 def _wait_until_ready(part: Part, supervisor: Supervisor, on_progress: Progress) -> None:
@@ -141,7 +157,7 @@ def _wait_until_ready(part: Part, supervisor: Supervisor, on_progress: Progress)
         if now.has_failed or waited_seconds > LIMIT_SECONDS:
             raise StackError(_failure(part, waited_seconds, supervisor.layout.log_file(part.name)))
         time.sleep(0.1)
-    on_progress(f"{part.name}: ready at {part.address} ({time.monotonic() - began:.1f} s)")
+    on_progress(f"{part.name}: ready at {part.address} ({time.monotonic() - began:.1f} s) {part.note}".rstrip())
 
 
 def _failure(part: Part, waited_seconds: float, log: Path) -> str:

@@ -1,6 +1,5 @@
 """The parts of the embedded stack: how each is started, where it listens, what it must and must not do."""
 
-import json
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping
@@ -10,6 +9,8 @@ from pathlib import Path
 
 from liftloop.settings import Settings
 from liftloop.stack import wait
+from liftloop.stack.addresses import bridge_url, prefect_url, running_settings, s3_url, variables
+from liftloop.stack.certificate import certificate_environment
 from liftloop.stack.layout import HOST, Credentials, Layout
 from liftloop.stack.probes import is_polling, takes_writes
 
@@ -45,23 +46,15 @@ class Part:
     port_setting: str = ""  # the setting that moves the ports
     stop_limit_seconds: int = 10  # then it is killed
     priority: int = 10  # lower starts first and stops last
-
-
-def s3_url(settings: Settings) -> str:
-    """Where the embedded object store listens."""
-    return f"http://{HOST}:{settings.s3_port}"
-
-
-def prefect_url(settings: Settings) -> str:
-    """Where the embedded Prefect server listens."""
-    return f"http://{HOST}:{settings.prefect_port}/api"
+    note: str = ""  # for who opens its address
 
 
 def embedded_parts(settings: Settings, layout: Layout, credentials: Credentials) -> list[Part]:
     """The parts that the user's settings point nowhere else, in the order in which they come up."""
-    store = [object_store(settings, layout, credentials)] if settings.s3_endpoint_url is None else []
-    prefect = [prefect_server(settings, layout), worker(settings, layout)] if settings.prefect_api_url is None else []
-    return store + prefect
+    running = running_settings(settings, credentials)
+    store = [object_store(running, layout, credentials)] if settings.s3_endpoint_url is None else []
+    prefect = [prefect_server(running, layout), worker(running, layout)] if settings.prefect_api_url is None else []
+    return [*store, *prefect, bridge(running, layout, is_server_ours=settings.prefect_api_url is None)]
 
 
 def store_ports(settings: Settings) -> dict[str, int]:
@@ -100,11 +93,14 @@ def object_store(settings: Settings, layout: Layout, credentials: Credentials) -
         ),
         environment={
             "WEED_JWT_SIGNING_KEY": credentials.volume_key,
+            "WEED_JWT_SIGNING_READ_KEY": credentials.volume_read_key,
             "WEED_JWT_FILER_SIGNING_KEY": credentials.filer_write_key,
             "WEED_JWT_FILER_SIGNING_READ_KEY": credentials.filer_read_key,
             "GOMEMLIMIT": "256MiB",
             "AWS_ACCESS_KEY_ID": "",  # it would let these keys in as an administrator's
             "AWS_SECRET_ACCESS_KEY": "",
+            **certificate_environment(layout),
+            **_notices(settings),
         },
         ports=tuple(ports.values()),
         port_setting="LIFTLOOP_S3_PORT",
@@ -116,15 +112,20 @@ def identities_file(layout: Layout) -> Path:
     return layout.supervisor_folder / "s3-identities.json"
 
 
-def identities(settings: Settings, credentials: Credentials) -> str:
-    """The object store's one identity, which may use one bucket and administer nothing (JSON)."""
-    keys = {"accessKey": credentials.s3_access_key_id, "secretKey": credentials.s3_secret_access_key}
-    actions = [f"{action}:{settings.bucket}" for action in ("Read", "List", "Write", "Tagging")]
-    return json.dumps({"identities": [{"name": "liftloop", "credentials": [keys], "actions": actions}]}, indent=2)
+def _notices(settings: Settings) -> dict[str, str]:
+    """What has the store tell the bridge of every object that lands."""
+    told = {
+        "ENABLED": "true",
+        "ENDPOINT": f"{bridge_url(settings)}/landing",
+        "BEARER_TOKEN": variables(settings)["LIFTLOOP_BRIDGE_TOKEN"],
+        "EVENT_TYPES": "create update rename",
+        "PATH_PREFIXES": f"/buckets/{settings.bucket}/landing/",
+    }
+    return {f"WEED_NOTIFICATION_WEBHOOK_{name}": value for name, value in told.items()}
 
 
 def prefect_server(settings: Settings, layout: Layout) -> Part:
-    """The Prefect server on SQLite."""
+    """The Prefect server on SQLite, closed to all who do not know the password."""
     address = prefect_url(settings)
     port = settings.prefect_port
     return Part(
@@ -133,9 +134,11 @@ def prefect_server(settings: Settings, layout: Layout) -> Part:
         binaries=("prefect",),
         address=address,
         is_ready=lambda _: wait.answers(f"{address}/health"),
-        environment=prefect_environment(layout, address)
+        environment=prefect_environment(settings, layout)
         | {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{layout.prefect_folder / 'prefect.db'}",
+            "PREFECT_SERVER_API_AUTH_STRING": variables(settings)["LIFTLOOP_PREFECT_AUTH"],
+            "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
             # The server's own pages may call it; those of other sites may not.
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
             # Limits held by a run that crashed are given back.
@@ -144,34 +147,67 @@ def prefect_server(settings: Settings, layout: Layout) -> Part:
         },
         ports=(port,),
         port_setting="LIFTLOOP_PREFECT_PORT",
+        note=f"log in with LIFTLOOP_PREFECT_AUTH, see {settings.generated_file}",
     )
 
 
 def worker(settings: Settings, layout: Layout) -> Part:
     """One process worker, started as soon as the server answers; it makes its work pool where there is none."""
-    address = prefect_url(settings)
-    work_pool = f"{address}/work_pools/{WORK_POOL}"
-    front = (sys.executable, "-I", "-S", wait.__file__, f"{address}/health")
     start = (str(SCRIPTS / "prefect"), "worker", "start", "--pool", WORK_POOL, "--type", "process")
     return Part(
         name="worker",
-        command=(*front, *start, "--name", "liftloop", "--install-policy", "never"),
+        command=(*_after_server(settings), *start, "--name", "liftloop", "--install-policy", "never"),
         binaries=("prefect",),
-        address=work_pool,
-        is_ready=partial(is_polling, work_pool),
-        environment=prefect_environment(layout, address)
-        | {"LIFTLOOP_HOME": str(layout.home), "PREFECT_WORKER_QUERY_SECONDS": "2"},  # not 10: a run should start soon
+        address=f"{prefect_url(settings)}/work_pools/{WORK_POOL}",
+        is_ready=partial(is_polling, settings, WORK_POOL),
+        environment=prefect_environment(settings, layout)
+        | {
+            "LIFTLOOP_HOME": str(layout.home),
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # not 10: a run should start soon
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds: a run that says nothing for longer has crashed
+        },
         priority=20,
     )
 
 
-def prefect_environment(layout: Layout, address: str) -> dict[str, str]:
-    """What makes any Prefect process ours: its server, its own home instead of the user's, and no telemetry."""
-    return {
-        "PREFECT_API_URL": address,
+def bridge(settings: Settings, layout: Layout, *, is_server_ours: bool) -> Part:
+    """The landing bridge, which starts runs for what landed and for what no event has started."""
+    address = bridge_url(settings)
+    serve = (sys.executable, "-m", "bridge")
+    return Part(
+        name="bridge",
+        command=(*_after_server(settings), *serve) if is_server_ours else serve,
+        binaries=(),
+        address=address,
+        is_ready=lambda _: wait.answers(f"{address}/health"),
+        environment=(prefect_environment(settings, layout) if is_server_ours else prefect_client(settings))
+        | {
+            "LIFTLOOP_HOME": str(layout.home),
+            "LIFTLOOP_ROLE": "ingest",
+            "LIFTLOOP_BRIDGE_PORT": str(settings.bridge_port),
+        },
+        ports=(settings.bridge_port,),
+        port_setting="LIFTLOOP_BRIDGE_PORT",
+        priority=30,
+    )
+
+
+def _after_server(settings: Settings) -> tuple[str, ...]:
+    """The words in front of a command that must wait for our Prefect server."""
+    return sys.executable, "-I", "-S", wait.__file__, f"{prefect_url(settings)}/health"
+
+
+def prefect_environment(settings: Settings, layout: Layout) -> dict[str, str]:
+    """What makes any Prefect process ours: our server, a home of its own instead of the user's, and no telemetry."""
+    return prefect_client(settings) | {
         "PREFECT_HOME": str(layout.prefect_folder),
         "PREFECT_PROFILES_PATH": str(layout.prefect_folder / "profiles.toml"),
         "PREFECT_PROFILE": "ephemeral",  # Prefect's own, whatever profile the user is in
         "MPLCONFIGDIR": str(layout.home / "matplotlib"),  # its font cache, else under the user's home
-        **_NO_TELEMETRY,
     }
+
+
+def prefect_client(settings: Settings) -> dict[str, str]:
+    """What leads any client to the Prefect server in force, whoever runs it."""
+    auth = {"PREFECT_API_AUTH_STRING": settings.prefect_auth.get_secret_value()} if settings.prefect_auth else {}
+    return {"PREFECT_API_URL": str(settings.prefect_api_url), **auth, **_NO_TELEMETRY}

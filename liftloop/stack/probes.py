@@ -1,12 +1,13 @@
 """Whether a part does its work, asked as its users would ask."""
 
-import json
-import urllib.request
 from datetime import datetime
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from liftloop.settings import Settings
+from liftloop.stack.prefect_api import ask
 
 _ONE_SHORT_TRY = Config(
     connect_timeout=1,
@@ -35,14 +36,10 @@ def takes_writes(url: str, bucket: str, access_key_id: str, secret_access_key: s
     return True
 
 
-def is_polling(work_pool_url: str, since: float) -> bool:
+def is_polling(settings: Settings, work_pool: str, since: float) -> bool:
     """Whether a worker of the pool has reported after `since` (epoch seconds)."""
-    request = urllib.request.Request(
-        f"{work_pool_url}/workers/filter", data=b"{}", headers={"Content-Type": "application/json"}
-    )
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            workers = json.load(answer)
+        workers = ask(settings, f"/work_pools/{work_pool}/workers/filter", {})
     except OSError:  # the server does not answer, or does not know the pool yet
         return False
     last = (datetime.fromisoformat(each["last_heartbeat_time"]) for each in workers if each["status"] == "ONLINE")

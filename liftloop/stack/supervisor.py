@@ -20,6 +20,7 @@ from liftloop.stack.parts import SCRIPTS, Part
 
 _SHUTDOWN_LIMIT_SECONDS = 60  # longer than the parts' own limits together
 _END_LIMIT_SECONDS = 20
+_NOT_CARRIED = frozenset("%;#\"'\n")  # by the format of its configuration
 # Feast sets these when it is imported, to a folder that goes when the process ends: the daemon outlives it.
 _OF_THIS_PROCESS = {"PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR"}
 
@@ -72,9 +73,7 @@ def config_text(parts: Sequence[Part], layout: Layout) -> str:
 
 
 def _program(part: Part, layout: Layout) -> dict[str, str]:
-    paths = f"{layout.home}{layout.project}{SCRIPTS}"
-    if bad := set(paths) & set("%;#\"'\n"):
-        raise StackError(f"supervisor cannot run in a path with {min(bad)!r} in it: move to a plainer path")
+    _refuse_uncarried(part, layout)
     return {
         "command": shlex.join(part.command),
         "directory": str(layout.project),
@@ -89,6 +88,15 @@ def _program(part: Part, layout: Layout) -> dict[str, str]:
         "stdout_logfile_maxbytes": "10MB",
         "stdout_logfile_backups": "1",
     }
+
+
+def _refuse_uncarried(part: Part, layout: Layout) -> None:
+    paths = f"{layout.home}{layout.project}{SCRIPTS}"
+    if bad := set(paths) & _NOT_CARRIED:
+        raise StackError(f"supervisor cannot run in a path with {min(bad)!r} in it: move to a plainer path")
+    for name, value in part.environment.items():
+        if bad := set(value) & _NOT_CARRIED:
+            raise StackError(f"{name} of the {part.name} has {min(bad)!r} in it: choose plainer LIFTLOOP_* settings")
 
 
 @dataclass(frozen=True)

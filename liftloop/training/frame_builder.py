@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from liftloop.contract import Contract, Split
 from liftloop.duck import connect, quoted
 from liftloop.errors import UserError
-from liftloop.features.lookup import feature_columns, historical_features
+from liftloop.features.lookup import historical_features
+from liftloop.features.names import feature_columns
 from liftloop.features.tables import features_prefix
 from liftloop.lake import impressions_prefix
 from liftloop.runs import Step

@@ -1,8 +1,9 @@
 """A trained model: booster, encoder and calibration, kept as two blobs that nothing has to unpickle."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract import Reward
+from liftloop.runs import code_revision
 from liftloop.stats.calibrate import PlattCalibration
-from liftloop.store import fingerprint_of, sha256_of
+from liftloop.store import Store, fingerprint_of, sha256_of
 from liftloop.training.encoder import Encoder
+from liftloop.training.frame import FrameIndex
+from liftloop.training.registry import ModelVersion, training_key, verify_blobs, write_version
 
 
 class ModelSpec(BaseModel):
@@ -64,6 +68,39 @@ class Model:
     @property
     def version(self) -> str:
         return self.sha256[:12]
+
+
+def register(
+    store: Store, source: str, model: Model, *, training_fingerprint: str, frame: FrameIndex, metrics: dict[str, Any]
+) -> ModelVersion:
+    """Store a model and put its version on record."""
+    booster, spec = model.to_blobs()
+    version = ModelVersion(
+        version=model.version,
+        source=source,
+        reward=model.spec.reward,
+        feature_service=model.spec.feature_service,
+        training_fingerprint=training_fingerprint,
+        frame_fingerprint=frame.fingerprint,
+        frame=frame.partitions,
+        booster=store.put_blob(booster, ".ubj"),
+        spec=store.put_blob(spec, ".json"),
+        metrics=metrics,
+        created_at=datetime.now(UTC),
+        code_revision=code_revision(),
+    )
+    write_version(store, version)
+    store.put(training_key(source, training_fingerprint), version.version.encode())
+    return version
+
+
+def load_model(store: Store, version: ModelVersion) -> Model:
+    """The model itself, its bytes checked against the record.
+
+    Raises:
+        RegistryError: a blob is missing or was changed.
+    """
+    return Model.from_blobs(*verify_blobs(store, version))
 
 
 def uncalibrated(booster: xgboost.Booster, encoded: pd.DataFrame) -> NDArray[np.float32]:

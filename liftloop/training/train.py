@@ -11,7 +11,7 @@ import numpy as np
 import xgboost
 
 from liftloop.contract import Contract, Training
-from liftloop.features.lookup import feature_columns, feature_service_name
+from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.runs import Step
 from liftloop.stats.calibrate import PlattCalibration, fit_platt
 from liftloop.stats.scoring import log_loss
@@ -20,8 +20,8 @@ from liftloop.training.compute import Compute, open_compute
 from liftloop.training.encoder import Encoder
 from liftloop.training.fitting import Parameters, Recipe, Rows, Trial, thin_out, try_out
 from liftloop.training.frame import FramePart, Part, TrainingFrame
-from liftloop.training.model import Model, ModelSpec, uncalibrated
-from liftloop.training.registry import ModelVersion, find_trained, register
+from liftloop.training.model import Model, ModelSpec, register, uncalibrated
+from liftloop.training.registry import ModelVersion, find_trained
 
 Progress = Callable[[str], object]
 

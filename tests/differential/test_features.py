@@ -13,10 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from liftloop.contract import Contract
-from liftloop.features.lookup import feature_columns, historical_features, online_features
-from liftloop.features.online import newest_event, update_online_store
+from liftloop.features.lookup import historical_features, online_features
+from liftloop.features.names import feature_columns
+from liftloop.features.online import update_online_store
 from liftloop.features.tables import features_prefix, update_feature_tables
 from liftloop.features.tiles import tiles_prefix, update_tiles
+from liftloop.lake import newest_event
 from liftloop.settings import Settings
 from liftloop.store import Store
 

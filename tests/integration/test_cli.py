@@ -1,24 +1,73 @@
 """The command as a user types it, on a real object store."""
 
 import os
+import re
 import subprocess
+import time
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from liftloop.lineage import verify
+from liftloop.runs import read_manifests
 from liftloop.settings import Settings
 from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
 from liftloop.store import Store
+from liftloop.training.moves import promote, read_audit
+from liftloop.training.registry import ModelVersion, audit_key, champion_key, write_version
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def liftloop(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+def liftloop(settings: Settings, *arguments: str, project: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
     environment = os.environ | variables(settings)
     return subprocess.run(
-        [SCRIPTS / "liftloop", *arguments], env=environment, cwd=REPOSITORY, capture_output=True, text=True
+        [SCRIPTS / "liftloop", *arguments], env=environment, cwd=project, capture_output=True, text=True
     )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the rules and one contract, of a source that must be served a second after it landed."""
+    source = f"s{uuid4().hex[:8]}"
+    contract = (REPOSITORY / "contracts" / "simulated.yaml").read_text()
+    (tmp_path / "contracts").mkdir()
+    (tmp_path / "contracts" / f"{source}.yaml").write_text(
+        contract.replace("source: simulated", f"source: {source}\nfreshness: 1s")
+    )
+    (tmp_path / "expectations").symlink_to(REPOSITORY / "expectations")
+    return tmp_path
+
+
+@pytest.fixture
+def source(project: Path) -> str:
+    (contract,) = (project / "contracts").iterdir()
+    return contract.stem
+
+
+def promote_two(store: Store, source: str) -> None:
+    """Versions `bad` and before it `good`, of blobs that only have their hashes."""
+    holder = None
+    for name in ("good", "bad"):
+        version = ModelVersion(
+            version=name,
+            source=source,
+            reward="click",
+            feature_service="service",
+            training_fingerprint=name,
+            frame_fingerprint=name,
+            frame=(),
+            booster=store.put_blob(f"{source} {name} trees".encode()),
+            spec=store.put_blob(f"{source} {name} spec".encode()),
+            metrics={},
+            created_at=datetime.now(UTC),
+            code_revision="abc",
+        )
+        write_version(store, version)
+        holder = promote(store, source, name, "better", holder.etag if holder else None)
 
 
 def test_land_mirrors_a_folder(object_store: Settings, tmp_path: Path) -> None:
@@ -59,6 +108,66 @@ def test_a_store_that_does_not_answer_is_one_line(object_store: Settings) -> Non
     assert done.returncode == 1
     assert "`liftloop up` starts it" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_rollback_restores_the_champion_before_and_is_on_record(
+    object_store: Settings, project: Path, source: str
+) -> None:
+    store = Store(object_store)
+    promote_two(store, source)
+    done = liftloop(object_store, "rollback", source, "--reason", "clicks fell", project=project)
+    assert (done.returncode, done.stdout) == (0, f"the champion of {source} is good, no longer bad\n"), done.stderr
+    (run,) = [run for run in read_manifests(store, "rollback") if run.source == source]
+    assert (run.status, run.parameters) == ("completed", {"reason": "clicks fell", "to": None})
+    entry = read_audit(store, source)[-1].pointer
+    assert (entry.version, entry.reason, entry.run_id) == ("good", "clicks fell", run.run_id)
+    assert {ref.key for ref in run.outputs} == {champion_key(source), audit_key(source, 3)}
+    assert not [damage for damage in verify(store)[1] if source in damage.ref.key]
+
+    done = liftloop(object_store, "rollback", source, "--reason", "still bad", project=project)
+    assert done.returncode == 1
+    assert f"there is no champion of {source} before good to go back to" in " ".join(done.stderr.split())
+
+
+def test_status_says_what_waits_and_by_how_much_the_objective_is_missed(
+    object_store: Settings, project: Path, source: str
+) -> None:
+    store = Store(object_store)
+    promote_two(store, source)
+    done = liftloop(object_store, "status", project=project)
+    assert f"{source} 0 0 bad for" in " ".join(done.stdout.split())
+    assert "freshness" not in done.stdout
+
+    store.put(f"landing/{source}/2026-01-05/part-0.parquet", b"rows")
+    time.sleep(3)
+    done = liftloop(object_store, "status", project=project)
+    words = " ".join(done.stdout.split())
+    assert done.returncode == 1
+    assert f"{source} 1 " in words
+    assert re.search(rf"{source}: landing/{source}/2026-01-05/part-0.parquet waits in landing, since \d+ s", words)
+    assert re.search(r"\d+ s longer than the contract's freshness of 1 s", words)
+
+
+def test_status_shows_the_parts_where_the_store_is_dead(object_store: Settings, project: Path) -> None:
+    nowhere = object_store.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"})
+    done = liftloop(nowhere, "status", project=project)
+    words = " ".join(done.stdout.split())
+    assert done.returncode == 1
+    assert "object-store external http://127.0.0.1:1" in words
+    assert "how the sources are cannot be told: " in words
+    assert "worker is stopped" in words
+    assert "free" in words
+    assert "Traceback" not in done.stderr
+
+
+def test_status_shows_the_parts_where_a_contract_is_broken(object_store: Settings, project: Path, source: str) -> None:
+    file = project / "contracts" / f"{source}.yaml"
+    file.write_text(file.read_text().replace("freshness: 1s", "freshness: soon"))
+    done = liftloop(object_store, "status", project=project)
+    words = " ".join(done.stdout.split())
+    assert done.returncode == 1
+    assert "object-store external" in words
+    assert f"contracts/{source}.yaml: freshness: 'soon'" in words
 
 
 def test_an_unknown_setting_is_named(object_store: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 from feature_lake import impression, make_contract, write_lake
 
-from liftloop.features.feast_repo import apply_features, feature_service_name, open_feature_store
-from liftloop.features.lookup import feature_columns, historical_features, online_features
+from liftloop.features.feast_repo import apply_features, open_feature_store
+from liftloop.features.lookup import historical_features, online_features
+from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.features.online import update_online_store
 from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles

@@ -9,7 +9,8 @@ from feature_lake import write_lake
 from training_lake import FIRST, land, make_contract, make_rows
 
 from liftloop.contract import Contract
-from liftloop.features.lookup import feature_columns, historical_features
+from liftloop.features.lookup import historical_features
+from liftloop.features.names import feature_columns
 from liftloop.settings import Settings
 from liftloop.store import Store
 from liftloop.training import frame_builder

@@ -16,7 +16,8 @@ from liftloop.competition import Competition, competing_ads
 from liftloop.contract import Contract
 from liftloop.evaluation.evaluate import evaluate, keep_evaluation, last_evaluation
 from liftloop.evaluation.report import evaluation_page
-from liftloop.features.lookup import feature_columns, historical_features
+from liftloop.features.lookup import historical_features
+from liftloop.features.names import feature_columns
 from liftloop.gate.baselines import seen_keys
 from liftloop.gate.judge import judge, known_verdict
 from liftloop.gate.serving import online_features_agree, scores_identically
@@ -27,17 +28,19 @@ from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.store import Store
 from liftloop.training.frame import TrainingFrame
 from liftloop.training.frame_builder import build_frame
-from liftloop.training.model import Model
+from liftloop.training.model import Model, load_model
+from liftloop.training.moves import promote
 from liftloop.training.registry import (
     ModelVersion,
     Pointer,
+    audit_key,
     card_key,
     champion,
-    load_model,
-    promote,
+    champion_key,
     read_version,
     write_version,
 )
+from liftloop.training.rollback import rollback
 from liftloop.training.train import train
 
 
@@ -109,6 +112,7 @@ def test_a_good_model_is_promoted_on_evidence_that_is_kept(
         "beats the constant": "pass",
         "beats the per-ad rate": "pass",
         "beats the champion": "not_applicable",
+        "never rolled back": "pass",
         "calibration": "pass",
         "worst placement_id": "pass",
         "decisions": "pass",
@@ -159,6 +163,31 @@ def test_a_weaker_model_is_refused_against_the_champion(
     assert version.version in verdict.check("beats the champion").reason
     assert "beats the champion: Its log loss is" in verdict.summary
     assert verdict.scores["champion"].log_loss.estimate < verdict.scores["model"].log_loss.estimate
+
+
+def test_what_was_rolled_back_is_refused_on_the_same_data(
+    store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion
+) -> None:
+    """The verdict that made it champion would still hold: same version, same data, same rival."""
+    good = version.model_copy(update={"version": "good", "evidence": None})
+    write_version(store, good)
+    before = promote(store, contract.source, weak.version, "the first", None)
+    verdict, _ = judge(store, contract, good, before)
+    assert verdict.verdict == "promote", verdict.summary
+    promote(store, contract.source, good.version, verdict.summary, before.etag)
+    back = rollback(store, contract.source, "clicks fell")
+
+    verdict, step = judge(store, contract, read_version(store, contract.source, good.version), back)
+    assert not step.is_reused
+    assert [check.name for check in verdict.checks if check.verdict == "fail"] == ["never rolled back"]
+    assert verdict.summary.endswith(f"rolled back on {back.since:%Y-%m-%d %H:%M} UTC because: clicks fell.")
+    again = judge(store, contract, read_version(store, contract.source, good.version), back)
+    assert (again[0], again[1].is_reused) == (verdict, True)
+
+    by_hand = rollback(store, contract.source, "clicks are back", to=good.version)
+    known = read_version(store, contract.source, good.version)
+    assert known_verdict(store, contract, known, by_hand) is None  # it is not held against it any more
+    store.delete([champion_key(contract.source), *(audit_key(contract.source, number) for number in range(1, 5))])
 
 
 def test_the_champion_itself_has_no_rival(store: Store, contract: Contract, version: ModelVersion) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import duckdb
 import pytest
 
-from liftloop import duck
+from liftloop import duck, lake_keys
 from liftloop.contract import Contract
 from liftloop.lake import impressions_prefix
 from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches
@@ -230,3 +230,33 @@ def test_a_long_backlog_goes_in_batches_oldest_first(store: Store, contract: Con
     assert [len(batch) for batch in batches] == [2, 2, 1]
     modified = [item.modified for batch in batches for item in batch]
     assert modified == sorted(modified)
+    assert [len(batch) for batch in pending_batches(store, contract, batch_objects=3)] == [3, 2]
+
+
+def test_duplicates_are_found_by_gathered_keys(
+    store: Store, contract: Contract, land: Land, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_keys, "FILES_TO_GATHER", 2)
+    land("a.csv", HEADER + rows(0, 3) + rows(3, 3, day="2026-01-06"))
+    ingest(store, contract)
+    land("b.csv", HEADER + rows(5, 2))
+    ingest(store, contract)  # reads the two files of the lake and gathers their keys
+    assert len(list(store.list(f"lake/{contract.source}/keys/"))) == 1
+    land("c.csv", HEADER + rows(0, 8))  # i0 to i5 are gathered, i6 is in a file that is not
+    refuse_held_back(ingest(store, contract))
+    assert lake_ids(store, contract) == [f"i{n}" for n in range(8)]
+
+
+def test_keys_of_a_file_that_the_lake_lost_count_no_more(
+    store: Store, contract: Contract, land: Land, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake_keys, "FILES_TO_GATHER", 1)
+    land("a.csv", HEADER + rows(0, 3))
+    ingest(store, contract)
+    land("b.csv", HEADER + rows(3, 3))
+    ingest(store, contract)
+    store.delete(item.key for prefix in ("lake/{}/impressions/", "landing/{}/a.csv")
+                 for item in store.list(prefix.format(contract.source)))  # fmt: skip
+    land("c.csv", HEADER + rows(0, 3))
+    ingest(store, contract)
+    assert lake_ids(store, contract) == [f"i{n}" for n in range(6)]

@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 
+from liftloop.landing.ledger import Entry, settle
 from liftloop.lineage import UnknownObjectError, trace, verify
 from liftloop.runs import Step, UnknownRunError, find_manifest, read_manifests, recorded
 from liftloop.settings import Settings
@@ -12,9 +13,9 @@ from liftloop.store import ObjectRef, Store
 
 @pytest.fixture
 def store(object_store: Settings) -> Store:
-    """With no run on record yet."""
+    """With nothing on record yet."""
     store = Store(object_store)
-    store.delete([item.key for item in store.list("runs/")])
+    store.delete([item.key for prefix in ("runs/", "ledger/") for item in store.list(prefix)])
     return store
 
 
@@ -42,6 +43,25 @@ def test_only_the_version_that_was_read_counts(store: Store) -> None:
     run(store, "ingest", ([new], [second]))
     assert list(trace(store, "lake/1").landed()) == [old]
     assert list(trace(store, "lake/2").landed()) == [new]
+
+
+def test_what_a_killed_run_ingested_walks_back_by_the_ledger(store: Store) -> None:
+    """It was killed after the object was settled and before its manifest had the step."""
+    landed, lookup = store.put("landing/shop/b.csv", b"rows"), store.put("landing/shop/items.csv", b"items")
+    output = store.put("lake/shop/impressions/date=2026-01-05/0123456789abcdef.parquet", b"lake")
+    entry = Entry(
+        object_id="0123456789abcdef",
+        landed=landed,
+        lookups=(lookup,),
+        status="ingested",
+        rules="r",
+        outputs=(output,),
+    )
+    settle(store, "shop", entry, is_held=False)
+    assert set(trace(store, output.key).landed()) == {landed, lookup}
+    assert verify(store) == (3, [])
+    run(store, "ingest", ([landed, lookup], [output]))
+    assert trace(store, output.key).step == "ingest step"
 
 
 def test_an_unknown_object_is_named(store: Store) -> None:

@@ -16,8 +16,9 @@ from feature_lake import impression, make_contract, write_lake
 
 from liftloop.contract import Contract, declared_sources, load_contract
 from liftloop.features.feast_cli import project_settings
-from liftloop.features.feast_repo import feature_service_name, open_feature_store
-from liftloop.features.lookup import feature_columns, historical_features, online_features
+from liftloop.features.feast_repo import open_feature_store
+from liftloop.features.lookup import historical_features, online_features
+from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.features.online import update_online_store
 from liftloop.features.tables import TIME_TO_LIVE, update_feature_tables
 from liftloop.features.tiles import update_tiles

@@ -15,22 +15,18 @@ from liftloop.stats.calibrate import PlattCalibration
 from liftloop.store import Store, sha256_of
 from liftloop.training.encoder import Encoder
 from liftloop.training.frame import FrameIndex
-from liftloop.training.model import Model, ModelSpec
+from liftloop.training.model import Model, ModelSpec, load_model, register
+from liftloop.training.moves import PromotionConflict, promote, read_audit
 from liftloop.training.registry import (
     ModelVersion,
     Pointer,
-    PromotionConflict,
     RegistryError,
     audit_key,
     champion,
     champion_key,
     find_trained,
     list_versions,
-    load_model,
-    promote,
-    read_audit,
     read_version,
-    register,
     write_version,
 )
 
@@ -150,7 +146,7 @@ def test_a_late_promotion_is_told_who_won(store: Store, source: str, enter: Call
     first, second, late = (enter(number).version for number in (1, 2, 3))
     seen = promote(store, source, first, "the first", None)
     promote(store, source, second, "better by 2 %", seen.etag)
-    with pytest.raises(PromotionConflict, match=rf"{late} was not promoted: .* {second} since .*\(better by 2 %\)"):
+    with pytest.raises(PromotionConflict, match=rf"{late} did not become .* {second} since .*\(better by 2 %\)"):
         promote(store, source, late, "better than the first", seen.etag)
     with pytest.raises(PromotionConflict, match=second):
         promote(store, source, late, "there is none yet", None)

@@ -1,18 +1,19 @@
 """The embedded stack, really brought up: a whole one for the module, and object stores alone for what goes wrong."""
 
+import base64
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+from urllib.error import HTTPError
 
 import boto3
 import psutil
@@ -20,15 +21,19 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from pydantic import SecretStr
 
-from liftloop.settings import Settings
+from liftloop.settings import Role, Settings
 from liftloop.stack import StackError, down, initialise, status, up
 from liftloop.stack.initialise import command_environment
-from liftloop.stack.layout import Layout
+from liftloop.stack.layout import Credentials, Layout
 from liftloop.stack.parts import SCRIPTS, store_ports
+from liftloop.stack.prefect_api import ask
 from liftloop.stack.supervisor import Supervisor
 
 SettingsIn = Callable[[Path], Settings]
+
+PARTS = ["object-store", "prefect-server", "worker", "bridge"]
 
 FLOW = """
 import os
@@ -39,14 +44,15 @@ from liftloop.settings import load_settings
 @flow
 def note(file: str) -> None:
     settings = load_settings()
-    Path(file).write_text(f"{os.getcwd()}|{settings.s3_endpoint_url}|{os.environ['GX_ANALYTICS_ENABLED']}")
+    seen = os.getcwd(), settings.s3_endpoint_url, settings.s3_access_key_id, os.environ["GX_ANALYTICS_ENABLED"]
+    Path(file).write_text("|".join(map(str, seen)))
 """
 DEPLOYMENTS = """
 name: project
 deployments:
   - name: note
     entrypoint: flows/note.py:note
-    work_pool: {name: liftloop}
+    work_pool: {name: liftloop, job_variables: {env: {LIFTLOOP_ROLE: ingest}}}
     pull:
       - prefect.deployments.steps.set_working_directory:
           directory: "{{ $PWD }}"
@@ -92,7 +98,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory, settings_in: SettingsIn) -> 
 
 @pytest.fixture
 def store_alone(tmp_path: Path, settings_in: SettingsIn) -> Iterator[Settings]:
-    """Settings of a stack that is an object store alone, not up yet; its home's path is too long for a socket."""
+    """Settings of an object store and a bridge, not up yet; its home's path is too long for a socket."""
     home = tmp_path / ("long-" * 20) / ".liftloop"
     settings = settings_in(home).model_copy(update={"prefect_api_url": "https://prefect.example.org/api"})
     yield settings
@@ -112,18 +118,8 @@ def http_status(url: str, method: str = "GET", body: bytes | None = None) -> int
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data=body, method=method), timeout=10) as answer:
             return int(answer.status)
-    except urllib.error.HTTPError as error:
+    except HTTPError as error:
         return error.code
-
-
-def ask_prefect(running: Settings, path: str, body: dict[str, object] | None = None) -> Any:
-    request = urllib.request.Request(
-        f"{running.prefect_api_url}{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
 
 
 def command(running: Settings, project: Path, *words: str) -> str:
@@ -136,12 +132,14 @@ def command(running: Settings, project: Path, *words: str) -> str:
 
 
 def test_up_tells_of_each_part_in_turn(lived: Lived) -> None:
-    assert [line.partition(":")[0] for line in lived.progress] == ["object-store", "prefect-server", "worker"]
-    assert [(part.name, part.state) for part in status(lived.running)] == [
-        ("object-store", "running"),
-        ("prefect-server", "running"),
-        ("worker", "running"),
-    ]
+    assert [line.partition(":")[0] for line in lived.progress] == PARTS
+    assert [(part.name, part.state) for part in status(lived.running)] == [(name, "running") for name in PARTS]
+
+
+def test_up_tells_how_to_log_in_but_not_the_password(lived: Lived) -> None:
+    assert lived.progress[1].endswith(f"log in with LIFTLOOP_PREFECT_AUTH, see {lived.settings.generated_file}")
+    assert secrets_of(lived)["prefect"] in lived.settings.generated_file.read_text()
+    assert not any(secret in line for secret in secrets_of(lived).values() for line in lived.progress)
 
 
 def test_generated_credentials_read_and_write_the_bucket(lived: Lived) -> None:
@@ -196,24 +194,80 @@ def test_everything_listens_on_loopback_only(lived: Lived) -> None:
     ]
     hosts, ports = ({address[i] for address in listening} for i in range(2))
     assert hosts == {"127.0.0.1"}
-    assert ports >= {*store_ports(lived.settings).values(), lived.settings.prefect_port}
+    assert ports >= {*store_ports(lived.settings).values(), lived.settings.prefect_port, lived.settings.bridge_port}
 
 
-def test_secrets_are_closed_to_others(lived: Lived) -> None:
-    assert lived.running.s3_secret_access_key is not None
-    secret = lived.running.s3_secret_access_key.get_secret_value().encode()
-    home = lived.settings.home
-    holders = [file for file in home.rglob("*") if file.is_file() and secret in file.read_bytes()]
-    assert {file.name for file in holders} == {"credentials.json", "s3-identities.json", "stack.env"}
-    assert {file.stat().st_mode & 0o777 for file in holders} == {0o600}
-    assert home.stat().st_mode & 0o777 == 0o700
+def secrets_of(lived: Lived) -> dict[str, str]:
+    """Every secret that `up` made, by whose it is."""
+    made = Credentials.load(Layout.of(lived.settings).credentials_file)
+    roles = {str(role): made.keys(role).secret_access_key for role in get_args(Role)}
+    tokens = {"prefect": made.prefect_password, "bridge": made.bridge_token}
+    volume = {"volume": made.volume_key, "volume-read": made.volume_read_key}
+    return {**roles, **tokens, **volume, "filer": made.filer_write_key, "filer-read": made.filer_read_key}
+
+
+def test_every_secret_is_only_where_it_is_needed_and_closed_to_others(lived: Lived) -> None:
+    stack, kept, config = {"stack.env"}, {"credentials.json"}, {"supervisord.conf"}
+    s3 = kept | {"s3-identities.json"}
+    expected = {
+        **{"operator": s3 | stack, "ingest": s3 | {"ingest.env"}, "train": s3 | {"train.env"}},
+        **{"serve": s3 | {"serve.env"}, "audit": s3 | {"audit.env"}},
+        **{"prefect": kept | stack | config | {"prefect.toml"}, "bridge": kept | stack | config},
+        **dict.fromkeys(["volume", "volume-read", "filer", "filer-read"], kept | config),
+    }
+    files = [file for file in lived.project.rglob("*") if file.is_file()]  # logs and Prefect's database too
+    for owner, secret in secrets_of(lived).items():
+        holders = [file for file in files if secret.encode() in file.read_bytes()]
+        assert {file.name for file in holders} == expected[owner], owner
+        assert {file.stat().st_mode & 0o777 for file in holders} == {0o600}
+    assert lived.settings.home.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_prefect_server_is_healthy_and_phones_nobody(lived: Lived) -> None:
-    assert ask_prefect(lived.running, "/health") is True
-    assert ask_prefect(lived.running, "/admin/settings")["server"]["analytics_enabled"] is False
-    leases = ask_prefect(lived.running, "/admin/settings")["server"]["concurrency"]["lease_storage"]
+    assert ask(lived.running, "/health") is True
+    assert ask(lived.running, "/admin/settings")["server"]["analytics_enabled"] is False
+    leases = ask(lived.running, "/admin/settings")["server"]["concurrency"]["lease_storage"]
     assert leases == "prefect.server.concurrency.lease_storage.filesystem"
+
+
+@pytest.mark.parametrize("auth", [None, "liftloop:", "liftloop:guess"])
+def test_without_the_password_the_prefect_server_tells_nothing(lived: Lived, auth: str | None) -> None:
+    stranger = lived.running.model_copy(update={"prefect_auth": SecretStr(auth) if auth else None})
+    with pytest.raises(HTTPError, match="401"):
+        ask(stranger, "/admin/settings")
+
+
+def test_the_ui_asks_for_the_password(lived: Lived) -> None:
+    base = f"{lived.running.prefect_api_url}".removesuffix("/api")
+    with urllib.request.urlopen(f"{base}/ui-settings", timeout=10) as answer:
+        assert (ui := json.load(answer))["auth"] == "BASIC"
+        assert ui["csrf_enabled"] is True
+
+
+def test_a_post_without_a_csrf_token_is_refused(lived: Lived) -> None:
+    assert lived.running.prefect_auth is not None
+    password = base64.b64encode(lived.running.prefect_auth.get_secret_value().encode()).decode()
+    url = f"{lived.running.prefect_api_url}/flow_runs/filter"
+    request = urllib.request.Request(url, data=b"{}", headers={"Authorization": f"Basic {password}"})
+    with pytest.raises(HTTPError, match="403"):
+        urllib.request.urlopen(request, timeout=10)
+    assert ask(lived.running, "/flow_runs/filter", {}) is not None
+
+
+def test_events_of_our_clients_arrive(lived: Lived) -> None:
+    """One who is not let in would lose them without a word."""
+    emit = "from prefect.events import emit_event; emit_event('shop.opened', {'prefect.resource.id': 'shop'})"
+    environment = command_environment(lived.running)
+    subprocess.run([sys.executable, "-c", emit], cwd=lived.project, env=environment, check=True)
+    wanted = {"filter": {"event": {"name": ["shop.opened"]}}}
+    wait_until(lambda: ask(lived.running, "/events/filter", wanted)["total"] == 1)
+
+
+def wait_until(is_true: Callable[[], bool], limit_seconds: float = 20) -> None:
+    deadline = time.monotonic() + limit_seconds
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_a_page_of_another_site_may_not_call_the_prefect_server(lived: Lived) -> None:
@@ -233,6 +287,16 @@ def test_the_plain_prefect_command_finds_our_server_and_leaves_the_users_home_al
     ).stdout
     assert f"PREFECT_API_URL='{lived.running.prefect_api_url}'" in shown
     assert f"PREFECT_HOME='{lived.settings.home / 'prefect'}'" in shown
+    assert secrets_of(lived)["prefect"] not in shown
+    created = subprocess.run(
+        [SCRIPTS / "prefect", "variable", "set", "spoken_to", "yes"],
+        cwd=lived.project,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert created.returncode == 0, created.stdout + created.stderr
+    assert ask(lived.running, "/variables/name/spoken_to")["value"] == "yes"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -242,7 +306,7 @@ def test_a_second_up_is_quick_and_starts_nothing(lived: Lived) -> None:
     with ThreadPoolExecutor() as threads:
         first, second = threads.map(lambda _: lived.up_again(), range(2))
     assert time.monotonic() - began < 10  # 0.1 s each on an idle machine
-    assert len(first) == len(second) == 3
+    assert len(first) == len(second) == len(PARTS)
     assert lived.supervisor.processes() == before
 
 
@@ -256,23 +320,20 @@ def test_a_stopped_part_is_started_again(lived: Lived) -> None:
     assert after["prefect-server"] == before["prefect-server"]
 
 
-def test_initialise_makes_pool_limits_features_and_deployments_once(lived: Lived) -> None:
+def test_initialise_makes_pool_features_and_deployments_once(lived: Lived) -> None:
     def run() -> list[str]:
         progress: list[str] = []
-        initialise(lived.running, ["shop", "open_bandit"], progress.append, project=lived.project)
+        initialise(lived.running, progress.append, project=lived.project)
         return progress
 
     assert [line.split()[:2] for line in run()] == [
         ["prefect", "work-pool"],
-        ["prefect", "gcl"],
-        ["prefect", "gcl"],
         ["feast", "--chdir"],
         ["prefect", "deploy"],
     ]
     assert run() == []
-    assert ask_prefect(lived.running, "/work_pools/liftloop")["type"] == "process"
-    assert ask_prefect(lived.running, "/v2/concurrency_limits/ingest-open_bandit")["limit"] == 1
-    assert ask_prefect(lived.running, "/deployments/name/note/note")["work_pool_name"] == "liftloop"
+    assert ask(lived.running, "/work_pools/liftloop")["type"] == "process"
+    assert ask(lived.running, "/deployments/name/note/note")["work_pool_name"] == "liftloop"
     assert (lived.project / "feature_repo" / "registry.db").exists()
 
     (lived.project / "flows" / "note.py").write_text(FLOW + "\n")
@@ -280,12 +341,14 @@ def test_initialise_makes_pool_limits_features_and_deployments_once(lived: Lived
 
 
 def test_the_worker_runs_a_flow_on_our_settings_in_the_project(lived: Lived, tmp_path: Path) -> None:
-    initialise(lived.running, ["shop", "open_bandit"], print, project=lived.project)
+    initialise(lived.running, print, project=lived.project)
     seen = tmp_path / "seen"
     command(
         lived.running, lived.project, "prefect", "deployment", "run", "note/note", "--param", f"file={seen}", "--watch"
     )
-    assert seen.read_text() == f"{lived.project}|{lived.running.s3_endpoint_url}|false"
+    ingest = lived.running.as_role("ingest")
+    assert ingest.s3_access_key_id != lived.running.s3_access_key_id
+    assert seen.read_text() == f"{lived.project}|{ingest.s3_endpoint_url}|{ingest.s3_access_key_id}|false"
 
 
 def test_a_command_that_fails_is_named_with_its_log(lived: Lived) -> None:
@@ -295,7 +358,7 @@ def test_a_command_that_fails_is_named_with_its_log(lived: Lived) -> None:
         with pytest.raises(
             StackError, match=r"`feast --chdir feature_repo apply` failed\. .*initialise\.log.*no_such_module"
         ):
-            initialise(lived.running, ["shop"], print, project=lived.project)
+            initialise(lived.running, print, project=lived.project)
     finally:
         broken.unlink()
 
@@ -311,7 +374,8 @@ def test_down_leaves_no_process_and_no_port_and_keeps_the_data(store_alone: Sett
     assert not layout.socket_folder.exists()
     down(running)
 
-    moved = running.model_copy(update={"s3_port": running.s3_port + 5})  # the old address was written, and is ours
+    # The old addresses were written, and are ours.
+    moved = running.model_copy(update={"s3_port": running.s3_port + 5, "bridge_port": running.s3_port})
     again = up(moved, print, prefect_toml=None)
     assert again.s3_access_key_id == running.s3_access_key_id
     assert client(again).get_object(Bucket="liftloop", Key="kept")["Body"].read() == b"body"
@@ -326,14 +390,17 @@ def test_a_killed_supervisor_leaves_nothing_that_hinders_the_next_up(store_alone
     running = up(store_alone, print, prefect_toml=None)
     client(running).put_object(Bucket="liftloop", Key="kept", Body=b"body")
     supervisor = Supervisor(Layout.of(store_alone))
-    (store,) = supervisor.processes().values()
-    (daemon,) = (process for process in supervisor.members() if process.pid != store.pid)
+    parts = supervisor.processes()
+    store = parts["object-store"]
+    (daemon,) = (
+        process for process in supervisor.members() if process.pid not in {each.pid for each in parts.values()}
+    )
     daemon.kill()
     daemon.wait()
     assert supervisor.processes() == {}
 
     up(running, print, prefect_toml=None)
-    assert len(supervisor.members()) == 2
+    assert len(supervisor.members()) == 3
     assert supervisor.processes()["object-store"].pid != store.pid
     assert client(running).get_object(Bucket="liftloop", Key="kept")["Body"].read() == b"body"
 
@@ -348,7 +415,7 @@ def test_two_first_ups_at_once_make_one_stack(store_alone: Settings, tmp_path: P
     for each in (one, two):
         assert "object-store: ready" in each.communicate(timeout=120)[0]
         assert each.returncode == 0
-    assert len(Supervisor(Layout.of(store_alone)).members()) == 2
+    assert len(Supervisor(Layout.of(store_alone)).members()) == 3
 
 
 def test_a_taken_port_is_told_before_anything_starts(lived: Lived, store_alone: Settings) -> None:

@@ -19,7 +19,8 @@ from liftloop.store import Store
 from liftloop.training import compute
 from liftloop.training.compute import TrainingError, Workers, open_compute
 from liftloop.training.frame import TrainingFrame
-from liftloop.training.registry import list_versions, load_model
+from liftloop.training.model import load_model
+from liftloop.training.registry import list_versions
 from liftloop.training.train import CAUTIOUS, FITTED, fit_model, make_recipe, train
 
 

@@ -1,18 +1,22 @@
 """Everything that is declared loads as the worker, Feast and ingest would load it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+from zoneinfo import available_timezones
 
 import pytest
 import yaml
+from prefect.events import DeploymentEventTrigger
 from prefect.flows import Flow, load_flow_from_entrypoint
 
 from liftloop.contract import declared_sources, load_contract
-from liftloop.features.lookup import feature_columns, feature_service_name
-from liftloop.landing.validation import compile_rules, load_suite
+from liftloop.features.names import feature_columns, feature_service_name
+from liftloop.landing.rules import compile_rules, load_suite
+from liftloop.settings import Role
 from liftloop.stack.parts import WORK_POOL
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load(Path("deployments.yaml").read_text())["deployments"]
+FROM_OUTSIDE = {"landing.object-created", "model.rollback-requested"}  # emitted by people and programs of the users
 NAMES = [deployment["name"] for deployment in DEPLOYMENTS]
 
 
@@ -29,10 +33,32 @@ def test_a_deployment_loads_as_the_worker_would(deployment: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)
-def test_schedules_name_declared_sources(deployment: dict[str, Any]) -> None:
+def test_schedules_fit_the_flow_and_name_declared_sources(deployment: dict[str, Any]) -> None:
     flow: Flow[Any, Any] = load_flow_from_entrypoint(deployment["entrypoint"])
-    for schedule in deployment.get("schedules", []):
-        assert flow.validate_parameters(schedule["parameters"])["source"] in declared_sources()
+    schedules = deployment.get("schedules", [])
+    assert len({schedule["slug"] for schedule in schedules}) == len(schedules)
+    for schedule in schedules:
+        assert schedule["timezone"] in available_timezones()
+        parameters = flow.validate_parameters(schedule.get("parameters", {}))
+        assert parameters.get("source", "simulated") in declared_sources()
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)
+def test_triggers_fit_the_flow_and_the_events_that_are_emitted(deployment: dict[str, Any]) -> None:
+    flow: Flow[Any, Any] = load_flow_from_entrypoint(deployment["entrypoint"])
+    code = "".join(path.read_text() for path in Path("tasks").glob("*.py"))
+    for each in deployment.get("triggers", []):
+        trigger = DeploymentEventTrigger.model_validate(each)
+        flow.validate_parameters(dict.fromkeys(each["parameters"], "text"))
+        for event in trigger.expect - FROM_OUTSIDE:
+            assert f'"{event}"' in code or f'f"{event.split(".")[0]}.' in code
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)
+def test_a_deployment_has_the_keys_of_one_role(deployment: dict[str, Any]) -> None:
+    environment = deployment["work_pool"].get("job_variables", {}).get("env", {})
+    assert environment.get("LIFTLOOP_ROLE", "operator") in get_args(Role)
+    assert ("LIFTLOOP_ROLE" in environment) == (deployment["name"] != "lifecycle")  # which does the work of several
 
 
 @pytest.mark.parametrize("source", declared_sources())

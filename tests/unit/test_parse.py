@@ -11,7 +11,7 @@ import pytest
 
 from liftloop.contract import Contract
 from liftloop.landing.parse import FileRejectedError, LandedFile, create_tables, parse
-from liftloop.landing.validation import compile_rules, load_suite
+from liftloop.landing.rules import compile_rules, load_suite
 
 COLUMNS: dict[str, Any] = {
     "impression_id": {"template": "{shop}-{id}"},
@@ -119,7 +119,7 @@ def test_times(tmp_path: Path, column: dict[str, Any], text: str, expected: str)
         ({"at": "2999-01-01 00:00:00"}, "breaks the rule: event_timestamp is not in the future"),
         ({"clicked": "maybe"}, "click cannot be read as a whole number"),
         ({"clicked": "2"}, "click is not one of 0, 1"),
-        ({"cents": "-1"}, "revenue is outside [0.0, 1000000.0]"),
+        ({"cents": "-1"}, "revenue is outside [0, 1000000]"),
         ({"cents": "lots"}, "revenue cannot be read as a number"),
         ({"slot": "x" * 300}, "length of placement_id is outside [1, 256]"),
     ],

@@ -10,6 +10,7 @@ from liftloop.stack.addresses import (
     user_settings,
     variables,
     write_generated_file,
+    write_keys_files,
     write_prefect_toml,
 )
 from liftloop.stack.layout import Credentials, Layout
@@ -21,7 +22,7 @@ CREDENTIALS = Credentials()
 def project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LIFTLOOP_HOME", str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "keys").mkdir(parents=True)
     return tmp_path
 
 
@@ -30,6 +31,8 @@ def bring_up() -> Settings:
     own = user_settings(load_settings())
     running = running_settings(own, CREDENTIALS)
     write_generated_file(own, running)
+    if own.s3_endpoint_url is None:
+        write_keys_files(running, CREDENTIALS)
     return running
 
 
@@ -51,6 +54,8 @@ def test_generated_file_is_closed_to_others_and_holds_no_more_than_was_open(proj
         "LIFTLOOP_S3_ACCESS_KEY_ID",
         "LIFTLOOP_S3_SECRET_ACCESS_KEY",
         "LIFTLOOP_PREFECT_API_URL",
+        "LIFTLOOP_PREFECT_AUTH",
+        "LIFTLOOP_BRIDGE_TOKEN",
     ]
 
 
@@ -82,25 +87,69 @@ def test_a_part_that_dotenv_points_elsewhere_stays_there(project: Path) -> None:
 
 def test_prefect_toml_leads_to_the_embedded_server_and_home(project: Path) -> None:
     settings, layout, file = Settings(prefect_port=4321), Layout.of(load_settings()), project / "prefect.toml"
-    assert write_prefect_toml(file, settings, layout)
-    assert write_prefect_toml(file, settings, layout)
+    running = running_settings(settings, CREDENTIALS)
+    assert write_prefect_toml(file, settings, running, layout)
+    assert write_prefect_toml(file, settings, running, layout)
+    assert file.stat().st_mode & 0o777 == 0o600
     assert tomllib.loads(file.read_text()) == {
         "home": str(project / "home" / "prefect"),
         "profiles_path": str(project / "home" / "prefect" / "profiles.toml"),
-        "api": {"url": "http://127.0.0.1:4321/api"},
+        "api": {
+            "url": "http://127.0.0.1:4321/api",
+            "auth_string": f"liftloop:{CREDENTIALS.prefect_password}",
+        },
         "server": {"analytics_enabled": False},
     }
 
 
 def test_prefect_toml_goes_when_the_server_is_the_users(project: Path) -> None:
     layout, file = Layout.of(load_settings()), project / "prefect.toml"
-    write_prefect_toml(file, Settings(), layout)
-    assert write_prefect_toml(file, Settings(prefect_api_url="https://prefect.example.org/api"), layout)
+    write_prefect_toml(file, Settings(), running_settings(Settings(), CREDENTIALS), layout)
+    users = Settings(prefect_api_url="https://prefect.example.org/api")
+    assert write_prefect_toml(file, users, users, layout)
     assert not file.exists()
 
 
 def test_prefect_toml_of_the_user_is_left_alone(project: Path) -> None:
     file = project / "prefect.toml"
     file.write_text("[api]\n")
-    assert not write_prefect_toml(file, Settings(), Layout.of(load_settings()))
+    running = running_settings(Settings(), CREDENTIALS)
+    assert not write_prefect_toml(file, Settings(), running, Layout.of(load_settings()))
     assert file.read_text() == "[api]\n"
+
+
+def test_a_role_signs_with_its_own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = bring_up()
+    monkeypatch.setenv("LIFTLOOP_ROLE", "ingest")
+    settings = load_settings()
+    keys = CREDENTIALS.s3_roles.ingest
+    assert settings == running.with_keys("ingest", keys.access_key_id, keys.secret_access_key)
+    assert settings == running.as_role("ingest")
+    assert settings.keys_file("ingest").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_role_comes_before_the_operators_keys_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = bring_up()
+    for name, value in variables(running).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LIFTLOOP_ROLE", "train")
+    assert load_settings().s3_access_key_id == CREDENTIALS.s3_roles.train.access_key_id
+
+
+def test_with_a_store_of_the_users_own_every_role_has_the_users_keys(
+    monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    bring_up()
+    (project / ".env").write_text(
+        "LIFTLOOP_S3_ENDPOINT_URL=https://s3.example.org\n"
+        "LIFTLOOP_S3_ACCESS_KEY_ID=mine\nLIFTLOOP_S3_SECRET_ACCESS_KEY=hidden\n"
+    )
+    monkeypatch.setenv("LIFTLOOP_ROLE", "ingest")
+    assert load_settings().s3_access_key_id == "mine"
+    assert load_settings().as_role("audit").s3_access_key_id == "mine"
+
+
+def test_up_as_a_role_takes_no_keys_for_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    bring_up()
+    monkeypatch.setenv("LIFTLOOP_ROLE", "ingest")
+    assert user_settings(load_settings()).s3_access_key_id is None

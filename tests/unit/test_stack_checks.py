@@ -65,6 +65,7 @@ def test_status_before_the_first_up_changes_nothing(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", prefect_api_url="https://prefect.example.org/api")
     assert [(part.name, part.state) for part in status(settings)] == [
         ("object-store", "stopped"),
+        ("bridge", "stopped"),
         ("prefect-server", "external"),
     ]
     assert not (tmp_path / "home").exists()

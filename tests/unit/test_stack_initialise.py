@@ -11,7 +11,7 @@ from liftloop.stack.layout import Credentials
 
 def test_without_a_server_the_remedy_is_named(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="run `liftloop up` first"):
-        initialise(Settings(home=tmp_path), ["shop"], print)
+        initialise(Settings(home=tmp_path), print)
 
 
 def test_commands_of_the_embedded_server_see_our_settings_and_our_prefect_home(tmp_path: Path) -> None:

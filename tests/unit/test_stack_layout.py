@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -56,10 +57,19 @@ def test_credentials_are_kept_and_closed_to_others(tmp_path: Path) -> None:
 
 def test_credentials_are_new_for_every_stack_and_never_shown(tmp_path: Path) -> None:
     one, two = Credentials.load(tmp_path / "a"), Credentials.load(tmp_path / "b")
-    secrets = set(one.model_dump().values())
-    assert len(secrets) == 5
-    assert secrets.isdisjoint(two.model_dump().values())
+    secrets, others = (set(re.findall(r"[0-9a-f]{20,}", each.model_dump_json())) for each in (one, two))
+    assert len(secrets) == 8 + 2 * 4
+    assert secrets.isdisjoint(others)
     assert not any(secret in repr(one) for secret in secrets)
+
+
+def test_credentials_of_an_earlier_version_are_kept_and_added_to(tmp_path: Path) -> None:
+    file = tmp_path / "credentials.json"
+    file.write_text('{"s3_access_key_id": "kept"}')
+    first = Credentials.load(file)
+    first.save(file)
+    assert first.s3_access_key_id == "kept"
+    assert Credentials.load(file) == first
 
 
 def test_damaged_credentials_are_named_with_the_remedy(tmp_path: Path) -> None:

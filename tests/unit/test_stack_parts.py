@@ -2,17 +2,24 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from liftloop.settings import Settings
 from liftloop.stack.layout import Credentials, Layout
-from liftloop.stack.parts import Part, embedded_parts, identities, object_store, prefect_server, store_ports, worker
+from liftloop.stack.parts import Part, embedded_parts, store_ports
+from liftloop.stack.roles import GRANTS, identities
 
 CREDENTIALS = Credentials()
 
 
 def parts_of(settings: Settings) -> dict[str, Part]:
-    return {part.name: part for part in embedded_parts(settings, Layout.of(settings), CREDENTIALS)}
+    layout = Layout.of(settings, Path("/srv/project"))
+    return {part.name: part for part in embedded_parts(settings, layout, CREDENTIALS)}
+
+
+def secrets_in(values: object) -> set[str]:
+    """Every secret of (nested) credentials."""
+    return set().union(*map(secrets_in, values.values())) if isinstance(values, dict) else {str(values)}
 
 
 def test_every_port_of_the_store_follows_from_one_setting() -> None:
@@ -28,8 +35,7 @@ def test_a_port_whose_twin_would_not_exist_is_refused() -> None:
 
 
 def test_the_store_is_started_closed() -> None:
-    settings = Settings(home=Path("/srv/home"))
-    part = object_store(settings, Layout.of(settings), CREDENTIALS)
+    part = parts_of(Settings(home=Path("/srv/home")))["object-store"]
     flags = dict(flag.removeprefix("-").split("=", 1) for flag in part.command if flag.startswith("-"))
     expected = {"ip": "127.0.0.1", "ip.bind": "127.0.0.1", "disableHttp": "true", "master.telemetry": "false"}
     assert expected.items() <= flags.items()
@@ -37,29 +43,33 @@ def test_the_store_is_started_closed() -> None:
         "/srv/home/supervisor/filer.sock",
         "/srv/home/supervisor/s3.sock",
     }
-    assert {key for key in flags if key.endswith((".port", ".grpc"))} == set(store_ports(settings))
+    assert {key for key in flags if key.endswith((".port", ".grpc"))} == set(store_ports(Settings()))
     assert part.environment["AWS_ACCESS_KEY_ID"] == ""
 
 
 def test_no_secret_is_in_a_command_line() -> None:
     text = " ".join(word for part in parts_of(Settings()).values() for word in part.command)
-    assert not any(secret in text for secret in CREDENTIALS.model_dump().values())
+    assert not any(secret in text for secret in secrets_in(CREDENTIALS.model_dump()))
 
 
-def test_the_one_identity_may_use_one_bucket_and_administer_nothing() -> None:
-    (identity,) = json.loads(identities(Settings(bucket="ads"), CREDENTIALS))["identities"]
-    assert sorted(identity["actions"]) == ["List:ads", "Read:ads", "Tagging:ads", "Write:ads"]
-    assert identity["credentials"] == [
+def test_the_operator_has_one_bucket_and_everyone_else_a_policy() -> None:
+    text = identities(Settings(bucket="ads"), CREDENTIALS)
+    operator, *roles = json.loads(text)["identities"]
+    assert sorted(operator["actions"]) == ["List:ads", "Read:ads", "Tagging:ads", "Write:ads"]
+    assert operator["credentials"] == [
         {"accessKey": CREDENTIALS.s3_access_key_id, "secretKey": CREDENTIALS.s3_secret_access_key}
     ]
+    assert [role["policyNames"] for role in roles] == [[policy["name"]] for policy in json.loads(text)["policies"]]
+    assert not any("actions" in role for role in roles)  # they would add to the policy
+    assert len({role["credentials"][0]["secretKey"] for role in (operator, *roles)}) == 1 + len(GRANTS)
 
 
 @pytest.mark.parametrize(
     ("external", "expected"),
     [
-        ({}, ["object-store", "prefect-server", "worker"]),
-        ({"s3_endpoint_url": "https://s3.example.org"}, ["prefect-server", "worker"]),
-        ({"prefect_api_url": "https://prefect.example.org/api"}, ["object-store"]),
+        ({}, ["object-store", "prefect-server", "worker", "bridge"]),
+        ({"s3_endpoint_url": "https://s3.example.org"}, ["prefect-server", "worker", "bridge"]),
+        ({"prefect_api_url": "https://prefect.example.org/api"}, ["object-store", "bridge"]),
     ],
 )
 def test_what_the_user_points_elsewhere_is_not_started(external: dict[str, str], expected: list[str]) -> None:
@@ -67,10 +77,9 @@ def test_what_the_user_points_elsewhere_is_not_started(external: dict[str, str],
 
 
 def test_prefect_keeps_to_itself() -> None:
-    settings = Settings(home=Path("/srv/home"), prefect_port=4321)
-    layout = Layout.of(settings, Path("/srv/project"))
-    server, process_worker = prefect_server(settings, layout), worker(settings, layout)
-    for part in (server, process_worker):
+    parts = parts_of(Settings(home=Path("/srv/home"), prefect_port=4321))
+    server, process_worker = parts["prefect-server"], parts["worker"]
+    for part in (server, process_worker, parts["bridge"]):
         assert part.environment["PREFECT_HOME"] == "/srv/home/prefect"
         assert part.environment["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
         assert part.environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
@@ -79,3 +88,35 @@ def test_prefect_keeps_to_itself() -> None:
     assert process_worker.environment["LIFTLOOP_HOME"] == "/srv/home"
     assert process_worker.environment["GX_ANALYTICS_ENABLED"] == "false"
     assert process_worker.environment["FEAST_USAGE"] == "False"
+
+
+def test_the_server_takes_the_password_that_its_clients_have() -> None:
+    parts = parts_of(Settings())
+    password = f"liftloop:{CREDENTIALS.prefect_password}"
+    assert parts["prefect-server"].environment["PREFECT_SERVER_API_AUTH_STRING"] == password
+    assert parts["prefect-server"].environment["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
+    assert {parts[name].environment["PREFECT_API_AUTH_STRING"] for name in ("worker", "bridge")} == {password}
+    assert parts_of(Settings(prefect_auth=SecretStr("me:mine")))["worker"].environment["PREFECT_API_AUTH_STRING"] == (
+        "me:mine"
+    )
+
+
+def test_the_store_posts_to_the_bridge_what_lands_in_its_bucket() -> None:
+    environment = parts_of(Settings(bucket="ads", bridge_port=8765))["object-store"].environment
+    assert environment["WEED_NOTIFICATION_WEBHOOK_ENDPOINT"] == "http://127.0.0.1:8765/landing"
+    assert environment["WEED_NOTIFICATION_WEBHOOK_BEARER_TOKEN"] == CREDENTIALS.bridge_token
+    assert environment["WEED_NOTIFICATION_WEBHOOK_PATH_PREFIXES"] == "/buckets/ads/landing/"
+
+
+def test_the_bridge_waits_for_our_server_and_not_for_the_users() -> None:
+    ours = parts_of(Settings(home=Path("/srv/home"), bridge_port=8765))["bridge"]
+    assert "http://127.0.0.1:4200/api/health" in ours.command
+    assert ours.command[-2:] == ("-m", "bridge")
+    assert (ours.environment["LIFTLOOP_HOME"], ours.environment["LIFTLOOP_ROLE"]) == ("/srv/home", "ingest")
+    assert ours.address == f"http://127.0.0.1:{ours.environment['LIFTLOOP_BRIDGE_PORT']}" == "http://127.0.0.1:8765"
+
+    theirs = parts_of(Settings(prefect_api_url="https://prefect.example.org/api", prefect_auth=SecretStr("me:mine")))
+    assert theirs["bridge"].command[1:] == ("-m", "bridge")
+    assert theirs["bridge"].environment["PREFECT_API_URL"] == "https://prefect.example.org/api"
+    assert theirs["bridge"].environment["PREFECT_API_AUTH_STRING"] == "me:mine"
+    assert "PREFECT_HOME" not in theirs["bridge"].environment

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from supervisor.options import ServerOptions  # type: ignore[import-untyped]
 
 from liftloop.settings import Settings
@@ -57,6 +58,12 @@ def test_the_same_settings_give_the_same_text() -> None:
 def test_a_path_that_the_format_cannot_carry_is_refused(name: str) -> None:
     with pytest.raises(StackError, match="move to a plainer path"):
         text_for(Settings(), Path("/srv") / name)
+
+
+def test_a_password_that_the_format_cannot_carry_is_refused_and_not_shown() -> None:
+    with pytest.raises(StackError, match=r"AUTH_STRING of the prefect-server has '%' in it") as error:
+        text_for(Settings(prefect_auth=SecretStr("me:100%mine")))
+    assert "mine" not in str(error.value)
 
 
 def test_stopping_what_does_not_run_is_fine(tmp_path: Path) -> None:

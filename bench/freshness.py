@@ -1,0 +1,158 @@
+"""From the PUT of a 10,000-row file to the first line of its ingest, and to its features in service.
+
+    python -m bench.freshness
+
+The peers are the objectives: 12 s and 30 s. A stack of its own, filled with six days of logs, gets one file a round.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+
+from liftloop.contract import load_contract
+from liftloop.due import next_stage
+from liftloop.runs import Manifest, read_manifests
+from liftloop.settings import Settings, load_settings
+from liftloop.simulator import SimulationSettings, simulate
+from liftloop.stack import down, initialise, up
+from liftloop.store import Store, land
+
+SOURCE = "simulated"
+ROUNDS = 5
+FIRST_LINE_GOAL_SECONDS, SERVED_GOAL_SECONDS = 12, 30
+SIMULATION = SimulationSettings(impressions=320_000, days=8, seed=7)  # 32 files of 10,000 rows
+LIMIT_SECONDS = 300
+PORTS = {"S3": 21_333, "PREFECT": 21_340, "BRIDGE": 21_341}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where one round's seconds went; the first three end at the first line of ingest."""
+
+    bridge: float  # PUT → ingest run created
+    ingest_scheduling: float  # → the worker takes it
+    ingest_process_start: float  # → first line of the flow
+    ingest_work: float  # → its end
+    event: float  # → materialize run created (negative: before the end of ingest)
+    materialize_scheduling: float
+    materialize_process_start: float
+    materialize_work: float  # → features in service
+
+    @property
+    def first_line(self) -> float:
+        return self.bridge + self.ingest_scheduling + self.ingest_process_start
+
+    @property
+    def served(self) -> float:
+        return float(sum(asdict(self).values()))
+
+
+def main() -> None:
+    with _stack() as settings:
+        store, files = Store(settings), _files()
+        for key, body in files[:-ROUNDS]:
+            land(store, SOURCE, key, body)
+        _wait_until(lambda: next_stage(store, load_contract(SOURCE)) is None)
+        splits = [_measure(store, *file) for file in files[-ROUNDS:]]
+    _report(splits)
+
+
+@contextmanager
+def _stack() -> Iterator[Settings]:
+    with tempfile.TemporaryDirectory(prefix="liftloop-bench-") as home:
+        os.environ |= {"LIFTLOOP_HOME": home} | {f"LIFTLOOP_{name}_PORT": str(port) for name, port in PORTS.items()}
+        settings = load_settings()
+        try:
+            running = up(settings, print, prefect_toml=None)
+            initialise(running, print)
+            yield running
+        finally:
+            down(settings)
+
+
+def _files() -> list[tuple[str, bytes]]:
+    found: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as truth:
+        simulate(SIMULATION, found.__setitem__, Path(truth))
+    return sorted(found.items())
+
+
+def _measure(store: Store, key: str, body: bytes) -> Split:
+    """Land one file and follow it; the loop rests before and after."""
+    landed_at = datetime.now(UTC)
+    land(store, SOURCE, key, body)
+    _wait_until(lambda: _ended(store, "materialize", landed_at) is not None)
+    runs = [manifest for flow in ("ingest", "materialize") if (manifest := _ended(store, flow, landed_at))]
+    moments = [landed_at]
+    for manifest in runs:
+        created, taken = _times(store.settings, manifest.run_id)
+        assert manifest.ended_at is not None
+        moments += [created, taken, manifest.started_at, manifest.ended_at]
+    split = Split(*((after - before).total_seconds() for before, after in pairwise(moments)))
+    print(f"first line {split.first_line:5.1f} s   served {split.served:5.1f} s", flush=True)
+    _wait_until(lambda: next_stage(store, load_contract(SOURCE)) is None)
+    return split
+
+
+def _ended(store: Store, flow: str, since: datetime) -> Manifest | None:
+    found = [run for run in read_manifests(store, flow, since=since) if run.ended_at and run.started_at > since]
+    return found[0] if found else None
+
+
+def _times(settings: Settings, run_id: str) -> tuple[datetime, datetime]:
+    """When a run was created, and when the worker took it."""
+    assert settings.prefect_auth is not None
+    user, password = settings.prefect_auth.get_secret_value().split(":", 1)
+    ask = partial(httpx.get, auth=(user, password))
+    run: dict[str, Any] = ask(f"{settings.prefect_api_url}/flow_runs/{run_id}").raise_for_status().json()
+    states = ask(f"{settings.prefect_api_url}/flow_run_states/", params={"flow_run_id": run_id}).json()
+    taken = min(state["timestamp"] for state in states if state["type"] == "PENDING")
+    return datetime.fromisoformat(run["created"]), datetime.fromisoformat(taken)
+
+
+def _wait_until(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not is_true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the loop did not come to rest within {LIMIT_SECONDS} s")
+        time.sleep(0.5)
+
+
+def _report(splits: list[Split]) -> None:
+    parts = {each.name: round(median(getattr(split, each.name) for split in splits), 2) for each in fields(Split)}
+    for name, seconds in parts.items():
+        print(f"{name.replace('_', ' '):<28}{seconds:6.2f} s")
+    cases = [
+        _case("first line of ingest", median(split.first_line for split in splits), FIRST_LINE_GOAL_SECONDS),
+        _case("served features", median(split.served for split in splits), SERVED_GOAL_SECONDS),
+    ]
+    worst = max(cases, key=lambda case: case["ratio"])
+    print(json.dumps({"bench": "freshness", **worst, "unit": "s", "rounds": ROUNDS, "split": parts, "cases": cases}))
+
+
+def _case(name: str, seconds: float, goal_seconds: float) -> dict[str, Any]:
+    ratio = round(seconds / goal_seconds, 3)
+    return {
+        "case": name,
+        "ours": round(seconds, 2),
+        "peer": goal_seconds,
+        "ratio": ratio,
+        "goal": 1.0,
+        "holds": ratio <= 1,
+    }
+
+
+if __name__ == "__main__":
+    main()

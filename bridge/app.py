@@ -1,0 +1,58 @@
+"""Where notices of landed objects arrive: POST /landing with the bearer token; GET /health."""
+
+import hmac
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from bridge.mailbox import Mailbox
+from bridge.notices import NoticeError, sources_in
+
+LARGEST_BODY_BYTES = 2**20
+
+
+def notice_app(token: str, bucket: str, declared: Callable[[], list[str]], mailbox: Mailbox) -> Starlette:
+    """The endpoint. It answers at once; what a notice leads to happens later, or by the next sweep if it is lost."""
+
+    async def take_notice(request: Request) -> JSONResponse:
+        _require(request, token)
+        try:
+            sources = sources_in(await _body(request), bucket, declared())
+        except NoticeError as error:
+            raise HTTPException(400, str(error)) from None
+        if sources:
+            mailbox.put(sources)
+        return JSONResponse({"sources": sorted(sources)}, 202)
+
+    return Starlette(
+        routes=[Route("/landing", take_notice, methods=["POST"]), Route("/health", _is_healthy)],
+        exception_handlers={HTTPException: _refuse},
+    )
+
+
+def _require(request: Request, token: str) -> None:
+    given = request.headers.get("Authorization", "")
+    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        raise HTTPException(401, "send Authorization: Bearer and the token in LIFTLOOP_BRIDGE_TOKEN")
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > LARGEST_BODY_BYTES:
+            raise HTTPException(413, f"a notice has at most {LARGEST_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+async def _is_healthy(_request: Request) -> JSONResponse:
+    return JSONResponse({"status": "ok"})
+
+
+async def _refuse(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"detail": error.detail}, error.status_code)

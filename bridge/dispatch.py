@@ -1,0 +1,98 @@
+"""What is due for one source, and whether it needs a run that nothing else has started."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from prefect.client.schemas.objects import FlowRun
+
+from bridge.runs import FlowRuns
+from liftloop.contract import Contract
+from liftloop.due import features_due_since, lake_version, read_lake, read_materialized
+from liftloop.landing.ledger import pending
+from liftloop.landing.rules import rules_fingerprint
+from liftloop.store import Listed, Store
+
+GRACE = timedelta(seconds=45)  # for the event that starts a run sooner
+FIRST_WAIT = timedelta(minutes=2)
+LONGEST_WAIT = timedelta(hours=1)
+_KEYS_PER_QUERY = 100
+
+
+def dispatch_ingest(store: Store, runs: FlowRuns, contract: Contract) -> bool:
+    """Start a run if something waits in landing; only to be called while none is under way.
+
+    One run ingests all that waits. Its idempotency key names the oldest waiting object, so that a bridge that was
+    killed in between, or a second one, starts no other run.
+
+    Returns:
+        Whether there is now, or was just before, a run after which one should look again.
+    """
+    oldest = next(pending(store, contract, rules_fingerprint(contract)), None)
+    if oldest is None:
+        return False
+    base = f"{store.uri(oldest.key)}#{oldest.etag}"
+    attempts = list(_attempts(runs, base))
+    if attempts and _is_too_soon(attempts, _last_landed(store, contract), datetime.now(UTC)):
+        return False
+    why = oldest.key if not attempts else f"{oldest.key}, which still waits after {len(attempts)} runs"
+    runs.start("ingest", contract.source, attempt_key(base, len(attempts) + 1), why)
+    return True
+
+
+def dispatch_features_and_training(store: Store, runs: FlowRuns, contract: Contract, *, is_ingesting: bool) -> None:
+    """Start what a lost event should have started. A run that failed is left to the next change or the schedule.
+
+    An ingest tells of the lake's changes when it ends; while it lasts, features wait for half of their freshness.
+    """
+    grace = max(GRACE, contract.freshness / 2) if is_ingesting else GRACE
+    source, lake, known = contract.source, read_lake(store, contract.source), read_materialized(store, contract.source)
+    due_since = features_due_since(contract, lake, known)
+    if due_since is not None:
+        modified = known.modified if known else None
+        since = max(due_since, modified or due_since)  # what ran before that has done its part
+        _catch_up(runs, "materialize", source, lake_version(contract, lake), since, grace)
+    elif known is not None and known.retraining is not None and known.modified is not None:
+        _catch_up(runs, "train", source, known.lake_version, known.modified, GRACE)
+
+
+def _catch_up(runs: FlowRuns, flow: str, source: str, version: str, since: datetime, grace: timedelta) -> None:
+    if has_passed(since, grace, datetime.now(UTC)) and not runs.has_begun(flow, source, since):
+        runs.start(flow, source, f"{flow}/{source}/{version}/{since:%FT%TZ}", f"what changed at {since:%F %T} UTC")
+
+
+def _attempts(runs: FlowRuns, base: str) -> Iterator[FlowRun]:
+    """The runs that were made for an object, in order."""
+    for first in count(1, _KEYS_PER_QUERY):
+        keys = [attempt_key(base, number) for number in range(first, first + _KEYS_PER_QUERY)]
+        found = {run.idempotency_key: run for run in runs.find("ingest", keys)}
+        yield from (found[key] for key in keys if key in found)
+        if len(found) < len(keys):
+            return
+
+
+def attempt_key(base: str, number: int) -> str:
+    """The idempotency key of the first attempt is that of the object; later ones bear their number."""
+    return base if number == 1 else f"{base}/{number}"
+
+
+def _is_too_soon(attempts: list[FlowRun], last_landed: datetime, now: datetime) -> bool:
+    """Whether the last attempt ended just now, and nothing landed since that could make the next one go better."""
+    ended = attempts[-1].end_time or attempts[-1].expected_start_time or now
+    return last_landed < ended and not has_passed(ended, wait_after(len(attempts)), now)
+
+
+def wait_after(attempts: int) -> timedelta:
+    """How long to wait after so many attempts: 2, 4, 8 … minutes, at most an hour."""
+    doublings = min(attempts - 1, 10)
+    return min(FIRST_WAIT * (1 << doublings), LONGEST_WAIT)
+
+
+def has_passed(since: datetime, wait: timedelta, now: datetime) -> bool:
+    """Whether so much time went by; a time in the future (a clock was set back) has passed."""
+    return not timedelta(0) <= now - since < wait
+
+
+def _last_landed(store: Store, contract: Contract) -> datetime:
+    landed: Iterator[Listed] = store.list(contract.landing_prefix)
+    return max(item.modified for item in landed)

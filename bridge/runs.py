@@ -1,0 +1,82 @@
+"""The runs of our deployments on the Prefect server: which there are, and new ones."""
+
+import logging
+from datetime import datetime
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterIdempotencyKey,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
+
+from liftloop.errors import UserError
+
+_UNFINISHED = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(not_any_=[*TERMINAL_STATES])))
+
+log = logging.getLogger("bridge")
+
+
+class NotDeployedError(UserError):
+    """The server does not know a deployment of ours."""
+
+
+class FlowRuns:
+    """Runs of the deployment `<flow>/<flow>` for a source."""
+
+    def __init__(self, client: SyncPrefectClient) -> None:
+        self._client = client
+
+    def sources_under_way(self, flow: str) -> set[str]:
+        """The sources with a run that has not ended."""
+        return {_source(run) for run in self._read(flow, _UNFINISHED)}
+
+    def has_begun(self, flow: str, source: str, since: datetime) -> bool:
+        """Whether a run is under way, or was due since then."""
+        later = FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(after_=since))
+        return any(source in map(_source, self._read(flow, either)) for either in (_UNFINISHED, later))
+
+    def find(self, flow: str, idempotency_keys: list[str]) -> list[FlowRun]:
+        """The runs with one of the keys."""
+        return self._read(flow, FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=idempotency_keys)))
+
+    def start(self, flow: str, source: str, idempotency_key: str, why: str) -> None:
+        """Make a run; where one with this key exists already, nothing happens.
+
+        Raises:
+            NotDeployedError: the server does not know the deployment.
+        """
+        try:
+            deployment = self._client.read_deployment_by_name(f"{flow}/{flow}")
+        except ObjectNotFound:
+            raise NotDeployedError(f"deployment {flow}/{flow} is not on the server: run `liftloop init`") from None
+        run = self._client.create_flow_run_from_deployment(
+            deployment.id, parameters={"source": source}, idempotency_key=idempotency_key
+        )
+        log.info("%s of %s: run %s for %s", flow, source, run.id, why)
+
+    def _read(self, flow: str, filtered: FlowRunFilter) -> list[FlowRun]:
+        runs = self._client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[flow])),
+            flow_run_filter=filtered,
+            sort=FlowRunSort.EXPECTED_START_TIME_ASC,  # those of a schedule, far in the future, come last
+        )
+        return [run for run in runs if not _is_to_come(run)]
+
+
+def _is_to_come(run: FlowRun) -> bool:
+    return run.auto_scheduled and run.state_name == "Scheduled"
+
+
+def _source(run: FlowRun) -> str:
+    return str(run.parameters.get("source"))

@@ -1,0 +1,117 @@
+"""The data rules: the row-level expectations of one Great Expectations suite as SQL that sorts rows into quarantine.
+
+Great Expectations itself runs the suite in `validation.py`; it takes seconds to import and is not needed here.
+"""
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from liftloop.contract import Contract
+from liftloop.duck import literal, quoted
+from liftloop.errors import UserError
+from liftloop.store import fingerprint_of
+
+SUITE_PATH = Path("expectations/impressions.json")
+Suite = dict[str, Any]  # the arguments of a Great Expectations suite
+_BATCH_QUERY = re.compile(r"\s*SELECT \* FROM {batch} WHERE (?P<predicate>.+)", re.DOTALL)
+
+
+class SuiteError(UserError):
+    """The suite holds an expectation that cannot be compiled; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A row-level expectation as SQL: `violation` is true for the rows that break it, and null or false for others."""
+
+    expected: str
+    reason: str
+    violation: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one expectation observed."""
+
+    expectation: str
+    is_met: bool
+    unexpected_count: int
+    examples: tuple[str, ...]
+
+
+def load_suite(path: Path = SUITE_PATH) -> Suite:
+    """The suite as it is written."""
+    suite: Suite = json.loads(path.read_text(encoding="utf-8"))
+    return suite
+
+
+def rules_fingerprint(contract: Contract, suite_path: Path = SUITE_PATH) -> str:
+    """Changes when the contract or the suite does."""
+    return fingerprint_of(contract.model_dump_json(), suite_path.read_text(encoding="utf-8"))
+
+
+def compile_rules(suite: Suite) -> list[Rule]:
+    """The row-level expectations of a suite as SQL predicates; expectations about the whole table are left out.
+
+    Raises:
+        SuiteError: a row-level expectation has no SQL form here.
+    """
+    row_level = (each for each in suite["expectations"] if is_row_level(each["type"]))
+    return [compile_rule(each) for each in row_level]
+
+
+def is_row_level(kind: str) -> bool:
+    return not kind.startswith("expect_table_")
+
+
+def compile_rule(expectation: dict[str, Any]) -> Rule:
+    """One row-level expectation, in the words of its description where it has one."""
+    description = expectation.get("description")
+    rule = _compile(expectation["type"], expectation["kwargs"], description)
+    return replace(rule, expected=description or rule.expected)
+
+
+def _compile(kind: str, kwargs: dict[str, Any], description: str | None) -> Rule:
+    if kwargs.get("row_condition") or kwargs.get("mostly", 1) != 1:
+        raise SuiteError(f"{kind} {kwargs}: row_condition and mostly have no row-level form; write unexpected rows")
+    match kind:
+        case "expect_column_values_to_not_be_null":
+            column = kwargs["column"]
+            return Rule(f"{column} is given", f"{column} is missing", f"{quoted(column)} IS NULL")
+        case "expect_column_values_to_be_in_set":
+            column, allowed = kwargs["column"], ", ".join(literal(value) for value in kwargs["value_set"])
+            violation = f"{quoted(column)} NOT IN ({allowed})"
+            return Rule(f"{column} is one of {allowed}", f"{column} is not one of {allowed}", violation)
+        case "expect_column_values_to_be_between":
+            return _outside(kwargs["column"], quoted(kwargs["column"]), kwargs)
+        case "expect_column_value_lengths_to_be_between":
+            return _outside(f"length of {kwargs['column']}", f"length({quoted(kwargs['column'])})", kwargs)
+        case "expect_column_pair_values_a_to_be_greater_than_b":
+            return _less_than(kwargs["column_A"], kwargs["column_B"], "<" if kwargs.get("or_equal") else "<=")
+        case "unexpected_rows_expectation":
+            return _unexpected_rows(kwargs, description)
+    raise SuiteError(f"{kind} has no row-level form; express it as unexpected_rows_expectation")
+
+
+def _less_than(a: str, b: str, below: str) -> Rule:
+    return Rule(f"not {a} {below} {b}", f"{a} {below} {b}", f"{quoted(a)} {below} {quoted(b)}")
+
+
+def _outside(subject: str, expression: str, kwargs: dict[str, Any]) -> Rule:
+    low, high = kwargs.get("min_value"), kwargs.get("max_value")
+    opening, closing = ("(" if kwargs.get("strict_min") else "["), (")" if kwargs.get("strict_max") else "]")
+    below, above = ("<=" if kwargs.get("strict_min") else "<"), (">=" if kwargs.get("strict_max") else ">")
+    limits = [(below, low), (above, high)]
+    violations = [f"{expression} {sign} {literal(limit)}" for sign, limit in limits if limit is not None]
+    shown = f"{opening}{'-∞' if low is None else low}, {'∞' if high is None else high}{closing}"
+    return Rule(f"{subject} is within {shown}", f"{subject} is outside {shown}", " OR ".join(violations))
+
+
+def _unexpected_rows(kwargs: dict[str, Any], description: str | None) -> Rule:
+    query = _BATCH_QUERY.fullmatch(kwargs["unexpected_rows_query"])
+    if query is None or not description:
+        raise SuiteError(f"{kwargs}: needs a description and a query of the form SELECT * FROM {{batch}} WHERE …")
+    return Rule(description, f"breaks the rule: {description}", query["predicate"])

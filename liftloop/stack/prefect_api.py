@@ -1,0 +1,38 @@
+"""One question to the embedded Prefect server's API, without Prefect's client, which takes seconds to import."""
+
+import base64
+import json
+import urllib.request
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from liftloop.settings import Settings
+
+_LIMIT_SECONDS = 10
+
+
+def ask(settings: Settings, path: str, body: Mapping[str, object] | None = None) -> Any:
+    """The JSON answer to a GET of `path`, or with a body to a POST.
+
+    Raises:
+        OSError: the server does not answer, or with an error (urllib.error.HTTPError).
+    """
+    if body is None:
+        return _answer(settings, path, {})
+    # https://docs.prefect.io/v3/advanced/security-settings#csrf-protection-settings
+    client = str(uuid.uuid4())
+    token = _answer(settings, f"/csrf-token?client={client}", {})["token"]
+    return _answer(settings, path, {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}, json.dumps(body))
+
+
+def _answer(settings: Settings, path: str, headers: dict[str, str], body: str | None = None) -> Any:
+    password = settings.prefect_auth.get_secret_value() if settings.prefect_auth else ""
+    basic = {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
+    request = urllib.request.Request(
+        f"{settings.prefect_api_url}{path}",
+        data=body.encode() if body else None,
+        headers={"Content-Type": "application/json", **basic, **headers},
+    )
+    with urllib.request.urlopen(request, timeout=_LIMIT_SECONDS) as answer:
+        return json.load(answer)

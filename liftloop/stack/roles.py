@@ -1,0 +1,66 @@
+"""Who may do what in the embedded object store: one identity a role, least privilege by prefix."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from liftloop.settings import Role, Settings
+from liftloop.stack.layout import Credentials
+
+_READ, _WRITE, _DELETE = "s3:GetObject", "s3:PutObject", "s3:DeleteObject"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """The prefixes that a role may use; an empty prefix is the whole bucket. Who may read one may list it."""
+
+    read: tuple[str, ...]
+    write: tuple[str, ...] = ()
+    delete: tuple[str, ...] = ()  # the store tells writing from deleting, but not from overwriting
+
+
+GRANTS: dict[Role, Grant] = {
+    "ingest": Grant(
+        # The bridge is of this role too, and asks of features and models whether they are due.
+        read=("features/", "lake/", "landing/", "ledger/", "quarantine/", "registry/", "reports/", "runs/"),
+        write=("lake/", "ledger/", "quarantine/", "reports/", "runs/"),
+        delete=("ledger/",),
+    ),
+    "train": Grant(
+        read=("",),
+        write=("blobs/", "features/", "registry/", "reports/", "runs/", "tiles/"),
+        delete=("features/", "tiles/"),
+    ),
+    "serve": Grant(read=("blobs/", "features/", "registry/")),
+    "audit": Grant(read=("audit/",), write=("audit/",)),
+}
+
+
+def identities(settings: Settings, credentials: Credentials) -> str:
+    """The store's identities: the operator, who has the bucket but administers nothing, and each role (JSON)."""
+    every = [f"{action}:{settings.bucket}" for action in ("Read", "List", "Write", "Tagging")]
+    operator = _signer("operator", credentials) | {"actions": every}
+    roles = [_signer(role, credentials) | {"policyNames": [role]} for role in GRANTS]
+    policies = [{"name": role, "content": _policy(settings.bucket, grant)} for role, grant in GRANTS.items()]
+    return json.dumps({"identities": [operator, *roles], "policies": policies}, indent=2)
+
+
+def _signer(role: Role, credentials: Credentials) -> dict[str, object]:
+    keys = credentials.keys(role)
+    return {
+        "name": role,
+        "credentials": [{"accessKey": keys.access_key_id, "secretKey": keys.secret_access_key}],
+    }
+
+
+def _policy(bucket: str, grant: Grant) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(_statements(f"arn:aws:s3:::{bucket}", grant))})
+
+
+def _statements(bucket: str, grant: Grant) -> Iterator[dict[str, object]]:
+    """The grant in the language of AWS's policies (IAM User Guide, "IAM JSON policy elements reference")."""
+    for action, prefixes in ((_READ, grant.read), (_WRITE, grant.write), (_DELETE, grant.delete)):
+        if prefixes:
+            yield {"Effect": "Allow", "Action": [action], "Resource": [f"{bucket}/{each}*" for each in prefixes]}
+    listed = {} if "" in grant.read else {"Condition": {"StringLike": {"s3:prefix": [f"{p}*" for p in grant.read]}}}
+    yield {"Effect": "Allow", "Action": ["s3:ListBucket"], "Resource": [bucket], **listed}

@@ -1,0 +1,83 @@
+"""Back to an earlier champion: at once, by compare-and-swap, with nothing trained or judged."""
+
+from collections.abc import Sequence
+
+from liftloop.store import Store
+from liftloop.training.moves import move, read_audit, record_move
+from liftloop.training.registry import Pointer, RegistryError, champion, read_version
+
+
+def rollback(store: Store, source: str, reason: str, to: str | None = None, run_id: str | None = None) -> Pointer:
+    """Restore the champion before the one there is, or the former champion `to`.
+
+    Two rollbacks in a row go two champions back: none that was rolled back before is restored unless `to` names it.
+    The same run rolls back once, however often it asks.
+
+    Raises:
+        RegistryError: there is nothing to go back to; `to` is champion or never was; its blobs are not as recorded.
+        PromotionConflict: someone else moved the champion first.
+    """
+    current = champion(store, source)
+    if current is None:
+        raise RegistryError(f"{source} has no champion yet: there is nothing to roll back")
+    moves = _moves(store, source, current)
+    done = next((made for made in moves if run_id is not None and made.run_id == run_id), None)
+    if done is not None:
+        record_move(store, source, done)  # in case this run was interrupted between the two
+        return done
+    target = _before(moves, current, source) if to is None else _named(store, moves, current, source, to)
+    return move(store, source, target.version, reason, current, restores=_promotion(target), run_id=run_id)
+
+
+def withdrawal(store: Store, source: str, version: str) -> Pointer | None:
+    """The rollback that ended this version's time as champion, unless it was made champion again since."""
+    return _withdrawals(_moves(store, source, champion(store, source))).get(version)
+
+
+def _moves(store: Store, source: str, current: Pointer | None) -> list[Pointer]:
+    """Every move, oldest first and numbered from 1; the last one also where it was not written down yet."""
+    moves = [entry.pointer for entry in read_audit(store, source)]
+    return [*moves, current] if current is not None and current.number > len(moves) else moves
+
+
+def _withdrawals(moves: Sequence[Pointer]) -> dict[str, Pointer]:
+    found: dict[str, Pointer] = {}
+    for made in moves:
+        found.pop(made.version, None)
+        if made.restores is not None and made.previous is not None:
+            found[made.previous] = made
+    return found
+
+
+def _promotion(made: Pointer) -> int:
+    """The number of the promotion that this move made or restored."""
+    return made.number if made.restores is None else made.restores
+
+
+def _before(moves: Sequence[Pointer], current: Pointer, source: str) -> Pointer:
+    """The move to walk back to: past what was rolled back already."""
+    withdrawn = _withdrawals(moves)
+    number = _promotion(current)
+    while number > 1:
+        before = moves[number - 2]
+        if before.version != current.version and before.version not in withdrawn:
+            return before
+        number = _promotion(before)
+    raise RegistryError(
+        f"there is no champion of {source} before {current.version} to go back to{_former(moves, current)}"
+    )
+
+
+def _named(store: Store, moves: Sequence[Pointer], current: Pointer, source: str, to: str) -> Pointer:
+    if to == current.version:
+        raise RegistryError(f"{to} is the champion of {source} already, since {current.since:%Y-%m-%d %H:%M:%S}")
+    read_version(store, source, to)
+    target = next((made for made in reversed(moves) if made.version == to), None)
+    if target is None:
+        raise RegistryError(f"{to} never was champion of {source}: only the gate makes one{_former(moves, current)}")
+    return target
+
+
+def _former(moves: Sequence[Pointer], current: Pointer) -> str:
+    versions = dict.fromkeys(made.version for made in moves if made.version != current.version)
+    return f"; former champions: {', '.join(versions)}" if versions else ""

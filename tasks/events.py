@@ -1,0 +1,19 @@
+"""What a flow tells the others. Events are hints and may be lost: the bridge finds in the store what they missed."""
+
+from typing import Any
+
+from prefect.events import emit_event
+from prefect.runtime import flow_run
+
+
+def announce(event: str, source: str, payload: dict[str, Any], **labels: str) -> None:
+    """Emit an event about a source: `impressions.validated` is about `liftloop.impressions.<source>`."""
+    about = event.partition(".")[0]
+    resource = {f"liftloop.{name}": value for name, value in labels.items()}
+    resource |= {"prefect.resource.id": f"liftloop.{about}.{source}", "prefect.resource.name": source}
+    emit_event(event=event, resource=resource, payload={"source": source} | payload)
+
+
+def is_part_of_chain() -> bool:
+    """Whether a parent flow goes on with the next stage by itself, and needs no event for it."""
+    return flow_run.parent_flow_run_id is not None

@@ -1,0 +1,291 @@
+"""The bridge on a real stack: what lands gets one run, whatever is lost or dies; healthy runs are left alone."""
+
+import io
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+import httpx
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.states import Running
+
+from bridge.reaper import RESUBMITTED, Limits, Reaper
+from liftloop.lake import impressions_prefix
+from liftloop.landing.ledger import ingested
+from liftloop.runs import find_manifest
+from liftloop.settings import Settings
+from liftloop.stack import down, initialise, up
+from liftloop.stack.layout import Layout
+from liftloop.stack.supervisor import Supervisor
+from liftloop.store import Store, concurrently, land
+
+pytestmark = pytest.mark.timeout(900)
+
+REPOSITORY = Path(__file__).parents[2]
+LINKED = ("flows", "tasks", "bridge", "liftloop", "expectations", "feature_repo", "requirements.lock")
+BACKLOG = 1500
+ROWS_PER_FILE = 4
+SettingsIn = Callable[[Path], Settings]
+_T = TypeVar("_T")
+
+SLOW_FLOW = """
+import time
+from prefect import flow
+
+@flow(name="slow")
+def slow(source: str) -> None:
+    time.sleep(75)
+"""
+
+
+def contract(source: str) -> dict[str, object]:
+    return {
+        "source": source,
+        "description": "",
+        "landing": {"path": "{name}.csv", "format": "csv"},
+        "columns": {
+            "impression_id": {"from": "id"},
+            "event_timestamp": {"from": "at"},
+            "placement_id": {"from": "slot"},
+            "ad_id": {"from": "ad"},
+            "click": {"from": "clicked"},
+        },
+        "keys": ["ad_id"],
+        "kpi": "click_through_rate",
+        "outcome": {"horizon": "1h"},
+        "maturity": "30m",
+        "split": {"validation": "1d", "holdout": "1d"},
+    }
+
+
+def log_file(name: str) -> bytes:
+    rows = (f"{name}-{n},2026-01-05 12:00:00,top,a{n % 3},0\n" for n in range(ROWS_PER_FILE))
+    return ("id,at,slot,ad,clicked\n" + "".join(rows)).encode()
+
+
+def make_project(folder: Path, *sources: str) -> Path:
+    """This repository's code with sources of our own, and a flow that takes its time; nothing starts by event."""
+    (folder / "contracts").mkdir(parents=True)
+    for name in LINKED:
+        (folder / name).symlink_to(REPOSITORY / name)
+    for source in sources:
+        (folder / "contracts" / f"{source}.yaml").write_text(yaml.safe_dump(contract(source)))
+    (folder / "slow.py").write_text(SLOW_FLOW)
+    deployments = yaml.safe_load((REPOSITORY / "deployments.yaml").read_text())
+    kept = [each for each in deployments["deployments"] if each["name"] in {"ingest", "materialize"}]
+    slow = kept[0] | {"name": "slow", "entrypoint": "slow.py:slow"}
+    deployments["deployments"] = [each | {"triggers": [], "schedules": []} for each in (*kept, slow)]
+    (folder / "deployments.yaml").write_text(yaml.safe_dump(deployments))
+    return folder
+
+
+@dataclass(frozen=True)
+class World:
+    """A stack of its own and what one may ask of it."""
+
+    store: Store
+    client: SyncPrefectClient
+    layout: Layout
+
+    def land(self, source: str, *names: str) -> None:
+        concurrently(lambda name: land(self.store, source, f"{name}.csv", log_file(name)), names)
+
+    def runs(self, flow: str, source: str) -> list[FlowRun]:
+        found = self.client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])))
+        return [run for run in found if run.parameters["source"] == source]
+
+    def ended(self, flow: str, source: str, count: int = 1) -> list[FlowRun]:
+        """The runs of a flow, once there are so many and all have ended."""
+
+        def look() -> list[FlowRun]:
+            runs = self.runs(flow, source)
+            return runs if len(runs) >= count and all(run.state and run.state.is_final() for run in runs) else []
+
+        return until(look, 600)
+
+    def start(self, flow: str, source: str) -> FlowRun:
+        deployment = self.client.read_deployment_by_name(f"{flow}/{flow}")
+        return self.client.create_flow_run_from_deployment(deployment.id, parameters={"source": source})
+
+    def state_names(self, run: UUID) -> list[str | None]:
+        return [state.name for state in self.client.read_flow_run_states(run)]
+
+    def process_of(self, part: str) -> psutil.Process:
+        return psutil.Process(Supervisor(self.layout).processes()[part].pid)
+
+
+def until(look: Callable[[], _T], limit_seconds: float) -> _T:
+    deadline = time.monotonic() + limit_seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"did not come in {limit_seconds} s"
+        time.sleep(0.2)
+    return found
+
+
+@pytest.fixture(scope="module")
+def world(settings_in: SettingsIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("bridge")
+    settings, project = settings_in(folder / "home"), make_project(folder / "project", "shop", "many", "lost", "dies")
+    try:
+        running = up(settings, print, project=project, prefect_toml=None)
+        initialise(running, print, project=project)
+        auth = running.prefect_auth.get_secret_value() if running.prefect_auth else None
+        with (
+            temporary_settings({PREFECT_API_URL: running.prefect_api_url, PREFECT_API_AUTH_STRING: auth}),
+            get_client(sync_client=True) as client,
+        ):
+            yield World(Store(running), client, Layout.of(settings, project))
+    finally:
+        down(settings)
+
+
+def test_a_landed_object_gets_its_run_within_seconds(world: World) -> None:
+    world.land("shop", "a")
+    (item,) = world.store.list("landing/shop/")
+    run = until(lambda: world.runs("ingest", "shop"), 9)[0]  # sooner than the next sweep
+    assert run.idempotency_key == f"{world.store.uri(item.key)}#{item.etag}"
+    (ended,) = world.ended("ingest", "shop")
+    assert ended.state_name == "Completed"
+    assert [entry.landed.key for entry in ingested(world.store, "shop")] == [item.key]
+
+
+def test_what_lands_while_a_run_is_under_way_is_not_forgotten(world: World) -> None:
+    world.land("shop", "b")
+    until(lambda: [run for run in world.runs("ingest", "shop") if run.state_name == "Running"], 60)
+    for number in range(8):  # some during the run, some when it is about to end, some after it
+        world.land("shop", f"c{number}")
+        time.sleep(1)
+    until(lambda: len(ingested(world.store, "shop")) == 10, 60)
+
+
+def test_a_lost_event_is_made_good(world: World) -> None:
+    """No trigger is deployed here: nothing but the bridge starts the features of what test one ingested."""
+    world.land("lost", "a")
+    world.ended("ingest", "lost")
+    (run,) = world.ended("materialize", "lost")
+    assert run.idempotency_key is not None
+    assert run.idempotency_key.startswith("materialize/lost/")
+
+
+def test_a_backlog_after_a_stop_is_one_run_oldest_first(world: World) -> None:
+    names = [f"{BACKLOG - number:05}" for number in range(BACKLOG)]  # oldest is not first by name
+    bridge = world.process_of("bridge")
+    bridge.suspend()  # what it is told now is lost
+    for first in range(0, BACKLOG, 500):
+        world.land("many", *names[first : first + 500])
+    os.kill(bridge.pid, signal.SIGKILL)
+    (run,) = world.ended("ingest", "many")
+    assert run.state_name == "Completed"
+    entries = ingested(world.store, "many")
+    assert Counter(entry.landed.key for entry in entries) == Counter(f"landing/many/{name}.csv" for name in names)
+    assert sum(entry.rows_valid for entry in entries) == BACKLOG * ROWS_PER_FILE == distinct_rows(world.store, "many")
+    landed = {item.key: item.modified for item in world.store.list("landing/many/")}
+    steps = find_manifest(world.store, str(run.id)).steps
+    order = [landed[step.inputs[0].key] for step in steps if step.name == "ingest"]
+    assert order == sorted(order)
+    oldest = min(landed, key=lambda key: (landed[key], key))
+    assert run.idempotency_key is not None
+    assert run.idempotency_key.startswith(f"{world.store.uri(oldest)}#")
+
+
+def distinct_rows(store: Store, source: str) -> int:
+    """Rows of a source's lake; each counts once."""
+    bodies = concurrently(store.get, (item.key for item in store.list(impressions_prefix(source))))
+    ids = Counter(name for body in bodies for name in read_ids(body))
+    assert max(ids.values()) == 1
+    return len(ids)
+
+
+def read_ids(body: bytes) -> list[str]:
+    return list(pq.read_table(io.BytesIO(body), columns=["impression_id"]).column(0).to_pylist())
+
+
+def test_a_run_whose_process_is_killed_is_resubmitted_once(world: World) -> None:
+    world.land("dies", "a")
+    run = until(lambda: world.runs("ingest", "dies"), 60)[0]
+    until(lambda: any(True for _ in world.store.list(f"runs/ingest/{run.id}/")), 120)
+    for times_resubmitted in (0, 1):
+        now = until(lambda: [each for each in world.runs("ingest", "dies") if each.state_name == "Running"], 120)[0]
+        os.kill(int(now.infrastructure_pid or ""), signal.SIGKILL)
+        until(lambda: world.client.read_flow_run(run.id).state_name == "Crashed", 60)
+        assert world.state_names(run.id).count(RESUBMITTED) == times_resubmitted
+    until(lambda: find_manifest(world.store, str(run.id)).status == "crashed", 90)
+    assert [each.id for each in world.runs("ingest", "dies")] == [run.id]
+
+
+def test_a_run_that_never_moves_is_resubmitted_and_then_does_its_work(world: World) -> None:
+    """As after the death of worker and process together: it is Running, and nobody is there."""
+    run = world.start("ingest", "nobody")
+    until(lambda: world.client.read_flow_run(run.id).state_name in {"Failed", "Completed"}, 120)
+    world.client.set_flow_run_state(run.id, Running(), force=True)
+    reaper = Reaper(world.client, world.store, Limits(running=2, crashed=1))
+    until(lambda: RESUBMITTED in looked(reaper, world, run), 60)
+    assert world.state_names(run.id).count("Crashed") == 1
+    until(lambda: world.client.read_flow_run(run.id).state_name in {"Failed", "Completed"}, 120)
+    assert world.state_names(run.id).count(RESUBMITTED) == 1
+
+
+def looked(reaper: Reaper, world: World, run: FlowRun) -> list[str | None]:
+    """The states that a run went through, after one more look of the reaper."""
+    reaper.look()
+    return world.state_names(run.id)
+
+
+def test_a_healthy_long_run_is_never_reaped(world: World) -> None:
+    """It works for twice the limit; only its heartbeats (one in 30 s) speak for it."""
+    run = world.start("slow", "shop")
+    reaper = Reaper(world.client, world.store, Limits(pending=60, running=38), is_alive=lambda _: False)
+    until(lambda: {"Crashed", "Completed"} & {*looked(reaper, world, run)}, 200)
+    assert "Crashed" not in world.state_names(run.id)
+
+
+def fails(reaper: Reaper) -> bool:
+    try:
+        reaper.look()
+    except httpx.HTTPError:
+        return True
+    return False
+
+
+def test_a_server_that_was_away_ends_no_run(world: World) -> None:
+    """Silence counts only while the server answers, and begins anew after it did not."""
+    run = world.start("slow", "shop")
+    until(lambda: world.client.read_flow_run(run.id).state_name == "Running", 120)
+    now = [0.0]
+    reaper = Reaper(world.client, world.store, Limits(running=25), is_alive=lambda _: False, clock=lambda: now[0])
+    reaper.look()
+    now[0] += 20
+    reaper.look()
+    server = world.process_of("prefect-server")
+    for process in (server, *server.children(recursive=True)):
+        process.kill()
+    until(lambda: fails(reaper), 20)
+    until(lambda: world.client.api_healthcheck() is None, 90)
+    now[0] += 3600
+    reaper.look()
+    now[0] += 20
+    reaper.look()
+    assert "Crashed" not in world.state_names(run.id)
+
+
+def test_sigterm_ends_it_at_once(world: World) -> None:
+    bridge = world.process_of("bridge")
+    began = datetime.now(UTC)
+    bridge.terminate()
+    psutil.wait_procs([bridge], timeout=2)
+    assert not bridge.is_running(), f"still there after {datetime.now(UTC) - began}"
+    until(lambda: world.process_of("bridge").pid != bridge.pid, 30)  # supervised

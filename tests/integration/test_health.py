@@ -1,0 +1,112 @@
+"""What waits, what is behind and which flows last worked, read off a real object store."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from gate_lake import make_contract
+
+from liftloop.contract import Contract
+from liftloop.due import keep_materialized, lake_version, read_lake
+from liftloop.health import RUNS_READ, last_successes, source_health
+from liftloop.landing.ledger import Entry, settle
+from liftloop.landing.rules import rules_fingerprint
+from liftloop.runs import Manifest
+from liftloop.settings import Settings
+from liftloop.store import ObjectRef, Store, concurrently
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(object_store: Settings) -> Store:
+    return Store(object_store)
+
+
+@pytest.fixture
+def contract() -> Contract:
+    return make_contract(f"s{uuid4().hex[:8]}")
+
+
+def test_a_source_that_nothing_landed_for_is_well(store: Store, contract: Contract) -> None:
+    found = source_health(store, contract)
+    assert (found.waiting, found.oldest, found.held) == (0, None, 0)
+    assert (found.features_due_since, found.champion) == (None, None)
+    assert found.misses(datetime.now(UTC) + timedelta(days=1)) == []
+
+
+def test_what_waits_is_counted_and_the_oldest_named(store: Store, contract: Contract) -> None:
+    for name in ("b", "a", "c"):
+        store.put(f"{contract.landing_prefix}{name}.parquet", b"rows")
+    found = source_health(store, contract)
+    assert found.waiting == 3
+    assert found.oldest is not None
+    landed = [item.modified for item in store.list(contract.landing_prefix)]
+    assert found.oldest.modified == min(landed)
+    missed = found.misses(datetime.now(UTC) + timedelta(hours=1))
+    assert [line.partition(",")[0] for line in missed] == [f"{contract.source}: {found.oldest.key} waits in landing"]
+
+
+def test_held_files_do_not_wait(store: Store, contract: Contract) -> None:
+    rules = rules_fingerprint(contract)
+    entry = Entry(object_id="0" * 16, landed=ObjectRef("landing/x", "0" * 64, 1), status="held", rules=rules)
+    settle(store, contract.source, entry, is_held=False)
+    found = source_health(store, contract)
+    assert (found.waiting, found.held) == (0, 1)
+
+
+def test_features_are_behind_until_they_know_the_lake(store: Store, contract: Contract) -> None:
+    store.put(f"lake/{contract.source}/impressions/date=2026-03-01/x.parquet", b"rows")
+    (file,) = read_lake(store, contract.source)
+    found = source_health(store, contract)
+    assert found.features_due_since == file.modified
+    assert len(found.misses(datetime.now(UTC) + timedelta(hours=1))) == 1
+    keep_materialized(store, contract.source, lake_version(contract, [file]), None)
+    assert source_health(store, contract).features_due_since is None
+
+
+def put_run(store: Store, flow: str, number: int, source: str, status: str) -> None:
+    manifest = Manifest.model_validate(
+        {
+            "flow": flow,
+            "run_id": f"{number:04}",
+            "source": source,
+            "status": status,
+            "started_at": START + timedelta(minutes=number),
+            "ended_at": START + timedelta(minutes=number + 1) if status != "running" else None,
+            "code_revision": "abc",
+            "lock_sha256": None,
+        }
+    )
+    manifest.write(store)
+
+
+class CountsReads(Store):
+    """Notes the flow of every manifest that it reads."""
+
+    def get(self, key: str) -> bytes:
+        vars(self).setdefault("reads", []).append(key.split("/")[1])
+        return super().get(key)
+
+
+def test_the_last_success_of_each_flow_and_source(store: Store) -> None:
+    flow, other, source = f"f{uuid4().hex[:8]}", f"g{uuid4().hex[:8]}", "shop"
+    for number, status in enumerate(["completed", "completed", "failed", "crashed", "running"]):
+        put_run(store, flow, number, source, status)
+    put_run(store, other, 9, "bazaar", "completed")
+    found = last_successes(store, [source])
+    assert found[flow] == {source: START + timedelta(minutes=2)}
+    assert found[other] == {"bazaar": START + timedelta(minutes=10)}
+
+
+def test_only_the_newest_runs_are_read(store: Store) -> None:
+    many, never = f"f{uuid4().hex[:8]}", f"g{uuid4().hex[:8]}"
+    concurrently(lambda number: put_run(store, many, number, "shop", "completed"), range(RUNS_READ))
+    concurrently(lambda number: put_run(store, never, number, "shop", "failed"), range(RUNS_READ + 5))
+    counting = CountsReads(store.settings)
+    found = last_successes(counting, ["shop"])
+    reads = vars(counting)["reads"]
+    assert "shop" in found[many]
+    assert found[never] == {}
+    assert 0 < reads.count(many) < RUNS_READ
+    assert reads.count(never) == RUNS_READ

@@ -1,0 +1,42 @@
+"""When the next attempt is due; what is out of order is said once."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from bridge.dispatch import attempt_key, has_passed, wait_after
+from bridge.faults import Faults
+from liftloop.errors import UserError
+
+NOW = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def test_the_first_attempt_bears_the_key_of_the_object() -> None:
+    assert [attempt_key("s3://b/k#e", number) for number in (1, 2, 3)] == ["s3://b/k#e", "s3://b/k#e/2", "s3://b/k#e/3"]
+
+
+def test_the_wait_doubles_up_to_an_hour() -> None:
+    minutes = [wait_after(attempts).total_seconds() / 60 for attempts in (1, 2, 3, 4, 5, 6, 7, 5000)]
+    assert minutes == [2, 4, 8, 16, 32, 60, 60, 60]
+
+
+@pytest.mark.parametrize(("since", "expected"), [(-46, True), (-45, True), (-44, False), (0, False), (1, True)])
+def test_a_clock_that_was_set_back_delays_nothing(since: int, expected: bool) -> None:
+    assert has_passed(NOW + timedelta(seconds=since), timedelta(seconds=45), NOW) is expected
+
+
+def test_what_is_out_of_order_is_said_once_and_when_it_is_well_again(caplog: pytest.LogCaptureFixture) -> None:
+    faults = Faults()
+    with caplog.at_level(logging.INFO):
+        for message in ("down", "down", "still down", None, None):
+            with faults.outlive("store"):
+                if message:
+                    raise UserError(message)
+    assert caplog.messages == ["store: UserError: down", "store: UserError: still down", "store: in order again"]
+
+
+def test_a_mistake_of_our_own_leaves_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    with Faults().outlive("sweep"):
+        {}["nothing"]  # type: ignore[index]
+    assert caplog.records[0].exc_info
