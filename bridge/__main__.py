@@ -10,7 +10,7 @@ from types import FrameType
 
 import uvicorn
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from bridge.app import notice_app
 from bridge.loop import Loop
@@ -38,7 +38,8 @@ def main() -> None:
     if PREFECT_API_URL.value() is None:
         raise SettingsError("PREFECT_API_URL is not set: the bridge needs a Prefect server")
     store = Store(settings)
-    with get_client(sync_client=True) as client:
+    # Prefect's client would hold up a pass for a minute while the server is away; the next pass is our retry.
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}), get_client(sync_client=True) as client:
         log.info("sweeping s3://%s/landing/ for %s", settings.bucket, PREFECT_API_URL.value())
         Loop(store, FlowRuns(client), Reaper(client, store), mailbox).run()
 

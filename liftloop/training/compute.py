@@ -13,6 +13,7 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any, Protocol
 
+import dask
 import dask.dataframe as dd
 import xgboost
 from distributed import Client, KilledWorker, LocalCluster, as_completed
@@ -115,7 +116,8 @@ class Workers:
 
     def load(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         # Left to itself Dask may put a whole part on one worker, and XGBoost on the others waits without rows.
-        workers = list(self.client.nthreads())
+        known = self.client.scheduler_info(n_workers=-1)["workers"]
+        workers = sorted(known, key=lambda address: str(known[address]["name"]))  # XGBoost ranks them so, too
         return [
             self.client.submit(
                 function, item, workers=[workers[number % len(workers)]], allow_other_workers=True, pure=False
@@ -182,7 +184,8 @@ def _connected(address: str) -> Client:
 
 def _local_cluster(workers: int) -> LocalCluster:
     logging.getLogger("distributed").setLevel(logging.WARNING)  # else every connection gets a line
-    with _no_main_module():
+    # A worker that has nothing to do would take rows from another, and the trees depend on who holds which.
+    with _no_main_module(), dask.config.set({"distributed.scheduler.work-stealing": False}):
         return LocalCluster(
             n_workers=workers,
             threads_per_worker=max(1, (os.cpu_count() or 1) // workers),

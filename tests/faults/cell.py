@@ -44,6 +44,7 @@ def recover(
     armed = loop.proxy.arm(point, lambda: said.append(strike(loop)))
     loop.land()
     assert armed.is_over.wait(LIMIT_SECONDS), f"nothing came by {point}"
+    assert said, "there was nobody to strike"
     began = time.monotonic()
     with suppress(TimeoutError):
         wait_until(lambda: loop.has_come_to(reference), LIMIT_SECONDS)

@@ -115,8 +115,10 @@ class Proxy:
                 return
             self._strike = None
         strike.struck_at = time.monotonic()
-        strike.act()
-        strike.is_over.set()
+        try:
+            strike.act()
+        finally:
+            strike.is_over.set()
 
     def await_trouble(self) -> int | None:
         """Called by the handler: the status to answer with, or None, when the time to wait is over."""

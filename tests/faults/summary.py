@@ -1,6 +1,7 @@
 """A pytest plugin: the table of the matrix at the end of a test run, whichever process ran the cells."""
 
 from itertools import chain
+from operator import itemgetter
 
 import pytest
 from rich.console import Console
@@ -16,7 +17,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not rows:
         return
     table = Table(*COLUMNS, title=f"Crash matrix: {sum(row[-1] == 'passed' for row in rows)} of {len(rows)} recovered")
-    for row in sorted(rows):
+    for row in sorted(rows, key=itemgetter(0)):
         table.add_row(*row)
     Console(width=140).print(table)
 

@@ -20,7 +20,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Running
 
 from bridge.reaper import RESUBMITTED, Limits, Reaper
@@ -144,10 +144,8 @@ def world(settings_in: SettingsIn, tmp_path_factory: pytest.TempPathFactory) -> 
         running = up(settings, print, project=project, prefect_toml=None)
         initialise(running, print, project=project)
         auth = running.prefect_auth.get_secret_value() if running.prefect_auth else None
-        with (
-            temporary_settings({PREFECT_API_URL: running.prefect_api_url, PREFECT_API_AUTH_STRING: auth}),
-            get_client(sync_client=True) as client,
-        ):
+        reach = {PREFECT_API_URL: running.prefect_api_url, PREFECT_API_AUTH_STRING: auth}
+        with temporary_settings(reach | {PREFECT_CLIENT_MAX_RETRIES: 1}), get_client(sync_client=True) as client:
             yield World(Store(running), client, Layout.of(settings, project))
     finally:
         down(settings)
