@@ -1,10 +1,10 @@
 """What is due for one source, and whether it needs a run that nothing else has started."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 
 from bridge.runs import FlowRuns
 from liftloop.contract import Contract
@@ -14,8 +14,9 @@ from liftloop.landing.rules import rules_fingerprint
 from liftloop.store import Listed, Store
 
 GRACE = timedelta(seconds=45)  # for the event that starts a run sooner
-FIRST_WAIT = timedelta(minutes=2)
+FIRST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=1)
+TRAININGS = 3  # on the same features: what fails then lacks data, more likely than a part
 _KEYS_PER_QUERY = 100
 
 
@@ -41,7 +42,7 @@ def dispatch_ingest(store: Store, runs: FlowRuns, contract: Contract) -> bool:
 
 
 def dispatch_features_and_training(store: Store, runs: FlowRuns, contract: Contract, *, is_ingesting: bool) -> None:
-    """Start what a lost event should have started. A run that failed is left to the next change or the schedule.
+    """Start what a lost event should have started, and again what failed.
 
     An ingest tells of the lake's changes when it ends; while it lasts, features wait for half of their freshness.
     """
@@ -53,12 +54,33 @@ def dispatch_features_and_training(store: Store, runs: FlowRuns, contract: Contr
         since = max(due_since, modified or due_since)  # what ran before that has done its part
         _catch_up(runs, "materialize", source, lake_version(contract, lake), since, grace)
     elif known is not None and known.retraining is not None and known.modified is not None:
-        _catch_up(runs, "train", source, known.lake_version, known.modified, GRACE)
+        _catch_up(runs, "train", source, known.lake_version, known.modified, GRACE, at_most=TRAININGS)
 
 
-def _catch_up(runs: FlowRuns, flow: str, source: str, version: str, since: datetime, grace: timedelta) -> None:
-    if has_passed(since, grace, datetime.now(UTC)) and not runs.has_begun(flow, source, since):
-        runs.start(flow, source, f"{flow}/{source}/{version}/{since:%FT%TZ}", f"what changed at {since:%F %T} UTC")
+def _catch_up(
+    runs: FlowRuns,
+    flow: str,
+    source: str,
+    version: str,
+    since: datetime,
+    grace: timedelta,
+    at_most: int | None = None,
+) -> None:
+    now, begun = datetime.now(UTC), runs.begun(flow, source, since)
+    if has_passed(since, grace, now) and len(begun) != at_most and is_run_missing(begun, now):
+        key = attempt_key(f"{flow}/{source}/{version}/{since:%FT%TZ}", len(begun) + 1)
+        runs.start(flow, source, key, f"what changed at {since:%F %T} UTC")
+
+
+def is_run_missing(begun: Sequence[FlowRun], now: datetime) -> bool:
+    """Whether there was no run yet, or all have failed and the last of them not just now."""
+    if any(run.state_type not in (StateType.FAILED, StateType.CRASHED) for run in begun):
+        return False  # it is under way, has succeeded, or somebody cancelled it
+    return not begun or has_passed(_ended(begun[-1], now), wait_after(len(begun)), now)
+
+
+def _ended(run: FlowRun, now: datetime) -> datetime:
+    return run.end_time or run.expected_start_time or now
 
 
 def _attempts(runs: FlowRuns, base: str) -> Iterator[FlowRun]:
@@ -78,12 +100,12 @@ def attempt_key(base: str, number: int) -> str:
 
 def _is_too_soon(attempts: list[FlowRun], last_landed: datetime, now: datetime) -> bool:
     """Whether the last attempt ended just now, and nothing landed since that could make the next one go better."""
-    ended = attempts[-1].end_time or attempts[-1].expected_start_time or now
+    ended = _ended(attempts[-1], now)
     return last_landed < ended and not has_passed(ended, wait_after(len(attempts)), now)
 
 
 def wait_after(attempts: int) -> timedelta:
-    """How long to wait after so many attempts: 2, 4, 8 … minutes, at most an hour."""
+    """How long to wait after so many attempts: 1, 2, 4 … minutes, at most an hour."""
     doublings = min(attempts - 1, 10)
     return min(FIRST_WAIT * (1 << doublings), LONGEST_WAIT)
 

@@ -138,7 +138,7 @@ class Reaper:
         if run.state_type != "CRASHED":
             log.warning("run %s (%s) does not move on from %s: crashed", run.id, run.name, run.state_name)
             self._set_crashed(run, f"no sign of life since {run.state_name}")
-        elif self._had_second_chance(run):
+        if self._had_second_chance(run):
             log.warning("run %s (%s) crashed again and is given up", run.id, run.name)
             self._mark(run)
             self._given_up.add(run.id)

@@ -40,10 +40,11 @@ class FlowRuns:
         """The sources with a run that has not ended."""
         return {_source(run) for run in self._read(flow, _UNFINISHED)}
 
-    def has_begun(self, flow: str, source: str, since: datetime) -> bool:
-        """Whether a run is under way, or was due since then."""
+    def begun(self, flow: str, source: str, since: datetime) -> list[FlowRun]:
+        """The runs that are under way, and those that were due since then, in order."""
         later = FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(after_=since))
-        return any(source in map(_source, self._read(flow, either)) for either in (_UNFINISHED, later))
+        found = {run.id: run for either in (_UNFINISHED, later) for run in self._read(flow, either)}
+        return [run for run in found.values() if _source(run) == source]
 
     def find(self, flow: str, idempotency_keys: list[str]) -> list[FlowRun]:
         """The runs with one of the keys."""
@@ -58,7 +59,7 @@ class FlowRuns:
         try:
             deployment = self._client.read_deployment_by_name(f"{flow}/{flow}")
         except ObjectNotFound:
-            raise NotDeployedError(f"deployment {flow}/{flow} is not on the server: run `liftloop init`") from None
+            raise NotDeployedError(f"deployment {flow}/{flow} is not on the server: run `liftloop up`") from None
         run = self._client.create_flow_run_from_deployment(
             deployment.id, parameters={"source": source}, idempotency_key=idempotency_key
         )

@@ -143,6 +143,7 @@ def prefect_server(settings: Settings, layout: Layout) -> Part:
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
             # Limits held by a run that crashed are given back.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            "PREFECT_SERVER_DATABASE_TIMEOUT": "30",  # seconds; on a loaded machine SQLite may keep one waiting
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
         },
         ports=(port,),

@@ -30,8 +30,7 @@ def undisturbed(loop: Loop) -> Outcome:
     """What the loop comes to when nothing strikes."""
     loop.reset()
     loop.land()
-    wait_until(lambda: loop.is_idle() and loop.outcome().champion is not None, LIMIT_SECONDS)
-    assert loop.faults() == []
+    wait_until(lambda: not loop.faults(), LIMIT_SECONDS)
     return loop.outcome()
 
 
@@ -47,8 +46,7 @@ def recover(
     assert said, "there was nobody to strike"
     began = time.monotonic()
     with suppress(TimeoutError):
-        wait_until(lambda: loop.has_come_to(reference), LIMIT_SECONDS)
+        wait_until(lambda: not loop.wrong(reference), LIMIT_SECONDS)
     took = f"{time.monotonic() - began:.0f}"
-    wrong = [*(loop.outcome() - reference), *loop.faults()]
     record("cell", [strike.__name__, point.name, *said, took, str(loop.resubmissions())])
-    return wrong
+    return loop.wrong(reference)

@@ -1,6 +1,5 @@
 """The running loop, as the matrix sees it: what landed, what came of it, who runs, and how to begin anew."""
 
-import io
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dotenv import dotenv_values
 
 from faults.proxy import Proxy
-from faults.shop import SOURCE, landed_files, make_project
+from faults.shop import SOURCE, landed_files, landed_rows, make_project
 from liftloop.contract import Contract, load_contract
 from liftloop.features.lookup import materialized_at, online_features
 from liftloop.landing.ledger import ingested
@@ -33,7 +32,7 @@ from liftloop.store import Store, land
 from liftloop.training.moves import read_audit
 from liftloop.training.registry import champion
 
-TERMINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 DERIVED = (f"lake/{SOURCE}/", f"tiles/{SOURCE}/", f"features/{SOURCE}/")
 OURS: tuple[str, ...] = ("landing/", "quarantine/", "ledger/", "lake/", "tiles/", "features/", "registry/", "audit/")
 OURS += ("blobs/", "runs/", "reports/", "evaluations/")
@@ -90,12 +89,12 @@ class Loop:
         pointer = champion(self.store, SOURCE)
         return Outcome(tables, pointer.version if pointer else None, self._online() if pointer else None)
 
-    def has_come_to(self, reference: Outcome) -> bool:
-        """Whether it has made of the files what `reference` says, and rests."""
+    def wrong(self, reference: Outcome) -> list[str]:
+        """In words, what still keeps it from having made of the files what `reference` says, and from resting."""
         try:
-            return self.is_idle() and not self.outcome() - reference
-        except (OSError, BotoCoreError, ClientError):  # a part is down
-            return False
+            return self.outcome() - reference or self.faults()
+        except (OSError, BotoCoreError, ClientError) as error:
+            return [f"a part is down: {error}"]
 
     def _online(self) -> str:
         now = materialized_at(self.store, SOURCE)
@@ -104,19 +103,23 @@ class Loop:
         return str(pd.util.hash_pandas_object(online_features(self.store, self.contract, rows)).sum())
 
     def faults(self) -> list[str]:
-        """In words, all that is wrong with what is on record: rows, entries, objects, audit, runs."""
+        """In words, what is wrong with what is on record, whatever the outcome; what costs least is looked at first."""
+        return self._unrest() or self._miscounts() or [f"{d.ref.key} is {d.problem}" for d in verify(self.store)[1]]
+
+    def _unrest(self) -> list[str]:
+        found = [f"flow process {process.pid} is alive" for process in self.flow_processes()]
+        return found + [f"run {run['name']} is {run['state_name']}" for run in self.runs() if not _has_ended(run)]
+
+    def _miscounts(self) -> list[str]:
+        moves = len(read_audit(self.store, SOURCE))
+        found = [f"the champion was moved {moves} times"] if moves != 1 else []
         entries = ingested(self.store, SOURCE)
         landed = [item.key for item in self.store.list(f"landing/{SOURCE}/")]
-        found = [] if sorted(e.landed.key for e in entries) == landed else ["not one ledger entry for each object"]
-        counted = sum(e.rows_valid + e.rows_quarantined + e.rows_duplicate for e in entries)
-        rows = sum(len(pd.read_parquet(io.BytesIO(body))) for body in landed_files().values())
+        found += ["not one ledger entry for each object"] if sorted(e.landed.key for e in entries) != landed else []
+        counted, rows = sum(e.rows_valid + e.rows_quarantined + e.rows_duplicate for e in entries), landed_rows()
         found += [f"{counted} rows counted of {rows} landed"] if counted != rows else []
-        audit = read_audit(self.store, SOURCE)
-        found += [f"{len(audit)} audit entries"] if len(audit) != 1 else []
-        found += [f"{damage.ref.key} is {damage.problem}" for damage in verify(self.store)[1]]
-        found += [f"run {run['name']} is {run['state_name']}" for run in self.runs() if _is_moving(run)]
-        running = [manifest.key for manifest in read_manifests(self.store) if manifest.status == "running"]
-        return found + [f"{key} says running" for key in running]
+        manifests = read_manifests(self.store)
+        return found + [f"{manifest.key} says running" for manifest in manifests if manifest.status == "running"]
 
     # Who runs
 
@@ -124,13 +127,6 @@ class Loop:
         """Every flow run that the server knows."""
         found: list[dict[str, Any]] = ask(self.settings, "/flow_runs/filter", {"limit": 200})
         return found
-
-    def is_idle(self) -> bool:
-        """Whether nothing runs or is about to; False while the server cannot say."""
-        try:
-            return not self.flow_processes() and not any(map(_is_moving, self.runs()))
-        except OSError:
-            return False
 
     def resubmissions(self) -> int:
         """How often a run was started again."""
@@ -241,5 +237,5 @@ def _has_flow_run(process: psutil.Process) -> bool:
         return False
 
 
-def _is_moving(run: dict[str, Any]) -> bool:
-    return run["state_type"] not in TERMINAL
+def _has_ended(run: dict[str, Any]) -> bool:
+    return run["state_type"] in ENDED

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -33,6 +34,7 @@ def _deployments() -> dict[str, object]:
     return found
 
 
+@cache
 def landed_files() -> dict[str, bytes]:
     """Name -> Parquet. The last file makes the others mature; it also repeats rows of the first, and has bad ones."""
     first, second, last = (pd.DataFrame(make_rows(day, days)) for day, days in ((0, 3), (3, 2), (7, 1)))
@@ -40,6 +42,12 @@ def landed_files() -> dict[str, bytes]:
     bad = last.iloc[:10].assign(impression_id=[f"bad{number}" for number in range(10)], propensity=0.0)
     frames = {"1": first, "2": second, "3": pd.concat([last, again, bad])}
     return {f"{name}.parquet": _parquet(frame) for name, frame in frames.items()}
+
+
+@cache
+def landed_rows() -> int:
+    """In all files together."""
+    return sum(len(pd.read_parquet(io.BytesIO(body))) for body in landed_files().values())
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -2,10 +2,12 @@
 
 import logging
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun, StateType
 
-from bridge.dispatch import attempt_key, has_passed, wait_after
+from bridge.dispatch import attempt_key, has_passed, is_run_missing, wait_after
 from bridge.faults import Faults
 from liftloop.errors import UserError
 
@@ -18,7 +20,30 @@ def test_the_first_attempt_bears_the_key_of_the_object() -> None:
 
 def test_the_wait_doubles_up_to_an_hour() -> None:
     minutes = [wait_after(attempts).total_seconds() / 60 for attempts in (1, 2, 3, 4, 5, 6, 7, 5000)]
-    assert minutes == [2, 4, 8, 16, 32, 60, 60, 60]
+    assert minutes == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def run_that(state: StateType, ended_seconds_ago: int) -> FlowRun:
+    return FlowRun(flow_id=uuid4(), state_type=state, end_time=NOW - timedelta(seconds=ended_seconds_ago))
+
+
+@pytest.mark.parametrize(
+    ("begun", "expected"),
+    [
+        ([], True),
+        ([(StateType.RUNNING, 0)], False),
+        ([(StateType.COMPLETED, 300)], False),
+        ([(StateType.CANCELLED, 300)], False),
+        ([(StateType.FAILED, 59)], False),
+        ([(StateType.FAILED, 61)], True),
+        ([(StateType.CRASHED, 61)], True),
+        ([(StateType.FAILED, 500), (StateType.FAILED, 61)], False),
+        ([(StateType.FAILED, 500), (StateType.FAILED, 121)], True),
+        ([(StateType.FAILED, 500), (StateType.COMPLETED, 400)], False),
+    ],
+)
+def test_what_failed_is_started_again_after_a_growing_wait(begun: list[tuple[StateType, int]], expected: bool) -> None:
+    assert is_run_missing([run_that(*each) for each in begun], NOW) is expected
 
 
 @pytest.mark.parametrize(("since", "expected"), [(-46, True), (-45, True), (-44, False), (0, False), (1, True)])
