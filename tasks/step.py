@@ -33,5 +33,7 @@ def is_transient(error: object) -> bool:
     """Whether the same call may succeed later: a part failed, and not the user's data or our own code."""
     if isinstance(error, ClientError):
         return int(error.response["ResponseMetadata"]["HTTPStatusCode"]) >= 500
+    if isinstance(error, UserError):
+        return error.may_pass
     is_bug = type(error).__module__ == "builtins" and not isinstance(error, OSError)
-    return not is_bug and not isinstance(error, UserError)
+    return not is_bug

@@ -38,7 +38,13 @@ _LONGEST_CAUSE_CHARACTERS = 500
 
 
 class TrainingError(UserError):
-    """The workers did not finish; the message says what to do."""
+    """There are no workers, or not the right ones; the message says what to do."""
+
+
+class WorkersLostError(TrainingError):
+    """The workers did not finish."""
+
+    may_pass = True
 
 
 class Compute(Protocol):
@@ -118,10 +124,10 @@ class Workers:
         # Left to itself Dask may put a whole part on one worker, and XGBoost on the others waits without rows.
         known = self.client.scheduler_info(n_workers=-1)["workers"]
         workers = sorted(known, key=lambda address: str(known[address]["name"]))  # XGBoost ranks them so, too
+        # The only one is not named: should it be lost, Dask would wait for just that one to come back.
+        wanted = [{"workers": [name], "allow_other_workers": True} for name in workers] if len(workers) > 1 else [{}]
         return [
-            self.client.submit(
-                function, item, workers=[workers[number % len(workers)]], allow_other_workers=True, pure=False
-            )
+            self.client.submit(function, item, pure=False, **wanted[number % len(wanted)])
             for number, item in enumerate(items)
         ]
 
@@ -212,6 +218,6 @@ def _losses_explained(sign: type[Exception]) -> Iterator[None]:
     try:
         yield
     except TimeoutError:
-        raise TrainingError(_LOST.format("no answer within the time limit")) from None
+        raise WorkersLostError(_LOST.format("no answer within the time limit")) from None
     except sign as error:
-        raise TrainingError(_LOST.format(str(error)[:_LONGEST_CAUSE_CHARACTERS])) from error
+        raise WorkersLostError(_LOST.format(str(error)[:_LONGEST_CAUSE_CHARACTERS])) from error
