@@ -13,7 +13,7 @@ test: .venv/installed
 
 # Every cell of the crash matrix, one after the other; the table of them comes last.
 test-faults: .venv/installed
-	$(BIN)/pytest tests/faults -m ""
+	$(BIN)/pytest tests/faults -m "" --numprocesses 2
 
 # Runs every check, then fails if one did.
 check: .venv/installed

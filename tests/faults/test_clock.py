@@ -53,7 +53,7 @@ def reference(loop: Loop) -> Outcome:
     return undisturbed(loop)
 
 
-@pytest.mark.parametrize(("seconds", "point"), [(3600, TILES), (0, FIT)], ids=["ahead", "back"])
+@pytest.mark.parametrize(("seconds", "point"), [(3600, FIT), (0, TILES)], ids=["ahead", "back"])
 def test_the_loop_outlives_a_jump_of_the_clock(
     loop: Loop,
     reference: Outcome,

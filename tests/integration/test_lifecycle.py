@@ -1,11 +1,12 @@
 """The whole chain on a real server and worker: first what landed sets it off, and then one command runs it again."""
 
+import json
 import subprocess
 import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -14,10 +15,11 @@ from liftloop.due import next_stage
 from liftloop.landing.ledger import ingested
 from liftloop.lineage import trace, verify
 from liftloop.runs import Manifest, read_manifests
-from liftloop.settings import Settings
+from liftloop.settings import Role, Settings
 from liftloop.simulator import SimulationSettings, simulate
 from liftloop.stack import initialise
 from liftloop.stack.initialise import command_environment
+from liftloop.stack.layout import Credentials, Layout
 from liftloop.stack.parts import SCRIPTS
 from liftloop.stack.prefect_api import ask
 from liftloop.store import Store, land
@@ -168,10 +170,34 @@ def test_the_contracts_window_is_what_was_held_out(lived: Lived) -> None:
     assert frame.metrics["holdout"]["rows"] == pytest.approx(60_000 / 8 * contract.split.holdout.days, rel=0.05)
 
 
-def test_no_credential_is_on_record(lived: Lived, stack: Settings) -> None:
-    assert stack.s3_secret_access_key is not None
-    secret = stack.s3_secret_access_key.get_secret_value().encode()
-    logs = list(Path(stack.home, "logs").iterdir())
-    assert logs
-    assert not any(secret in log.read_bytes() for log in logs)
-    assert not any(secret in lived.store.get(item.key) for item in lived.store.list("runs/"))
+EVENTS = {"landing.object-created": "ingest", "model.degraded": "train", "model.rollback-requested": "rollback"}
+
+
+def test_events_from_outside_start_what_they_ask_for(lived: Lived, stack: Settings) -> None:
+    before = {manifest.run_id for manifest in read_manifests(lived.store)}
+    payload = json.dumps({"source": "simulated", "reason": "clicks fell"})
+    for event in EVENTS:
+        command = [str(SCRIPTS / "prefect"), "event", "emit", event, "--resource-id", "a-test", "--payload", payload]
+        subprocess.run(command, env=command_environment(stack), check=True, capture_output=True)
+    deadline, found = time.monotonic() + LIMIT_SECONDS, dict[str, Manifest]()
+    while set(found) != set(EVENTS.values()):
+        assert time.monotonic() < deadline, f"only {found} were started"
+        time.sleep(1)
+        new = [manifest for manifest in read_manifests(lived.store) if manifest.run_id not in before]
+        found = {manifest.flow: manifest for manifest in new if manifest.ended_at}
+    assert found["rollback"].parameters == {"source": "simulated", "reason": "clicks fell", "to": None}
+    assert "to go back to" in str(found["rollback"].error) or "nothing to roll back" in str(found["rollback"].error)
+    assert (found["ingest"].status, found["train"].status) == ("completed", "completed")
+
+
+def test_no_secret_is_in_a_log_a_manifest_a_page_or_the_database(lived: Lived, stack: Settings) -> None:
+    credentials = Credentials.load(Layout.of(stack).credentials_file)
+    secrets = [credentials.prefect_password, credentials.bridge_token]
+    secrets += [credentials.keys(role).secret_access_key for role in get_args(Role)]
+    texts = {str(log): log.read_bytes() for log in Path(stack.home, "logs").iterdir()}
+    texts |= {str(file): file.read_bytes() for file in Path(stack.home, "prefect").glob("prefect.db*")}
+    texts |= {
+        item.key: lived.store.get(item.key) for prefix in ("runs/", "reports/") for item in lived.store.list(prefix)
+    }
+    assert len(texts) > 15
+    assert {name for name, text in texts.items() if any(secret.encode() in text for secret in secrets)} == set()

@@ -1,10 +1,15 @@
 """Arrows go one way, and nothing that decides can reach the simulator's truth."""
 
 import ast
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
+SECRET = re.compile(
+    r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY|(?i:secret|token|passw\w+|auth)\w*[\"']?\s*[:=]\s*[\"']?\w{20,}"
+)
 FOLDERS = ("liftloop", "tasks", "flows", "bridge", "feature_repo")
 FILES = [path for folder in FOLDERS for path in Path(folder).rglob("*.py")]
 MAY_IMPORT = {
@@ -47,6 +52,16 @@ def test_no_step_can_reach_the_truth() -> None:
     assert knows == KNOWS_THE_SIMULATOR
     names_it = {str(path) for path in outside if '"truth"' in path.read_text()}
     assert names_it <= KNOWS_THE_SIMULATOR
+
+
+def test_the_repository_holds_no_secret() -> None:
+    tracked = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True).stdout.decode().split("\0")
+    texts = {name: Path(name).read_bytes().decode(errors="ignore") for name in tracked if Path(name).is_file()}
+    assert len(texts) > 100
+    assert {name: found[0] for name, text in texts.items() if (found := SECRET.search(text))} == {}
+    assert {
+        name for name in texts if Path(name).name in {"stack.env", "credentials.json", "prefect.toml", ".env"}
+    } == set()
 
 
 def test_nothing_unpickles() -> None:
