@@ -11,7 +11,7 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
-# Every cell of the crash matrix, one after the other; the table of them comes last.
+# Every cell of the crash matrix, two at a time; the table of them comes last.
 test-faults: .venv/installed
 	$(BIN)/pytest tests/faults -m "" --numprocesses 2
 

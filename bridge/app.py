@@ -13,6 +13,7 @@ from bridge.mailbox import Mailbox
 from bridge.notices import NoticeError, sources_in
 
 LARGEST_BODY_BYTES = 2**20
+LONGEST_PASS_SECONDS = 300.0  # of the loop; it lists every landing prefix and outlives what does not answer
 
 
 def notice_app(token: str, bucket: str, declared: Callable[[], list[str]], mailbox: Mailbox) -> Starlette:
@@ -28,8 +29,13 @@ def notice_app(token: str, bucket: str, declared: Callable[[], list[str]], mailb
             mailbox.put(sources)
         return JSONResponse({"sources": sorted(sources)}, 202)
 
+    async def tell_health(_request: Request) -> JSONResponse:
+        silent_seconds = mailbox.seconds_since_taken()
+        is_well = silent_seconds < LONGEST_PASS_SECONDS
+        return JSONResponse({"seconds_since_last_pass": round(silent_seconds)}, 200 if is_well else 503)
+
     return Starlette(
-        routes=[Route("/landing", take_notice, methods=["POST"]), Route("/health", _is_healthy)],
+        routes=[Route("/landing", take_notice, methods=["POST"]), Route("/health", tell_health)],
         exception_handlers={HTTPException: _refuse},
     )
 
@@ -47,10 +53,6 @@ async def _body(request: Request) -> bytes:
         if len(body) > LARGEST_BODY_BYTES:
             raise HTTPException(413, f"a notice has at most {LARGEST_BODY_BYTES} bytes")
     return bytes(body)
-
-
-async def _is_healthy(_request: Request) -> JSONResponse:
-    return JSONResponse({"status": "ok"})
 
 
 async def _refuse(_request: Request, error: Exception) -> JSONResponse:

@@ -67,7 +67,7 @@ def _catch_up(
     at_most: int | None = None,
 ) -> None:
     now, begun = datetime.now(UTC), runs.begun(flow, source, since)
-    if has_passed(since, grace, now) and len(begun) != at_most and is_run_missing(begun, now):
+    if has_passed(since, grace, now) and (at_most is None or len(begun) < at_most) and is_run_missing(begun, now):
         key = attempt_key(f"{flow}/{source}/{version}/{since:%FT%TZ}", len(begun) + 1)
         runs.start(flow, source, key, f"what changed at {since:%F %T} UTC")
 

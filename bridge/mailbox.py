@@ -1,5 +1,6 @@
 """Between the thread that takes notices and the one that acts on them."""
 
+import time
 from collections.abc import Collection
 from threading import Condition
 
@@ -10,6 +11,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._sources: set[str] = set()
         self._arrival = Condition()
+        self._taken = time.monotonic()
 
     def put(self, sources: Collection[str]) -> None:
         """Leave word and wake who waits."""
@@ -22,4 +24,9 @@ class Mailbox:
         with self._arrival:
             self._arrival.wait_for(lambda: self._sources, timeout_seconds)
             taken, self._sources = self._sources, set()
+            self._taken = time.monotonic()
         return taken
+
+    def seconds_since_taken(self) -> float:
+        """How long ago who acts on them last came by."""
+        return time.monotonic() - self._taken

@@ -15,13 +15,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilterEndTime,
     FlowRunFilterParentFlowRunId,
     FlowRunFilterState,
-    FlowRunFilterStateName,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
-from prefect.states import Crashed, Scheduled
+from prefect.states import Cancelled, Crashed, Scheduled
 
+from bridge.faults import Faults
 from liftloop.runs import mark_crashed
 from liftloop.store import Store
 
@@ -32,7 +32,9 @@ _LOOK_BACK = timedelta(hours=1)
 _LONGEST_STEP_SECONDS = 30.0  # a look that took longer says nothing of what happened meanwhile
 
 _IN_DEPLOYMENT = FlowRunFilterDeploymentId(is_null_=False)
-_UNDER_WAY = FlowRunFilterState(name=FlowRunFilterStateName(any_=["Pending", "Submitting", "Running", "Retrying"]))
+_UNDER_WAY = FlowRunFilterState(
+    type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING])
+)
 _ENDED_BADLY = FlowRunFilterState(
     type=FlowRunFilterStateType(any_=[StateType.CRASHED, StateType.FAILED, StateType.CANCELLED])
 )
@@ -46,7 +48,7 @@ class Limits:
     """How long a run may show no sign of life, in seconds."""
 
     pending: float = 60.0  # a worker has taken it, and no process has come of it
-    running: float = 90.0  # between heartbeats, which a worker's runs send every 30 s
+    running: float = 90.0  # between heartbeats, which a worker's runs send every 30 s, and while they are paused
     crashed: float = 20.0  # when a process dies its worker says so twice: the second time would hit the new attempt
 
 
@@ -88,6 +90,7 @@ class Reaper:
         self._looked: float | None = None
         self._vigils: dict[UUID, _Vigil] = {}
         self._given_up: set[UUID] = set()
+        self._faults = Faults()
 
     def look(self) -> None:
         """See to every run that has been silent for too long."""
@@ -99,11 +102,12 @@ class Reaper:
         now = self._clock()
         elapsed = min(now - (self._looked or now), _LONGEST_STEP_SECONDS)
         vigils = {run.id: _kept(vigils.get(run.id), run, heartbeats.get(run.id), elapsed) for run in watched}
-        for run in watched:
-            if vigils[run.id].silent_seconds >= self._limit(run):
-                self._mend(run)
         self._looked, self._vigils = now, vigils
         self._given_up &= {run.id for run in ended}
+        for run in watched:
+            if vigils[run.id].silent_seconds >= self._limit(run):
+                with self._faults.outlive(f"run {run.name}"):
+                    self._mend(run)
 
     def _under_way(self) -> list[FlowRun]:
         return self._read(FlowRunFilter(state=_UNDER_WAY, deployment_id=_IN_DEPLOYMENT))
@@ -114,7 +118,7 @@ class Reaper:
 
     def _heartbeats(self, runs: Sequence[FlowRun]) -> dict[UUID, UUID]:
         """The last heartbeat of each run that is running and ever sent one."""
-        running = {f"prefect.flow-run.{run.id}": run.id for run in runs if run.state_type == "RUNNING"}
+        running = {f"prefect.flow-run.{run.id}": run.id for run in runs if run.state_type in ("RUNNING", "PAUSED")}
         names = [*running]
         last: dict[UUID, UUID] = {}
         for first in range(0, len(names), _EVENTS_PER_QUERY):
@@ -126,15 +130,18 @@ class Reaper:
 
     def _limit(self, run: FlowRun) -> float:
         assert run.state_type is not None
-        return {"PENDING": self._limits.pending, "RUNNING": self._limits.running}.get(
-            run.state_type.value, self._limits.crashed
-        )
+        limits = {"PENDING": self._limits.pending, "CRASHED": self._limits.crashed}
+        return limits.get(run.state_type.value, self._limits.running)
 
     def _mend(self, run: FlowRun) -> None:
         if run.id in self._given_up or self._is_alive(run):
             return
         if self._client.read_flow_run(run.id).state_id != run.state_id:
             return  # it moved just now
+        if run.state_type == "CANCELLING":
+            log.warning("run %s (%s) died while it was cancelled", run.id, run.name)
+            self._client.set_flow_run_state(run.id, Cancelled(message="its process died"), force=True)
+            return
         if run.state_type != "CRASHED":
             log.warning("run %s (%s) does not move on from %s: crashed", run.id, run.name, run.state_name)
             self._set_crashed(run, f"no sign of life since {run.state_name}")
@@ -144,7 +151,7 @@ class Reaper:
             self._given_up.add(run.id)
         else:
             log.info("run %s (%s) crashed: resubmitted", run.id, run.name)
-            self._client.set_flow_run_state(run.id, Scheduled(name=RESUBMITTED, message="its process died"), force=True)
+            self._client.set_flow_run_state(run.id, Scheduled(name=RESUBMITTED, message="its process died"))
 
     def _had_second_chance(self, run: FlowRun) -> bool:
         """Whether a worker took it after it was resubmitted."""

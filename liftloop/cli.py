@@ -13,10 +13,11 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from liftloop import stack
-from liftloop.contract import declared_sources, load_contract
+from liftloop.contract import Contract, ContractError, declared_sources, load_contract
 from liftloop.errors import UserError
 from liftloop.health import disk_use, in_words, last_successes, source_health
 from liftloop.landing import open_bandit
@@ -52,7 +53,7 @@ def app() -> None:
 
 @commands.command()
 def up() -> None:
-    """Start the object store, the Prefect server and a worker, and deploy the flows."""
+    """Start the object store, the Prefect server, a worker and the bridge, and deploy the flows."""
     stack.start(console.print)
 
 
@@ -95,7 +96,7 @@ def status() -> None:
 def _print_sources(settings: Settings) -> list[str]:
     """What waits, who is champion and when each flow last succeeded; returns the freshness objectives missed."""
     now, store = datetime.now(UTC), Store(settings, attempts=2)
-    contracts = [load_contract(source) for source in declared_sources()]
+    contracts, troubles = _contracts()
     found = concurrently(partial(source_health, store), contracts)
     rows = [
         (
@@ -113,7 +114,18 @@ def _print_sources(settings: Settings) -> list[str]:
     names = sorted({source for by_source in succeeded.values() for source in by_source})
     ages = [[in_words(now - each[name]) if name in each else "" for each in succeeded.values()] for name in names]
     _print_table(["last success, ago", *succeeded], [(name, *row) for name, row in zip(names, ages, strict=True)])
-    return [miss for each in found for miss in each.misses(now)]
+    return troubles + [miss for each in found for miss in each.misses(now)]
+
+
+def _contracts() -> tuple[list[Contract], list[str]]:
+    """The contracts that can be used, and what is wrong with the others."""
+    contracts, troubles = list[Contract](), list[str]()
+    for source in declared_sources():
+        try:
+            contracts.append(load_contract(source))
+        except ContractError as error:
+            troubles.append(str(error))
+    return contracts, troubles
 
 
 def _print_disk(settings: Settings) -> list[str]:
@@ -146,7 +158,9 @@ def rollback(
 @commands.command("land")
 def land_folder(
     source: Annotated[str, typer.Argument(help="A source with a contract.")],
-    folder: Annotated[Path, typer.Argument(help="Every file below it lands under its path within it.", exists=True)],
+    folder: Annotated[
+        Path, typer.Argument(help="Every file below it lands under its path within it.", exists=True, file_okay=False)
+    ],
 ) -> None:
     """Land the files of a folder: FOLDER/a/b.csv becomes landing/SOURCE/a/b.csv."""
     load_contract(source)
@@ -160,6 +174,7 @@ def land_folder(
 @commands.command("held")
 def list_held(source: Annotated[str, typer.Argument(help="A source with a contract.")]) -> None:
     """List the landed files that are not in the lake, and why."""
+    load_contract(source)
     rows = [(e.landed.key, e.status, e.error, "\n".join(e.reasons)) for e in held(open_store(), source)]
     _print_table(["file", "status", "error", "reasons"], rows)
 
@@ -238,5 +253,5 @@ def _print_table(columns: list[str], rows: Sequence[Sequence[object]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))  # not read as markup
     console.print(table)

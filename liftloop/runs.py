@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract import CONTRACTS_FOLDER
 from liftloop.errors import UserError
-from liftloop.store import ObjectRef, Store, sha256_of
+from liftloop.store import ObjectRef, Store, concurrently, sha256_of
 
 LONGEST_ERROR_CHARACTERS = 2000
 
@@ -122,7 +122,7 @@ def read_manifests(store: Store, flow: str | None = None, since: datetime | None
     items = (
         item for item in store.list(f"runs/{flow}/" if flow else "runs/") if since is None or item.modified >= since
     )
-    bodies = (store.get(item.key) for item in items)
+    bodies = concurrently(store.get, (item.key for item in items))
     return sorted((Manifest.model_validate_json(body) for body in bodies), key=lambda manifest: manifest.started_at)
 
 

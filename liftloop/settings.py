@@ -1,6 +1,7 @@
 """Where each part runs. Every part is embedded unless a setting points it elsewhere."""
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -81,8 +82,14 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         key = "LIFTLOOP_" + "_".join(str(part) for part in first["loc"]).upper().removeprefix("LIFTLOOP_")
         raise SettingsError(
-            f"{key}={first['input']!r}: {first['msg']}. Mend it in .env or in the environment; known: {_known()}"
+            f"{key}={_shown(key, first['input'])}: {first['msg']}. Mend it in .env or in the environment;"
+            f" known: {_known()}"
         ) from None
+
+
+def _shown(name: str, value: object) -> str:
+    """The value, unless the name says that it may be a secret."""
+    return "…" if re.search("SECRET|KEY|TOKEN|AUTH|PASS", name) else repr(value)
 
 
 def _known() -> str:
@@ -93,4 +100,6 @@ def _refuse_unknown_variables() -> None:
     known = {f"LIFTLOOP_{name.upper()}" for name in Settings.model_fields}
     for name in sorted(os.environ):
         if name.startswith("LIFTLOOP_") and name not in known:
-            raise SettingsError(f"{name}={os.environ[name]!r} is not a setting. Remove it; known: {_known()}")
+            raise SettingsError(
+                f"{name}={_shown(name, os.environ[name])} is not a setting. Remove it; known: {_known()}"
+            )

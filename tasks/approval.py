@@ -1,5 +1,6 @@
 """Where the contract asks for it, a person confirms a promotion in the Prefect UI."""
 
+from datetime import timedelta
 from typing import Literal
 
 from prefect.exceptions import FlowPauseTimeout
@@ -8,8 +9,10 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from liftloop.contract import load_contract
+from liftloop.gate.approval import Answer, answer_key, find_answer, keep_answer
 from liftloop.gate.verdict import Check, Verdict
 from liftloop.runs import Step
+from liftloop.store import open_store, references
 from liftloop.training.registry import Pointer
 from tasks.registry import is_promotion
 
@@ -23,24 +26,35 @@ class Approval(RunInput):
 
 
 def approve(verdict: Verdict, champion: Pointer | None) -> tuple[Verdict, list[Step]]:
-    """The verdict with one check more: what a person said, or that nobody did in time, which refuses."""
+    """The verdict with one check more: what a person said, or that nobody did in time, which refuses.
+
+    Nobody is asked twice about the same version, however often it is trained or the run is started again.
+    """
     contract = load_contract(verdict.source)
     if contract.approval == "none" or not is_promotion(verdict, champion):
         return verdict, []
-    try:
-        form = Approval.with_initial_data(description=f"**{verdict.version}** of {verdict.source}: {verdict.summary}")
-        limit_seconds = int(contract.approval_within.total_seconds())
-        answer = pause_flow_run(wait_for_input=form, timeout=limit_seconds, poll_interval=3)
-        said: str = answer.decision
-        reason = f"{answer.approver}: {answer.reason}"
-    except FlowPauseTimeout:
-        said, reason = "no answer", f"nobody approved it within {contract.approval_within}"
+    store = open_store()
+    answer = find_answer(store, verdict.source, verdict.version)
+    if answer is None:
+        answer = keep_answer(store, verdict.source, verdict.version, _ask(verdict, contract.approval_within))
     check = Check(
         name="approval",
-        observed=said,
+        observed=answer.decision,
         threshold="promote",
-        verdict="pass" if said == "promote" else "fail",
-        reason=reason,
+        verdict="pass" if answer.decision == "promote" else "fail",
+        reason=answer.reason,
     )
     judged = verdict.model_copy(update={"checks": (*verdict.checks, check)})
-    return judged, [Step(name="approval", metrics={"decision": said, "reason": reason})]
+    kept = references(store, [answer_key(verdict.source, verdict.version)])
+    return judged, [Step(name="approval", outputs=kept, metrics=answer.model_dump())]
+
+
+def _ask(verdict: Verdict, within: timedelta) -> Answer:
+    """Pause the run until somebody has filled in the form."""
+    form = Approval.with_initial_data(description=f"**{verdict.version}** of {verdict.source}: {verdict.summary}")
+    limit_seconds = int(within.total_seconds())
+    try:
+        said = pause_flow_run(wait_for_input=form, timeout=limit_seconds, poll_interval=3, key=verdict.version)
+    except FlowPauseTimeout:
+        return Answer(decision="no answer", reason=f"nobody approved it within {within}")
+    return Answer(decision=said.decision, reason=f"{said.approver}: {said.reason}")

@@ -24,13 +24,23 @@ def is_promotion(verdict: Verdict, champion: Pointer | None) -> bool:
 @step
 def promote(verdict: Verdict, champion: Pointer | None) -> list[Step]:
     """Make the judged version champion if the verdict says so, unless it is or the champion was moved since."""
-    was_interrupted = champion is not None and champion.run_id == flow_run.id  # after it had moved the champion
-    if not was_interrupted and not is_promotion(verdict, champion):
+    if not is_promotion(verdict, champion) and not was_interrupted(verdict, champion):
         return []
     store = open_store()
     expected = champion.etag if champion else None
-    pointer = moves.promote(store, verdict.source, verdict.version, verdict.summary, expected, flow_run.id)
+    pointer = moves.promote(store, verdict.source, verdict.version, reason_of(verdict), expected, flow_run.id)
     return [moves.move_step("promote", store, verdict.source, pointer)]
+
+
+def was_interrupted(verdict: Verdict, champion: Pointer | None) -> bool:
+    """Whether this very run had made the version champion, and may have died before it wrote that down."""
+    return champion is not None and (champion.run_id, champion.version) == (flow_run.id, verdict.version)
+
+
+def reason_of(verdict: Verdict) -> str:
+    """What the audit trail says: the verdict, and who approved it if somebody had to."""
+    approvals = [f"; approved by {check.reason}" for check in verdict.checks if check.name == "approval"]
+    return verdict.summary + "".join(approvals)
 
 
 @step

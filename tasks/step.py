@@ -10,6 +10,10 @@ from prefect.tasks import exponential_backoff
 
 from liftloop.errors import UserError
 
+# The libraries that speak to a part: what they raise is about it. DuckDB's own are told by name.
+_PARTS = {"botocore", "distributed", "httpcore", "httpx", "prefect", "psycopg", "redis", "sqlalchemy", "sqlite3"}
+_OF_DUCKDB = {"HTTPException", "IOException"}
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -35,5 +39,7 @@ def is_transient(error: object) -> bool:
         return int(error.response["ResponseMetadata"]["HTTPStatusCode"]) >= 500
     if isinstance(error, UserError):
         return error.may_pass
-    is_bug = type(error).__module__ == "builtins" and not isinstance(error, OSError)
-    return not is_bug
+    if isinstance(error, OSError):  # no connection, no answer in time, no room on the disk: but not a wrong path
+        return not isinstance(error, (FileNotFoundError, FileExistsError, IsADirectoryError, PermissionError))
+    library, name = type(error).__module__.partition(".")[0], type(error).__name__
+    return library in _PARTS or name in _OF_DUCKDB

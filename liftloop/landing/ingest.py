@@ -11,7 +11,7 @@ import duckdb
 from liftloop import duck
 from liftloop.contract import Contract
 from liftloop.errors import UserError
-from liftloop.lake import mark_duplicates, stage_impressions, stage_quarantine
+from liftloop.lake import impressions_prefix, mark_duplicates, object_id_in, stage_impressions, stage_quarantine
 from liftloop.landing.ledger import Entry, held_ids, ingest_step, object_id_of, pending, settle
 from liftloop.landing.parse import FileRejectedError, LandedFile, create_tables, parse
 from liftloop.landing.rules import Finding, Rule, compile_rules, load_suite, rules_fingerprint
@@ -20,6 +20,7 @@ from liftloop.store import Listed, ObjectRef, Store, concurrently
 
 BATCH_BYTES = 256 * 1024 * 1024
 BATCH_OBJECTS = 1000
+_LONGEST_NAME_CHARACTERS = 60  # of a local file; four bytes each at most, and a file system takes 255
 
 
 class LookupMissingError(UserError):
@@ -81,7 +82,8 @@ def ingest_batch(store: Store, contract: Contract, items: list[Listed]) -> Batch
 
         findings = validate(database, "impressions", suite)
         held = held_ids(store, contract.source)
-        settled = concurrently(lambda entry: _upload(work, entry, entry.object_id in held), entries)
+        left = [item.key for item in store.list(impressions_prefix(contract.source))]
+        settled = concurrently(lambda entry: _upload(work, entry, left, entry.object_id in held), entries)
     return BatchResult(settled, findings, [ingest_step(entry) for entry in settled])
 
 
@@ -103,7 +105,7 @@ def _fetch(work: _Work, items: list[Listed]) -> list[ObjectRef]:
 
 
 def _local(work: _Work, object_id: str, key: str) -> Path:
-    return work.folder / object_id / key.rsplit("/", 1)[1]
+    return work.folder / object_id / key.rsplit("/", 1)[1][-_LONGEST_NAME_CHARACTERS:]
 
 
 def _read(work: _Work, item: Listed, landed: ObjectRef) -> Entry:
@@ -198,11 +200,16 @@ def _stage_whole(work: _Work, entry: Entry, folder: Path) -> None:
     (folder / "error.json").write_text(json.dumps(why, indent=1), encoding="utf-8")
 
 
-def _upload(work: _Work, entry: Entry, is_held: bool) -> Entry:
-    """Copy the staged files to the store, then settle the object in the ledger: in this order, whatever happens."""
+def _upload(work: _Work, entry: Entry, left: list[str], is_held: bool) -> Entry:
+    """Copy the staged files to the store, then settle the object in the ledger: in this order, whatever happens.
+
+    Of the files `left` in the lake, those go that an interrupted run made of this object by other rules.
+    """
     folder = work.folder / "out" / entry.object_id
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     refs = concurrently(lambda path: work.store.put(str(path.relative_to(folder)), path.read_bytes()), files)
+    written = {ref.key for ref in refs}
+    work.store.delete(key for key in left if object_id_in(key) == entry.object_id and key not in written)
     settled = entry.model_copy(update={"outputs": tuple(refs)})
     settle(work.store, work.contract.source, settled, is_held=is_held)
     return settled

@@ -44,7 +44,7 @@ def pending(store: Store, contract: Contract, rules: str) -> Iterator[Listed]:
     settled |= {entry.object_id for entry in held(store, contract.source) if entry.rules == rules}
     landed = sorted(store.list(contract.landing_prefix), key=lambda item: (item.modified, item.key))
     for item in landed:
-        if object_id_of(item) not in settled and not _is_reference(contract, item.key):
+        if object_id_of(item) not in settled and not is_no_log(contract, item.key):
             yield item
 
 
@@ -56,18 +56,21 @@ def _whole_in_lake(store: Store, source: str) -> set[str]:
 
 
 def held(store: Store, source: str) -> list[Entry]:
-    """The objects that stay outside the lake, with the reasons."""
-    return _read(store, store.list(_prefix(source, "held")))
+    """The landed objects that stay outside the lake, with the reasons; what was replaced or removed is not landed."""
+    wanted = held_ids(store, source)
+    return _read(store, (item for item in store.list(_prefix(source, "held")) if PurePath(item.key).stem in wanted))
 
 
 def held_ids(store: Store, source: str) -> set[str]:
-    """The ids of the objects that stay outside the lake."""
-    return {PurePath(item.key).stem for item in store.list(_prefix(source, "held"))}
+    """The ids of the landed objects that stay outside the lake."""
+    entries = {PurePath(item.key).stem for item in store.list(_prefix(source, "held"))}
+    return entries and entries & {object_id_of(item) for item in store.list(f"landing/{source}/")}
 
 
 def ingested(store: Store, source: str) -> list[Entry]:
-    """The objects whose rows are in the lake."""
-    return _read(store, store.list(_prefix(source, "ingested")))
+    """The objects whose rows are in the lake, each as it was settled last."""
+    items = sorted(store.list(_prefix(source, "ingested")), key=lambda item: item.modified)
+    return list({entry.object_id: entry for entry in _read(store, items)}.values())
 
 
 def entries_but(store: Store, object_ids: set[str]) -> list[tuple[datetime, Entry]]:
@@ -104,6 +107,8 @@ def _prefix(source: str, folder: str) -> str:
     return f"ledger/{source}/{folder}/"
 
 
-def _is_reference(contract: Contract, key: str) -> bool:
+def is_no_log(contract: Contract, key: str) -> bool:
+    """Whether a landed object is a reference file, or marks a folder, as the consoles of object stores do."""
     relative = key.removeprefix(contract.landing_prefix)
-    return any(lookup.path_parts(relative) is not None for lookup in contract.lookups.values())
+    is_reference = any(lookup.path_parts(relative) is not None for lookup in contract.lookups.values())
+    return is_reference or key.endswith("/")

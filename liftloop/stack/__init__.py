@@ -1,4 +1,4 @@
-"""The embedded stack: object store, Prefect server and worker on this machine, from pip packages alone."""
+"""The embedded stack: object store, Prefect server, worker and bridge on this machine, from pip packages alone."""
 
 from liftloop.stack.initialise import initialise, start
 from liftloop.stack.layout import StackError

@@ -24,7 +24,7 @@ GRANTS: dict[Role, Grant] = {
         # The bridge is of this role too, and asks of features and models whether they are due.
         read=("features/", "lake/", "landing/", "ledger/", "quarantine/", "registry/", "reports/", "runs/"),
         write=("lake/", "ledger/", "quarantine/", "reports/", "runs/"),
-        delete=("ledger/",),
+        delete=("ledger/*/held/", "lake/"),
     ),
     "train": Grant(
         read=("",),

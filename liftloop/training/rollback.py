@@ -37,7 +37,17 @@ def withdrawal(store: Store, source: str, version: str) -> Pointer | None:
 def _moves(store: Store, source: str, current: Pointer | None) -> list[Pointer]:
     """Every move, oldest first and numbered from 1; the last one also where it was not written down yet."""
     moves = [entry.pointer for entry in read_audit(store, source)]
-    return [*moves, current] if current is not None and current.number > len(moves) else moves
+    if current is None or current.number < len(moves):
+        return moves
+    if current.number == len(moves):
+        if moves[-1].version != current.version:
+            raise RegistryError(f"the last entry of {source}'s audit trail is not about its champion {current.version}")
+        return moves
+    if current.number > len(moves) + 1:
+        raise RegistryError(
+            f"the audit trail of {source} ends at {len(moves)}, its champion is move {current.number}: restore audit/"
+        )
+    return [*moves, current]
 
 
 def _withdrawals(moves: Sequence[Pointer]) -> dict[str, Pointer]:

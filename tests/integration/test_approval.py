@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -25,7 +26,7 @@ from liftloop.gate.verdict import Check, Verdict
 from tasks.approval import approve
 
 VERDICT = Verdict(
-    source="shop", version="v1", champion=None, fingerprint="f", rows=1, rewards=1, scores={},
+    source="shop", version=sys.argv[1], champion=None, fingerprint="f", rows=1, rewards=1, scores={},
     checks=(Check(name="accuracy", observed="1", threshold="1", verdict="pass", reason="as good"),),
 )
 
@@ -53,10 +54,10 @@ def project(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @contextmanager
-def asking(settings: Settings, folder: Path) -> Iterator["subprocess.Popen[str]"]:
+def asking(settings: Settings, folder: Path, version: str) -> Iterator["subprocess.Popen[str]"]:
     environment = command_environment(settings) | {"PYTHONPATH": str(Path.cwd())}
     with subprocess.Popen(
-        [sys.executable, "-c", FLOW],
+        [sys.executable, "-c", FLOW, version],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -87,16 +88,20 @@ def answer(settings: Settings, run: dict[str, Any], **form: str) -> Any:
     ("decision", "verdict"), [("promote", "promote"), ("refuse", "refuse")], ids=["promote", "refuse"]
 )
 def test_a_person_decides(stack: Settings, project: Callable[[str], Path], decision: str, verdict: str) -> None:
-    with asking(stack, project("10m")) as process:
+    folder, version = project("10m"), uuid4().hex
+    with asking(stack, folder, version) as process:
         run = paused_run(stack)
         said = answer(stack, run, decision=decision, approver="Ada", reason="the margin is thin")
         assert said["status"] == "ACCEPT"
         output, _ = process.communicate(timeout=60)
     assert f"DECIDED {verdict} | Ada: the margin is thin | {decision}" in output
+    with asking(stack, folder, version) as process:  # about this version nobody is asked again
+        output, _ = process.communicate(timeout=60)
+    assert f"DECIDED {verdict} | Ada: the margin is thin | {decision}" in output
 
 
 def test_a_form_that_is_not_filled_in_is_refused(stack: Settings, project: Callable[[str], Path]) -> None:
-    with asking(stack, project("10m")) as process:
+    with asking(stack, project("10m"), uuid4().hex) as process:
         run = paused_run(stack)
         for form in ({"decision": "perhaps", "approver": "Ada", "reason": "?"}, {"decision": "promote"}):
             assert answer(stack, run, **form)["status"] == "REJECT"
@@ -106,7 +111,7 @@ def test_a_form_that_is_not_filled_in_is_refused(stack: Settings, project: Calla
 
 
 def test_without_an_answer_the_champion_stays(stack: Settings, project: Callable[[str], Path]) -> None:
-    with asking(stack, project("3s")) as process:
+    with asking(stack, project("3s"), uuid4().hex) as process:
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert "DECIDED refuse | nobody approved it within 0:00:03 | no answer" in output

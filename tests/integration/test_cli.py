@@ -170,6 +170,14 @@ def test_status_shows_the_parts_where_a_contract_is_broken(object_store: Setting
     assert f"contracts/{source}.yaml: freshness: 'soon'" in words
 
 
+def test_a_value_that_may_be_a_secret_is_not_shown(object_store: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFTLOOP_S3_SECRET_KEY", "hunter2hunter2")
+    done = liftloop(object_store, "status")
+    assert done.returncode == 1
+    assert "LIFTLOOP_S3_SECRET_KEY=… is not a setting" in " ".join(done.stderr.split())
+    assert "hunter2" not in done.stdout + done.stderr
+
+
 def test_an_unknown_setting_is_named(object_store: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFTLOOP_COLOUR", "red")
     done = liftloop(object_store, "status")

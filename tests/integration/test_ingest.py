@@ -8,10 +8,10 @@ import duckdb
 import pytest
 
 from liftloop import duck, lake_keys
-from liftloop.contract import Contract
+from liftloop.contract import Contract, Lookup
 from liftloop.lake import impressions_prefix
 from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches
-from liftloop.landing.ledger import held, ingested
+from liftloop.landing.ledger import held, ingested, is_no_log, object_id_of
 from liftloop.settings import Settings
 from liftloop.store import Store
 from tasks.landing import FilesHeldBackError, refuse_held_back
@@ -153,6 +153,38 @@ def test_a_row_repeated_within_a_file_counts_once(store: Store, contract: Contra
     land("a.csv", HEADER + rows(0, 3) + rows(1, 1))
     ingest(store, contract)
     assert lake_ids(store, contract) == ["i0", "i1", "i2"]
+
+
+def test_a_corrected_file_is_no_longer_among_those_held_back(store: Store, contract: Contract, land: Land) -> None:
+    land("a.csv", "no header of ours\n")
+    ingest(store, contract)
+    assert [entry.landed.key for entry in held(store, contract.source)] == [f"{contract.landing_prefix}a.csv"]
+    land("a.csv", HEADER + rows(0, 3))
+    ingest(store, contract)
+    assert held(store, contract.source) == []
+    assert lake_ids(store, contract) == ["i0", "i1", "i2"]
+
+
+def test_what_other_rules_had_made_of_an_object_leaves_the_lake(store: Store, contract: Contract, land: Land) -> None:
+    land("a.csv", HEADER + rows(0, 3))
+    (item,) = store.list(contract.landing_prefix)
+    left = f"{impressions_prefix(contract.source)}date=2020-01-01/{object_id_of(item)}.parquet"
+    ingest(store, contract)
+    (made,) = [each.key for each in store.list(impressions_prefix(contract.source))]
+    store.put(
+        left, store.get(made)
+    )  # as a run leaves it that is killed before the ledger knows, and then a rule changes
+    assert [len(batch) for batch in pending_batches(store, contract)] == [1]
+    ingest(store, contract)
+    assert [each.key for each in store.list(impressions_prefix(contract.source))] == [made]
+    assert list(pending_batches(store, contract)) == []
+
+
+def test_reference_files_and_markers_of_folders_are_no_logs(contract: Contract) -> None:
+    lookup = Lookup(path="ads/{day}.csv", format="csv", match={"ad": "id"})
+    contract = contract.model_copy(update={"lookups": {"ads": lookup}})
+    keys = [f"{contract.landing_prefix}{name}" for name in ("ads/1.csv", "2026/", "a.csv")]
+    assert [is_no_log(contract, key) for key in keys] == [True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,21 @@ def test_a_rollback_restores_the_champion_before_and_says_why(
 
 
 @pytest.mark.parametrize(
+    ("lost", "words"), [((2, 3), "ends at 1, its champion is move 3"), ((), "is not about its champion")]
+)
+def test_a_trail_that_does_not_fit_the_champion_stops_all_moves(
+    store: Store, source: str, crown: Callable[..., Pointer], lost: tuple[int, ...], words: str
+) -> None:
+    crown("a", "b", "c")
+    store.delete(audit_key(source, number) for number in lost)
+    if not lost:
+        entry = store.get(audit_key(source, 3)).decode()
+        store.put(audit_key(source, 3), entry.replace('"version": "c"', '"version": "b"').encode())
+    with pytest.raises(RegistryError, match=words):
+        rollback(store, source, "clicks fell")
+
+
+@pytest.mark.parametrize(
     ("promoted", "restored"),
     [
         ("abc", ["b", "a", None]),  # two in a row go two back, not to the bad one

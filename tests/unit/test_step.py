@@ -1,5 +1,7 @@
 """What a retry can help is tried again, and nothing else is."""
 
+import sqlite3
+
 import duckdb
 import httpx
 import pytest
@@ -23,6 +25,7 @@ def s3_error(status: int) -> ClientError:
         httpx.ConnectError("no answer"),
         duckdb.IOException("HTTP 503"),
         OSError(28, "No space left on device"),
+        sqlite3.OperationalError("database is locked"),
         WorkersLostError("one was killed"),
     ],
     ids=repr,
@@ -33,7 +36,14 @@ def test_a_part_that_fails_is_asked_again(error: Exception) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [s3_error(403), UserError("mend it"), TrainingError("no scheduler"), TypeError("a bug"), KeyError("a bug")],
+    [
+        s3_error(403),
+        UserError("mend it"),
+        TrainingError("no scheduler"),
+        TypeError("a bug"),
+        duckdb.BinderException("no such column"),
+        FileNotFoundError("contracts/shop.yaml"),
+    ],
     ids=repr,
 )
 def test_what_is_wrong_stays_wrong(error: Exception) -> None:
