@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas import OrchestrationResult
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
@@ -17,7 +19,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
 from prefect.states import Cancelled, Crashed, Scheduled
 
@@ -150,8 +152,9 @@ class Reaper:
             self._mark(run)
             self._given_up.add(run.id)
         else:
-            log.info("run %s (%s) crashed: resubmitted", run.id, run.name)
-            self._client.set_flow_run_state(run.id, Scheduled(name=RESUBMITTED, message="its process died"))
+            again: State[Any] = Scheduled(name=RESUBMITTED, message="its process died")
+            said: OrchestrationResult[Any] = self._client.set_flow_run_state(run.id, again)
+            log.info("run %s (%s) crashed: resubmitted (%s)", run.id, run.name, said.status.value)
 
     def _had_second_chance(self, run: FlowRun) -> bool:
         """Whether a worker took it after it was resubmitted."""

@@ -9,12 +9,13 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from liftloop.contract import load_contract
-from liftloop.gate.approval import Answer, answer_key, find_answer, keep_answer
+from liftloop.gate.approval import Answer, find_answer, keep_answer
 from liftloop.gate.verdict import Check, Verdict
 from liftloop.runs import Step
-from liftloop.store import open_store, references
+from liftloop.store import open_store
 from liftloop.training.registry import Pointer
 from tasks.registry import is_promotion
+from tasks.step import step
 
 
 class Approval(RunInput):
@@ -28,15 +29,13 @@ class Approval(RunInput):
 def approve(verdict: Verdict, champion: Pointer | None) -> tuple[Verdict, list[Step]]:
     """The verdict with one check more: what a person said, or that nobody did in time, which refuses.
 
-    Nobody is asked twice about the same version, however often it is trained or the run is started again.
+    Who has answered is not asked again about the same version, however often it is trained or a run started again.
     """
     contract = load_contract(verdict.source)
     if contract.approval == "none" or not is_promotion(verdict, champion):
         return verdict, []
-    store = open_store()
-    answer = find_answer(store, verdict.source, verdict.version)
-    if answer is None:
-        answer = keep_answer(store, verdict.source, verdict.version, _ask(verdict, contract.approval_within))
+    answer = recall(verdict) or _ask(verdict, contract.approval_within)
+    kept = remember(verdict, answer)
     check = Check(
         name="approval",
         observed=answer.decision,
@@ -44,9 +43,19 @@ def approve(verdict: Verdict, champion: Pointer | None) -> tuple[Verdict, list[S
         verdict="pass" if answer.decision == "promote" else "fail",
         reason=answer.reason,
     )
-    judged = verdict.model_copy(update={"checks": (*verdict.checks, check)})
-    kept = references(store, [answer_key(verdict.source, verdict.version)])
-    return judged, [Step(name="approval", outputs=kept, metrics=answer.model_dump())]
+    return verdict.model_copy(update={"checks": (*verdict.checks, check)}), [kept]
+
+
+@step
+def recall(verdict: Verdict) -> Answer | None:
+    """What somebody said of the version before."""
+    return find_answer(open_store(), verdict.source, verdict.version)
+
+
+@step
+def remember(verdict: Verdict, answer: Answer) -> Step:
+    """Put on record what was said."""
+    return keep_answer(open_store(), verdict.source, verdict.version, answer)
 
 
 def _ask(verdict: Verdict, within: timedelta) -> Answer:

@@ -79,7 +79,7 @@ class _Runs:
         while True:
             rests = is_done()
             for manifest in read_manifests(self.store, since=self.since):
-                if manifest.ended_at and manifest.run_id not in self.told:
+                if manifest.ended_at and manifest.source in SOURCES and manifest.run_id not in self.told:
                     self._tell(manifest)
             if rests:
                 return

@@ -1,31 +1,38 @@
 """What people said of a version: asked once, and on record."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
+from liftloop.runs import Step
 from liftloop.store import Store
 
 
 class Answer(BaseModel):
-    """The decision on one version (`promote`, `refuse` or `no answer`), and who gave which reason."""
+    """The decision on one version, and who gave which reason. That nobody answered is not kept: the next run asks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    decision: str
+    decision: Literal["promote", "refuse", "no answer"]
     reason: str
+
+    @property
+    def is_given(self) -> bool:
+        return self.decision != "no answer"
 
 
 def find_answer(store: Store, source: str, version: str) -> Answer | None:
-    """What was said of a version; None: nobody was asked yet."""
+    """What was said of a version; None: nothing yet."""
     try:
         return Answer.model_validate_json(store.get(answer_key(source, version)))
     except KeyError:
         return None
 
 
-def keep_answer(store: Store, source: str, version: str, answer: Answer) -> Answer:
-    """Put it on record."""
-    store.put(answer_key(source, version), answer.model_dump_json().encode())
-    return answer
+def keep_answer(store: Store, source: str, version: str, answer: Answer) -> Step:
+    """Put it on record, unless there was none."""
+    kept = store.put(answer_key(source, version), answer.model_dump_json().encode()) if answer.is_given else None
+    return Step(name="approval", outputs=(kept,) if kept else (), metrics=answer.model_dump())
 
 
 def answer_key(source: str, version: str) -> str:
