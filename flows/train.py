@@ -12,14 +12,18 @@ from tasks.turn import turn
 
 @flow(name="train", log_prints=True)
 def train(source: str) -> None:
-    """Train on all that has matured, judge the model, and promote it if the evidence says so; one run at a time."""
-    with record_run(source) as run, turn(source):
-        frame, step = build_frame(source)
-        run.steps.append(step)
-        version, step = train_model(source, frame)
-        run.steps.append(step)
-        champion = read_champion(source)
-        verdict, step = judge_version(source, version, champion)
-        run.steps.append(step)
+    """Train on all that has matured, judge the model, and promote it if the evidence says so.
+
+    One run at a time trains; while one waits for approval, others may.
+    """
+    with record_run(source) as run:
+        with turn(source):
+            frame, step = build_frame(source)
+            run.steps.append(step)
+            version, step = train_model(source, frame)
+            run.steps.append(step)
+            champion = read_champion(source)
+            verdict, step = judge_version(source, version, champion)
+            run.steps.append(step)
         verdict, steps = approve(verdict, champion)
         run.steps += steps + promote(verdict, champion)

@@ -75,10 +75,12 @@ def _download(sdist: Path) -> None:
             "--quiet",
             "--disable-pip-version-check",
             "--no-input",
-            "--no-cache-dir",
         ]
-        options = ["--no-cache-dir", "--no-deps", "--no-binary", ":all:", "--ignore-requires-python", "-d", folder]
-        done = subprocess.run([*pip, *options, "-r", str(requirement)], capture_output=True, text=True)
+        options = ["--no-deps", "--no-binary", ":all:", "--ignore-requires-python", "-d", folder]
+        # By the environment, which the processes that build a package inherit: the user's cache stays as it is.
+        environment = os.environ | {"PIP_NO_CACHE_DIR": "1"}
+        command = [*pip, *options, "-r", str(requirement)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode != 0:
             raise OpenBanditError(
                 f"pip could not download {SDIST} ({_reason(done.stderr)}). Check that pip reaches a package index, "
