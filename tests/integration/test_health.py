@@ -9,7 +9,7 @@ from gate_lake import make_contract
 from liftloop.contract import Contract
 from liftloop.due import keep_materialized, lake_version, read_lake
 from liftloop.health import RUNS_READ, last_successes, source_health
-from liftloop.landing.ledger import Entry, settle
+from liftloop.landing.ledger import Entry, object_id_of, settle
 from liftloop.landing.rules import rules_fingerprint
 from liftloop.runs import Manifest
 from liftloop.settings import Settings
@@ -48,8 +48,10 @@ def test_what_waits_is_counted_and_the_oldest_named(store: Store, contract: Cont
 
 
 def test_held_files_do_not_wait(store: Store, contract: Contract) -> None:
-    rules = rules_fingerprint(contract)
-    entry = Entry(object_id="0" * 16, landed=ObjectRef("landing/x", "0" * 64, 1), status="held", rules=rules)
+    store.put(f"{contract.landing_prefix}a.parquet", b"rows")
+    (item,) = store.list(contract.landing_prefix)
+    landed, rules = ObjectRef(item.key, "0" * 64, 1), rules_fingerprint(contract)
+    entry = Entry(object_id=object_id_of(item), landed=landed, status="held", rules=rules)
     settle(store, contract.source, entry, is_held=False)
     found = source_health(store, contract)
     assert (found.waiting, found.held) == (0, 1)

@@ -62,11 +62,13 @@ def test_of_the_ledger_ingest_deletes_only_what_was_held(clients: dict[Role, Any
 
 
 @pytest.fixture(scope="module")
-def filled(object_store: Settings) -> Settings:
-    """The store, with one object under every prefix."""
+def filled(object_store: Settings) -> Iterator[Settings]:
+    """The store, with one object under every prefix; what the tests put there goes again."""
+    store, before = Store(object_store), {item.key for item in Store(object_store).list("")}
     for prefix in PREFIXES:
-        Store(object_store).put(f"{prefix}there", b"there")
-    return object_store
+        store.put(f"{prefix}there", b"there")
+    yield object_store
+    store.delete(item.key for item in store.list("") if item.key not in before)
 
 
 @pytest.fixture(scope="module")
