@@ -13,13 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-import httpx
 
 from liftloop.contract import load_contract
 from liftloop.due import next_stage
@@ -27,6 +24,7 @@ from liftloop.runs import Manifest, read_manifests
 from liftloop.settings import Settings, load_settings
 from liftloop.simulator import SimulationSettings, simulate
 from liftloop.stack import down, initialise, up
+from liftloop.stack.prefect_api import ask
 from liftloop.store import Store, land
 
 SOURCE = "simulated"
@@ -113,13 +111,10 @@ def _ended(store: Store, flow: str, since: datetime) -> Manifest | None:
 
 def _times(settings: Settings, run_id: str) -> tuple[datetime, datetime]:
     """When a run was created, and when the worker took it."""
-    assert settings.prefect_auth is not None
-    user, password = settings.prefect_auth.get_secret_value().split(":", 1)
-    ask = partial(httpx.get, auth=(user, password))
-    run: dict[str, Any] = ask(f"{settings.prefect_api_url}/flow_runs/{run_id}").raise_for_status().json()
-    states = ask(f"{settings.prefect_api_url}/flow_run_states/", params={"flow_run_id": run_id}).json()
+    created = ask(settings, f"/flow_runs/{run_id}")["created"]
+    states = ask(settings, f"/flow_run_states/?flow_run_id={run_id}")
     taken = min(state["timestamp"] for state in states if state["type"] == "PENDING")
-    return datetime.fromisoformat(run["created"]), datetime.fromisoformat(taken)
+    return datetime.fromisoformat(created), datetime.fromisoformat(taken)
 
 
 def _wait_until(is_true: Callable[[], bool]) -> None:

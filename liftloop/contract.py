@@ -145,9 +145,7 @@ class Training(_Frozen):
 class Retraining(_Frozen):
     """When new features start a training; the daily schedule and a degraded champion start one in any case."""
 
-    new_impressions_share: Annotated[float, Field(gt=0)] = (
-        0.05  # newly matured, relative to what the newest model knows
-    )
+    new_impressions_share: Annotated[float, Field(gt=0)] = 0.05  # newly matured, of what the newest model knows
 
 
 class GatePolicy(_Frozen):

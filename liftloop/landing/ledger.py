@@ -41,7 +41,8 @@ def object_id_of(item: Listed) -> str:
 def pending(store: Store, contract: Contract, rules: str) -> Iterator[Listed]:
     """Landed objects, oldest first, that have no entry, were held under other rules, or have lost files in the lake."""
     settled = _whole_in_lake(store, contract.source)
-    settled |= {entry.object_id for entry in held(store, contract.source) if entry.rules == rules}
+    known = _read(store, store.list(_prefix(contract.source, "held")))
+    settled |= {entry.object_id for entry in known if entry.rules == rules}
     landed = sorted(store.list(contract.landing_prefix), key=lambda item: (item.modified, item.key))
     for item in landed:
         if object_id_of(item) not in settled and not is_no_log(contract, item.key):

@@ -4,11 +4,11 @@ import os
 import re
 import subprocess
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from model_versions import put_version
 
 from liftloop.lineage import verify
 from liftloop.runs import read_manifests
@@ -17,7 +17,7 @@ from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
 from liftloop.store import Store
 from liftloop.training.moves import promote, read_audit
-from liftloop.training.registry import ModelVersion, audit_key, champion_key, write_version
+from liftloop.training.registry import audit_key, champion_key
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -49,24 +49,10 @@ def source(project: Path) -> str:
 
 
 def promote_two(store: Store, source: str) -> None:
-    """Versions `bad` and before it `good`, of blobs that only have their hashes."""
+    """Version `bad` is champion, and before it `good` was."""
     holder = None
     for name in ("good", "bad"):
-        version = ModelVersion(
-            version=name,
-            source=source,
-            reward="click",
-            feature_service="service",
-            training_fingerprint=name,
-            frame_fingerprint=name,
-            frame=(),
-            booster=store.put_blob(f"{source} {name} trees".encode()),
-            spec=store.put_blob(f"{source} {name} spec".encode()),
-            metrics={},
-            created_at=datetime.now(UTC),
-            code_revision="abc",
-        )
-        write_version(store, version)
+        put_version(store, source, name)
         holder = promote(store, source, name, "better", holder.etag if holder else None)
 
 

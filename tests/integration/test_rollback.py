@@ -3,22 +3,20 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from threading import Barrier
 from uuid import uuid4
 
 import pytest
+from model_versions import put_version
 
 from liftloop.settings import Settings
 from liftloop.store import Store
 from liftloop.training.moves import PromotionConflict, promote, read_audit
 from liftloop.training.registry import (
-    ModelVersion,
     Pointer,
     RegistryError,
     audit_key,
     champion,
-    write_version,
 )
 from liftloop.training.rollback import rollback, withdrawal
 
@@ -41,32 +39,13 @@ def crown(store: Store, source: str) -> Callable[..., Pointer]:
 
     def crown(*names: str) -> Pointer:
         for name in names:
-            register(store, source, name)
+            put_version(store, source, name)
             holder = champion(store, source)
             holder = promote(store, source, name, f"{name} is better", holder.etag if holder else None)
         assert holder is not None
         return holder
 
     return crown
-
-
-def register(store: Store, source: str, name: str) -> ModelVersion:
-    version = ModelVersion(
-        version=name,
-        source=source,
-        reward="click",
-        feature_service="service",
-        training_fingerprint=name,
-        frame_fingerprint=name,
-        frame=(),
-        booster=store.put_blob(f"{source} {name} trees".encode()),
-        spec=store.put_blob(f"{source} {name} spec".encode()),
-        metrics={},
-        created_at=datetime.now(UTC),
-        code_revision="abc",
-    )
-    write_version(store, version)
-    return version
 
 
 def trail(store: Store, source: str) -> list[str]:
@@ -164,7 +143,7 @@ def test_what_cannot_be_restored_is_named(
     store: Store, source: str, crown: Callable[..., Pointer], to: str, words: str
 ) -> None:
     holder = crown("a", "b")
-    register(store, source, "other")
+    put_version(store, source, "other")
     with pytest.raises(RegistryError, match=words):
         rollback(store, source, "bad", to)
     assert champion(store, source) == holder
@@ -181,7 +160,7 @@ def test_without_a_champion_there_is_nothing_to_roll_back(store: Store, source: 
 def test_a_damaged_version_is_not_restored(
     store: Store, source: str, crown: Callable[..., Pointer], blob: str, damage: str
 ) -> None:
-    version = register(store, source, "a")
+    version = put_version(store, source, "a")
     holder = crown("a", "b")
     key = getattr(version, blob).key
     store.delete([key])
@@ -274,7 +253,7 @@ def test_a_rollback_that_was_not_written_down_counts_and_the_next_move_writes_it
 
 
 def test_a_promotion_that_was_interrupted_is_done_when_its_run_asks_again(store: Store, source: str) -> None:
-    register(store, source, "a")
+    put_version(store, source, "a")
     with pytest.raises(KeyboardInterrupt):
         promote(DiesAfter(store.settings), source, "a", "better", None, run_id="r1")
     assert promote(store, source, "a", "better", None, run_id="r1") == champion(store, source)
