@@ -33,11 +33,12 @@ def dispatch_ingest(store: Store, runs: FlowRuns, contract: Contract) -> bool:
     if oldest is None:
         return False
     base = f"{store.uri(oldest.key)}#{oldest.etag}"
-    attempts = list(_attempts(runs, base))
-    if attempts and _is_too_soon(attempts, _last_landed(store, contract), datetime.now(UTC)):
+    attempts = dict(attempts_on(runs, base))
+    made = max(attempts, default=0)
+    if attempts and _is_too_soon(made, attempts[made], _last_landed(store, contract), datetime.now(UTC)):
         return False
-    why = oldest.key if not attempts else f"{oldest.key}, which still waits after {len(attempts)} runs"
-    runs.start("ingest", contract.source, attempt_key(base, len(attempts) + 1), why)
+    why = oldest.key if not attempts else f"{oldest.key}, which still waits after {made} runs"
+    runs.start("ingest", contract.source, attempt_key(base, made + 1), why)
     return True
 
 
@@ -68,7 +69,8 @@ def _catch_up(
 ) -> None:
     now, begun = datetime.now(UTC), runs.begun(flow, source, since)
     if has_passed(since, grace, now) and (at_most is None or len(begun) < at_most) and is_run_missing(begun, now):
-        key = attempt_key(f"{flow}/{source}/{version}/{since:%FT%TZ}", len(begun) + 1)
+        base = f"{flow}/{source}/{version}/{since:%FT%TZ}"
+        key = f"{base}/after-{begun[-1].id}" if begun else base
         runs.start(flow, source, key, f"what changed at {since:%F %T} UTC")
 
 
@@ -83,13 +85,13 @@ def _ended(run: FlowRun, now: datetime) -> datetime:
     return run.end_time or run.expected_start_time or now
 
 
-def _attempts(runs: FlowRuns, base: str) -> Iterator[FlowRun]:
-    """The runs that were made for an object, in order."""
+def attempts_on(runs: FlowRuns, base: str) -> Iterator[tuple[int, FlowRun]]:
+    """The runs that were made for an object, by number; some may have been deleted since."""
     for first in count(1, _KEYS_PER_QUERY):
-        keys = [attempt_key(base, number) for number in range(first, first + _KEYS_PER_QUERY)]
-        found = {run.idempotency_key: run for run in runs.find("ingest", keys)}
-        yield from (found[key] for key in keys if key in found)
-        if len(found) < len(keys):
+        numbers = {attempt_key(base, number): number for number in range(first, first + _KEYS_PER_QUERY)}
+        found = {numbers[str(run.idempotency_key)]: run for run in runs.find("ingest", [*numbers])}
+        yield from found.items()
+        if first + _KEYS_PER_QUERY - 1 not in found:
             return
 
 
@@ -98,10 +100,10 @@ def attempt_key(base: str, number: int) -> str:
     return base if number == 1 else f"{base}/{number}"
 
 
-def _is_too_soon(attempts: list[FlowRun], last_landed: datetime, now: datetime) -> bool:
+def _is_too_soon(attempts: int, last: FlowRun, last_landed: datetime, now: datetime) -> bool:
     """Whether the last attempt ended just now, and nothing landed since that could make the next one go better."""
-    ended = _ended(attempts[-1], now)
-    return last_landed < ended and not has_passed(ended, wait_after(len(attempts)), now)
+    ended = _ended(last, now)
+    return last_landed < ended and not has_passed(ended, wait_after(attempts), now)
 
 
 def wait_after(attempts: int) -> timedelta:

@@ -48,7 +48,8 @@ class Loop:
             self._next_reap = time.monotonic() + REAP_SECONDS
         if time.monotonic() >= self._next_sweep:
             began = time.monotonic()
-            self._sweep()
+            with self._faults.outlive("contracts"):
+                self._sweep()
             took = time.monotonic() - began
             self._next_sweep = time.monotonic() + max(SWEEP_SECONDS, took * (1 / SHARE_OF_TIME - 1))
         elif self._to_look_at:

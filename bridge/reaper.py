@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psutil
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas import OrchestrationResult
+from prefect.client.schemas import OrchestrationResult, SetStateStatus
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
@@ -24,6 +24,7 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFi
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from bridge.faults import Faults
+from liftloop.errors import UserError
 from liftloop.runs import mark_crashed
 from liftloop.store import Store
 
@@ -43,6 +44,10 @@ _ENDED_BADLY = FlowRunFilterState(
 _RUNNING = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING]))
 
 log = logging.getLogger("bridge")
+
+
+class NotResubmittedError(UserError):
+    """The server refused another attempt of a run that crashed."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,9 @@ class Reaper:
         else:
             again: State[Any] = Scheduled(name=RESUBMITTED, message="its process died")
             said: OrchestrationResult[Any] = self._client.set_flow_run_state(run.id, again)
-            log.info("run %s (%s) crashed: resubmitted (%s)", run.id, run.name, said.status.value)
+            if said.status != SetStateStatus.ACCEPT:
+                raise NotResubmittedError(f"the server does not take it again: {said.details}")
+            log.info("run %s (%s) crashed: resubmitted", run.id, run.name)
 
     def _had_second_chance(self, run: FlowRun) -> bool:
         """Whether a worker took it after it was resubmitted."""

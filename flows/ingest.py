@@ -7,6 +7,7 @@ from tasks.landing import (
     ingest_objects,
     list_waiting,
     refuse_held_back,
+    refuse_incomplete,
     remind_of_held,
     report_ingest,
 )
@@ -27,3 +28,4 @@ def ingest(source: str) -> None:
             run.steps.append(report_ingest(source, results))
         remind_of_held(source)
         refuse_held_back(results)
+        refuse_incomplete(source)

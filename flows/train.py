@@ -14,10 +14,10 @@ from tasks.turn import turn
 def train(source: str) -> None:
     """Train on all that has matured, judge the model, and promote it if the evidence says so.
 
-    One run at a time trains; while one waits for approval, others may.
+    One run at a time trains, of whichever source; while one waits for approval, others may.
     """
     with record_run(source) as run:
-        with turn(source):
+        with turn("all"):  # it takes all cores of the machine
             frame, step = build_frame(source)
             run.steps.append(step)
             version, step = train_model(source, frame)

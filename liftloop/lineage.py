@@ -68,7 +68,7 @@ def verify(store: Store) -> tuple[int, list[Damage]]:
     """Re-hash every object that a run read or wrote, in its newest version; returns how many, and the damaged ones."""
     newest: dict[str, tuple[ObjectRef, str]] = {}
     for run, step in _steps(store):
-        for ref in (*step.inputs, *step.outputs):
+        for ref in _to_be_kept(step):
             if newest.get(ref.key, (None,))[0] != ref:  # the first run to mention it is the one that wrote it
                 newest[ref.key] = (ref, run)
     problems = concurrently(partial(_problem, store), (ref for ref, _ in newest.values()))
@@ -78,6 +78,12 @@ def verify(store: Store) -> tuple[int, list[Damage]]:
         if problem is not None
     ]
     return len(newest), damages
+
+
+def _to_be_kept(step: Step) -> tuple[ObjectRef, ...]:
+    """What must be there still. Of a file that was not ingested quarantine holds a copy: it may be taken away."""
+    was_refused = step.metrics.get("status") in ("held", "rejected")
+    return step.outputs if was_refused else (*step.inputs, *step.outputs)
 
 
 def _steps(store: Store) -> Iterator[tuple[str, Step]]:

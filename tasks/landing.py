@@ -7,6 +7,7 @@ from prefect.runtime import flow_run
 
 from liftloop.contract import load_contract
 from liftloop.due import features_due_since, read_lake, read_materialized
+from liftloop.landing import ingest as library
 from liftloop.landing.ingest import BatchResult, ingest_batch, pending_batches
 from liftloop.landing.ledger import Entry, held
 from liftloop.landing.rules import Finding
@@ -61,6 +62,12 @@ def remind_of_held(source: str) -> None:
     """Say what stays outside the lake, from this run or an earlier one."""
     if outside := held(open_store(), source):
         print(f"{len(outside)} landed files of {source} are not in the lake: `liftloop held {source}` says why")
+
+
+@step
+def refuse_incomplete(source: str) -> None:
+    """Fail the run, after all that could be ingested was, if a file waits for another that it is joined with."""
+    library.refuse_incomplete(open_store(), load_contract(source))
 
 
 def refuse_held_back(results: list[BatchResult]) -> None:

@@ -1,4 +1,4 @@
-"""One run of a flow at a time for each source."""
+"""One run of a flow at a time: for each source, or for all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +13,7 @@ LEASE_SECONDS = 60  # for so long a run that was killed keeps its turn; Prefect 
 
 @contextmanager
 def turn(source: str) -> Iterator[None]:
-    """Wait until no other run of this flow is at work on the source."""
+    """Wait until no other run of this flow is at work on the source; where that is `all`, on any."""
     limit = f"{flow_run.flow_name}-{source}"
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
         client.upsert_global_concurrency_limit_by_name(limit, 1)

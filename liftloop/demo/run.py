@@ -27,6 +27,7 @@ SOURCES = ("open_bandit", "simulated")
 SIMULATION = simulator.SimulationSettings(impressions=400_000, days=10, seed=7)
 _PREFECT = Path(sysconfig.get_path("scripts")) / "prefect"
 _POLL_SECONDS = 1.0
+_LIMIT_SECONDS = 1800.0  # the loop may be waiting for a person, who cancelled a run
 
 
 class DemoError(UserError):
@@ -74,9 +75,10 @@ class _Runs:
         """Say what each run did as soon as it has ended.
 
         Raises:
-            DemoError: one failed.
+            DemoError: one failed, or it takes too long.
         """
-        while True:
+        until = time.monotonic() + _LIMIT_SECONDS
+        while time.monotonic() < until:
             rests = is_done()
             for manifest in read_manifests(self.store, since=self.since):
                 if manifest.ended_at and manifest.source in SOURCES and manifest.run_id not in self.told:
@@ -84,6 +86,9 @@ class _Runs:
             if rests:
                 return
             time.sleep(_POLL_SECONDS)
+        raise DemoError(
+            f"not done after {_LIMIT_SECONDS / 60:.0f} minutes: `liftloop status` says what waits, the Prefect UI why"
+        )
 
     def _tell(self, manifest: Manifest) -> None:
         self.told.add(manifest.run_id)

@@ -12,7 +12,7 @@ from liftloop import duck
 from liftloop.contract import Contract
 from liftloop.errors import UserError
 from liftloop.lake import impressions_prefix, mark_duplicates, object_id_in, stage_impressions, stage_quarantine
-from liftloop.landing.ledger import Entry, held_ids, ingest_step, object_id_of, pending, settle
+from liftloop.landing.ledger import Entry, held_ids, ingest_step, is_no_log, object_id_of, pending, settle
 from liftloop.landing.parse import FileRejectedError, LandedFile, create_tables, parse
 from liftloop.landing.rules import Finding, Rule, compile_rules, load_suite, rules_fingerprint
 from liftloop.runs import Step
@@ -51,10 +51,16 @@ class _Work:
 def pending_batches(
     store: Store, contract: Contract, batch_bytes: int = BATCH_BYTES, batch_objects: int = BATCH_OBJECTS
 ) -> Iterator[list[Listed]]:
-    """What waits in landing, oldest first, in batches of bounded size (a larger object is a batch of its own)."""
+    """What waits in landing, oldest first, in batches of bounded size (a larger object is a batch of its own).
+
+    What is joined with a reference file that has not landed goes on waiting.
+    """
     batch: list[Listed] = []
     size_bytes = 0
+    landed = _landed_lookups(store, contract)
     for item in pending(store, contract, rules_fingerprint(contract)):
+        if not landed.issuperset(_lookup_keys(contract, item.key).values()):
+            continue
         size_bytes += item.size_bytes
         if batch and (size_bytes > batch_bytes or len(batch) == batch_objects):
             yield batch
@@ -62,6 +68,18 @@ def pending_batches(
         batch.append(item)
     if batch:
         yield batch
+
+
+def refuse_incomplete(store: Store, contract: Contract) -> None:
+    """Name the reference files that landed objects wait for.
+
+    Raises:
+        LookupMissingError: there are some.
+    """
+    waiting = pending(store, contract, rules_fingerprint(contract)) if contract.lookups else ()
+    wanted = {key for item in waiting for key in _lookup_keys(contract, item.key).values()}
+    if missing := sorted(wanted - _landed_lookups(store, contract)):
+        raise LookupMissingError(f"land {', '.join(map(store.uri, missing))} first: landed files are joined with it")
 
 
 def ingest_batch(store: Store, contract: Contract, items: list[Listed]) -> BatchResult:
@@ -113,7 +131,8 @@ def _read(work: _Work, item: Listed, landed: ObjectRef) -> Entry:
     entry = Entry(object_id=object_id_of(item), landed=landed, status="ingested", rules=work.rules_fingerprint)
     try:
         parts = _path_parts(work.contract, item.key)
-        lookups = {name: _fetch_lookup(work, name, parts, path.parent) for name in work.contract.lookups}
+        keys = _lookup_keys(work.contract, item.key)
+        lookups = {name: _fetch_lookup(work, name, key, path.parent) for name, key in keys.items()}
         entry = entry.model_copy(update={"lookups": tuple(lookups.values())})
         files = {name: path.parent / name / Path(ref.key).name for name, ref in lookups.items()}
         parse(work.connection, work.contract, LandedFile(entry.object_id, path, parts, files), work.rules)
@@ -131,8 +150,20 @@ def _path_parts(contract: Contract, key: str) -> dict[str, str]:
     return parts
 
 
-def _fetch_lookup(work: _Work, name: str, parts: dict[str, str], folder: Path) -> ObjectRef:
-    key = work.contract.landing_prefix + work.contract.lookups[name].path.format_map(parts)
+def _lookup_keys(contract: Contract, key: str) -> dict[str, str]:
+    """The reference files, by name, that a landed object is joined with."""
+    parts = contract.landing.path_parts(key.removeprefix(contract.landing_prefix))
+    if parts is None:
+        return {}
+    return {name: contract.landing_prefix + each.path.format_map(parts) for name, each in contract.lookups.items()}
+
+
+def _landed_lookups(store: Store, contract: Contract) -> set[str]:
+    items = store.list(contract.landing_prefix) if contract.lookups else ()
+    return {item.key for item in items if is_no_log(contract, item.key)}
+
+
+def _fetch_lookup(work: _Work, name: str, key: str, folder: Path) -> ObjectRef:
     path = folder / name / Path(key).name
     path.parent.mkdir()
     try:

@@ -72,8 +72,10 @@ def up(
         parts = embedded_parts(own, layout, credentials)
         supervisor, config = Supervisor(layout), config_text(parts, layout)
         if is_new := not supervisor.is_configured(config):
+            check_binaries(parts)
+            check_disk(own, layout)
             _end_former(supervisor, on_progress)
-            _check(parts, own, layout)
+            check_ports(parts)
         running = _write_files(own, layout, credentials)  # the parts read them when they start
         if is_new:
             supervisor.start(config)
@@ -127,12 +129,6 @@ def _end_former(supervisor: Supervisor, on_progress: Progress) -> None:
     if supervisor.members():
         on_progress("ending what ran before with other settings, or without its supervisor")
         supervisor.stop()
-
-
-def _check(parts: Sequence[Part], settings: Settings, layout: Layout) -> None:
-    check_binaries(parts)
-    check_disk(settings, layout)
-    check_ports(parts)
 
 
 def _write_files(settings: Settings, layout: Layout, credentials: Credentials) -> Settings:

@@ -118,7 +118,7 @@ def _notices(settings: Settings) -> dict[str, str]:
         "ENABLED": "true",
         "ENDPOINT": f"{bridge_url(settings)}/landing",
         "BEARER_TOKEN": variables(settings)["LIFTLOOP_BRIDGE_TOKEN"],
-        "EVENT_TYPES": "create update rename",
+        "EVENT_TYPES": "create update",
         "PATH_PREFIXES": f"/buckets/{settings.bucket}/landing/",
     }
     return {f"WEED_NOTIFICATION_WEBHOOK_{name}": value for name, value in told.items()}
@@ -165,7 +165,6 @@ def worker(settings: Settings, layout: Layout) -> Part:
         | {
             "LIFTLOOP_HOME": str(layout.home),
             "PREFECT_WORKER_QUERY_SECONDS": "2",  # not 10: a run should start soon
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds: a run that says nothing for longer has crashed
         },
         priority=20,
     )

@@ -87,9 +87,10 @@ def move(
 
 
 def move_step(name: str, store: Store, source: str, pointer: Pointer) -> Step:
-    """What a run that moved the champion puts on record."""
+    """What a run that moved the champion puts on record: it read the version's blobs."""
     keys = [champion_key(source), audit_key(source, pointer.number)]
-    return Step(name=name, outputs=references(store, keys), metrics=pointer.model_dump(mode="json"))
+    blobs = read_version(store, source, pointer.version).blobs
+    return Step(name=name, inputs=blobs, outputs=references(store, keys), metrics=pointer.model_dump(mode="json"))
 
 
 def read_audit(store: Store, source: str) -> list[AuditEntry]:

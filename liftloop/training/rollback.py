@@ -14,9 +14,12 @@ def rollback(store: Store, source: str, reason: str, to: str | None = None, run_
     The same run rolls back once, however often it asks.
 
     Raises:
-        RegistryError: there is nothing to go back to; `to` is champion or never was; its blobs are not as recorded.
+        RegistryError: there is nothing to go back to, or no reason given; `to` is champion or never was; its blobs are
+            not as recorded.
         PromotionConflict: someone else moved the champion first.
     """
+    if not reason.strip():
+        raise RegistryError("a rollback needs a reason: it is kept in the audit trail")
     current = champion(store, source)
     if current is None:
         raise RegistryError(f"{source} has no champion yet: there is nothing to roll back")
@@ -40,7 +43,7 @@ def _moves(store: Store, source: str, current: Pointer | None) -> list[Pointer]:
     if current is None or current.number < len(moves):
         return moves
     if current.number == len(moves):
-        if moves[-1].version != current.version:
+        if moves[-1] != current.model_copy(update={"etag": None}):
             raise RegistryError(f"the last entry of {source}'s audit trail is not about its champion {current.version}")
         return moves
     if current.number > len(moves) + 1:

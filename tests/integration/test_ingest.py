@@ -10,7 +10,7 @@ import pytest
 from liftloop import duck, lake_keys
 from liftloop.contract import Contract, Lookup
 from liftloop.lake import impressions_prefix
-from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches
+from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches, refuse_incomplete
 from liftloop.landing.ledger import held, ingested, is_no_log, object_id_of
 from liftloop.settings import Settings
 from liftloop.store import Store
@@ -234,15 +234,22 @@ def test_a_held_file_is_tried_again_under_new_rules(store: Store, contract: Cont
     assert held(store, contract.source) == []
 
 
-def test_impressions_wait_for_their_reference_file(store: Store, contract: Contract, land: Land) -> None:
-    lookup = {"path": "ref/ads.csv", "format": "csv", "match": {"ad": "name"}}
+def test_impressions_that_wait_for_their_reference_file_stop_no_others(
+    store: Store, contract: Contract, land: Land
+) -> None:
+    lookup = {"path": "ref/{day}.csv", "format": "csv", "match": {"ad": "name"}}
     joined = Contract.model_validate(contract.model_dump(by_alias=True) | {"lookups": {"ads": lookup}})
     land("a.csv", HEADER + rows(0, 3))
-    with pytest.raises(LookupMissingError, match=r"ref/ads\.csv first"):
-        ingest(store, joined)
-    land("ref/ads.csv", "name,colour\na0,red\n")
+    land("b.csv", HEADER + rows(3, 3))
+    land("ref/b.csv", "name,colour\na0,red\n")
     refuse_held_back(ingest(store, joined))
-    assert lake_ids(store, contract) == ["i0", "i1", "i2"]
+    assert lake_ids(store, contract) == ["i3", "i4", "i5"]
+    with pytest.raises(LookupMissingError, match=r"ref/a\.csv first"):
+        refuse_incomplete(store, joined)
+    land("ref/a.csv", "name,colour\na0,red\n")
+    refuse_incomplete(store, joined)
+    refuse_held_back(ingest(store, joined))
+    assert lake_ids(store, contract) == [f"i{n}" for n in range(6)]
 
 
 def test_an_interrupted_run_ends_in_the_same_lake(store: Store, contract: Contract, land: Land) -> None:

@@ -80,6 +80,16 @@ def test_verify_names_what_is_missing_or_changed(store: Store) -> None:
     assert {(damage.ref.key, damage.problem) for damage in damages} == {("lake/1", "missing"), ("lake/2", "changed")}
 
 
+def test_a_landed_file_that_was_refused_may_be_taken_away(store: Store) -> None:
+    landed, kept = store.put("landing/shop/bad.csv", b"?"), store.put("quarantine/shop/0123/bad.csv", b"?")
+    entry = Entry(object_id="0123", landed=landed, status="rejected", rules="r", outputs=(kept,))
+    settle(store, "shop", entry, is_held=False)
+    store.delete([landed.key])
+    assert verify(store) == (1, [])
+    store.delete([kept.key])
+    assert [damage.ref for damage in verify(store)[1]] == [kept]
+
+
 def test_an_object_written_anew_by_a_later_run_is_no_damage(store: Store) -> None:
     run(store, "materialize", ([], [store.put("features/a", b"1")]))
     run(store, "materialize", ([], [store.put("features/a", b"2")]))

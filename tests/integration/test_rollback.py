@@ -63,16 +63,21 @@ def test_a_rollback_restores_the_champion_before_and_says_why(
 
 
 @pytest.mark.parametrize(
-    ("lost", "words"), [((2, 3), "ends at 1, its champion is move 3"), ((), "is not about its champion")]
+    ("lost", "forged", "words"),
+    [
+        ((2, 3), "", "ends at 1, its champion is move 3"),
+        ((), '"version": "b"', "is not about its champion"),
+        ((), '"version": "c", "restores": 1', "is not about its champion"),
+    ],
 )
 def test_a_trail_that_does_not_fit_the_champion_stops_all_moves(
-    store: Store, source: str, crown: Callable[..., Pointer], lost: tuple[int, ...], words: str
+    store: Store, source: str, crown: Callable[..., Pointer], lost: tuple[int, ...], forged: str, words: str
 ) -> None:
     crown("a", "b", "c")
     store.delete(audit_key(source, number) for number in lost)
-    if not lost:
-        entry = store.get(audit_key(source, 3)).decode()
-        store.put(audit_key(source, 3), entry.replace('"version": "c"', '"version": "b"').encode())
+    if forged:
+        entry = store.get(audit_key(source, 3)).decode().replace('"restores": null,', "")
+        store.put(audit_key(source, 3), entry.replace('"version": "c"', forged).encode())
     with pytest.raises(RegistryError, match=words):
         rollback(store, source, "clicks fell")
 
@@ -148,6 +153,13 @@ def test_what_cannot_be_restored_is_named(
         rollback(store, source, "bad", to)
     assert champion(store, source) == holder
     assert trail(store, source) == ["a", "b"]
+
+
+def test_a_rollback_without_a_reason_is_refused(store: Store, source: str, crown: Callable[..., Pointer]) -> None:
+    holder = crown("a", "b")
+    with pytest.raises(RegistryError, match="needs a reason"):
+        rollback(store, source, " ")
+    assert champion(store, source) == holder
 
 
 def test_without_a_champion_there_is_nothing_to_roll_back(store: Store, source: str) -> None:

@@ -7,8 +7,9 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun, StateType
 
-from bridge.dispatch import attempt_key, has_passed, is_run_missing, wait_after
+from bridge.dispatch import attempt_key, attempts_on, has_passed, is_run_missing, wait_after
 from bridge.faults import Faults
+from bridge.runs import FlowRuns
 from liftloop.errors import UserError
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -16,6 +17,19 @@ NOW = datetime(2026, 1, 5, tzinfo=UTC)
 
 def test_the_first_attempt_bears_the_key_of_the_object() -> None:
     assert [attempt_key("s3://b/k#e", number) for number in (1, 2, 3)] == ["s3://b/k#e", "s3://b/k#e/2", "s3://b/k#e/3"]
+
+
+def test_an_attempt_whose_run_was_deleted_leaves_its_number_taken() -> None:
+    class Runs(FlowRuns):
+        def __init__(self) -> None:
+            """Needs no client."""
+
+        def find(self, flow: str, idempotency_keys: list[str]) -> list[FlowRun]:
+            assert flow == "ingest"
+            kept = {attempt_key("k", number) for number in (2, 3, 100, 101)}
+            return [FlowRun(flow_id=uuid4(), idempotency_key=key) for key in idempotency_keys if key in kept]
+
+    assert sorted(dict(attempts_on(Runs(), "k"))) == [2, 3, 100, 101]
 
 
 def test_the_wait_doubles_up_to_an_hour() -> None:
