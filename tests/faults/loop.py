@@ -182,12 +182,9 @@ class Loop:
 
 @contextmanager
 def running_loop(settings: Settings, project: Path, environment: Mapping[str, str] = {}) -> Iterator[Loop]:
-    """A stack, up for the length of the block, and all of it led through the proxy; its processes get `environment`.
-
-    One Dask worker, because the sums of two come in any order, and the model would not be the same byte by byte.
-    """
+    """A stack, up for the length of the block, and all of it led through the proxy; its processes get `environment`."""
     make_project(project)
-    settings = settings.model_copy(update={"dask_workers": 1, "min_free_bytes": 2**28})
+    settings = settings.model_copy(update={"min_free_bytes": 2**28})
     try:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**variables(settings), **environment}.items():
