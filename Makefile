@@ -3,7 +3,7 @@ BIN := .venv/bin
 # Matplotlib's font cache, else under the user's home.
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
-.PHONY: demo test test-faults check up down lock
+.PHONY: demo test test-faults bench check up down lock
 
 demo: .venv/installed
 	$(BIN)/liftloop demo
@@ -14,6 +14,9 @@ test: .venv/installed
 # Every cell of the crash matrix, two at a time; the table of them comes last.
 test-faults: .venv/installed
 	$(BIN)/pytest tests/faults -m "" --numprocesses 2
+
+bench: .venv/installed
+	$(BIN)/python -m bench
 
 # Runs every check, then fails if one did.
 check: .venv/installed

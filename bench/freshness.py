@@ -5,7 +5,6 @@
 The peers are the objectives: 12 s and 30 s. A stack of its own, filled with six days of logs, gets one file a round.
 """
 
-import json
 import os
 import tempfile
 import time
@@ -16,8 +15,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
 
+from bench.measure import Case, report
 from liftloop.contract import load_contract
 from liftloop.due import next_stage
 from liftloop.runs import Manifest, read_manifests
@@ -129,24 +128,12 @@ def _report(splits: list[Split]) -> None:
     parts = {each.name: round(median(getattr(split, each.name) for split in splits), 2) for each in fields(Split)}
     for name, seconds in parts.items():
         print(f"{name.replace('_', ' '):<28}{seconds:6.2f} s")
+    first_line, served = (median(getattr(split, name) for split in splits) for name in ("first_line", "served"))
     cases = [
-        _case("first line of ingest", median(split.first_line for split in splits), FIRST_LINE_GOAL_SECONDS),
-        _case("served features", median(split.served for split in splits), SERVED_GOAL_SECONDS),
+        Case("first line of ingest", first_line, FIRST_LINE_GOAL_SECONDS, 1.0, "s"),
+        Case("served features", served, SERVED_GOAL_SECONDS, 1.0, "s"),
     ]
-    worst = max(cases, key=lambda case: case["ratio"])
-    print(json.dumps({"bench": "freshness", **worst, "unit": "s", "rounds": ROUNDS, "split": parts, "cases": cases}))
-
-
-def _case(name: str, seconds: float, goal_seconds: float) -> dict[str, Any]:
-    ratio = round(seconds / goal_seconds, 3)
-    return {
-        "case": name,
-        "ours": round(seconds, 2),
-        "peer": goal_seconds,
-        "ratio": ratio,
-        "goal": 1.0,
-        "holds": ratio <= 1,
-    }
+    report("freshness", cases, rounds=ROUNDS, split=parts)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 import os
 import random
 import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,12 +11,10 @@ import pytest
 
 from liftloop.settings import Settings
 from liftloop.stack import down, up
-from liftloop.stack.addresses import running_settings, variables, write_keys_files
-from liftloop.stack.certificate import write_certificate
-from liftloop.stack.layout import Credentials, Layout, write_private
-from liftloop.stack.parts import identities_file, store_ports
-from liftloop.stack.parts import object_store as object_store_part
-from liftloop.stack.roles import identities
+from liftloop.stack.addresses import running_settings, variables
+from liftloop.stack.alone import object_store_alone
+from liftloop.stack.layout import Credentials, Layout
+from liftloop.stack.parts import store_ports
 
 hypothesis.settings.register_profile("liftloop", deadline=None)  # no test is about time: a busy machine fails none
 hypothesis.settings.load_profile("liftloop")
@@ -39,24 +35,8 @@ def settings_in() -> SettingsIn:
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """SeaweedFS alone, up in about two seconds; the settings point at it and at no Prefect server."""
-    settings = _settings_on_free_ports(tmp_path_factory.mktemp("object-store"))
-    layout, credentials = _prepare(settings)
-    running = running_settings(settings, credentials)
-    write_private(identities_file(layout), identities(settings, credentials))
-    write_keys_files(running, credentials)
-    write_certificate(layout)
-    part = object_store_part(running, layout, credentials)
-    with layout.log_file(part.name).open("w") as log:
-        process = subprocess.Popen(part.command, env=os.environ | part.environment, stdout=log, stderr=log)
-    try:
-        _wait_until(lambda: part.is_ready(0.0), 60, layout.log_file(part.name))
-        yield running.model_copy(update={"prefect_api_url": None})
-    finally:
-        process.kill()  # what it holds is thrown away
-        process.wait()
-        for port in store_ports(settings).values():
-            for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
-                left.unlink()
+    with object_store_alone(_settings_on_free_ports(tmp_path_factory.mktemp("object-store"))) as settings:
+        yield settings
 
 
 @pytest.fixture(scope="session")
@@ -98,10 +78,3 @@ def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def _wait_until(is_true: Callable[[], bool], limit_seconds: float, log: Path) -> None:
-    deadline = time.monotonic() + limit_seconds
-    while not is_true():
-        assert time.monotonic() < deadline, log.read_text()[-2000:]
-        time.sleep(0.1)

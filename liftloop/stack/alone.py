@@ -1,0 +1,51 @@
+"""The object store without the other parts, for tests and benchmarks; what it holds is thrown away."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from liftloop.settings import Settings
+from liftloop.stack.addresses import running_settings, write_keys_files
+from liftloop.stack.certificate import write_certificate
+from liftloop.stack.layout import Credentials, Layout, StackError, write_private
+from liftloop.stack.parts import identities_file, object_store, store_ports
+from liftloop.stack.roles import identities
+
+_LIMIT_SECONDS = 60
+
+
+@contextmanager
+def object_store_alone(settings: Settings) -> Iterator[Settings]:
+    """SeaweedFS, up in about two seconds; the settings point at it and at no Prefect server.
+
+    Raises:
+        StackError: it does not come up.
+    """
+    layout = Layout.of(settings)
+    layout.create()
+    credentials = Credentials.load(layout.credentials_file)
+    credentials.save(layout.credentials_file)
+    running = running_settings(settings, credentials)
+    write_private(identities_file(layout), identities(settings, credentials))
+    write_keys_files(running, credentials)
+    write_certificate(layout)
+    part = object_store(running, layout, credentials)
+    log_file = layout.log_file(part.name)
+    with log_file.open("w") as log:
+        process = subprocess.Popen(part.command, env=os.environ | part.environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + _LIMIT_SECONDS
+        while not part.is_ready(0.0):
+            if time.monotonic() > deadline:
+                raise StackError(f"{part.name} did not come up: see {log_file}")
+            time.sleep(0.1)
+        yield running.model_copy(update={"prefect_api_url": None})
+    finally:
+        process.kill()
+        process.wait()
+        for port in store_ports(settings).values():
+            for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
+                left.unlink()
