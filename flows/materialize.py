@@ -1,10 +1,12 @@
-"""Lake → tiles → feature tables → online store."""
+"""Lake → tiles → feature tables → online store, which must hold what the tables do."""
 
 from prefect import flow
 
 from tasks.features import (
     announce_features,
+    compare_online_with_offline,
     read_lake_version,
+    refuse_skew,
     update_feature_tables,
     update_online_store,
     update_tiles,
@@ -20,4 +22,7 @@ def materialize(source: str) -> None:
         lake_version = read_lake_version(source)
         for update in (update_tiles, update_feature_tables, update_online_store):
             run.steps.append(update(source))
+        differences, step = compare_online_with_offline(source)
+        run.steps.append(step)
+        refuse_skew(source, differences)
         run.steps.append(announce_features(source, lake_version))

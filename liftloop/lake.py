@@ -19,14 +19,19 @@ def impressions_prefix(source: str) -> str:
 
 def newest_event(store: Store, source: str) -> datetime | None:
     """The data's own clock: the newest event time in the lake; None while the lake is empty."""
-    keys = [item.key for item in store.list(impressions_prefix(source))]
-    newest_day = max((key.rsplit("/", 1)[0] for key in keys), default=None)
-    if newest_day is None:
+    files = newest_files(store, source)
+    if not files:
         return None
-    uris = [store.uri(key) for key in keys if key.startswith(f"{newest_day}/")]
     with connect(store.settings) as connection:
-        row = connection.read_parquet(uris).aggregate("max(event_timestamp)").fetchone()
+        row = connection.read_parquet([*map(store.uri, files)]).aggregate("max(event_timestamp)").fetchone()
     return row[0] if row else None
+
+
+def newest_files(store: Store, source: str) -> list[str]:
+    """The files of the lake's newest date."""
+    keys = [item.key for item in store.list(impressions_prefix(source))]
+    newest_date = max((key.rsplit("/", 1)[0] for key in keys), default="")
+    return [key for key in keys if key.startswith(f"{newest_date}/")]
 
 
 def mark_duplicates(

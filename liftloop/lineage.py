@@ -64,6 +64,12 @@ def trace(store: Store, key: str) -> Origin:
     return _origin(newest[key], producers, set())
 
 
+def writer_of(store: Store, key: str) -> str:
+    """The run that wrote an object as it is now."""
+    ref = store.find(key)
+    return next((run for run, step in _steps(store) if ref in step.outputs), "a run that is not on record yet")
+
+
 def verify(store: Store) -> tuple[int, list[Damage]]:
     """Re-hash every object that a run read or wrote, in its newest version; returns how many, and the damaged ones."""
     newest: dict[str, tuple[ObjectRef, str]] = {}

@@ -2,7 +2,8 @@
 
 from liftloop import due
 from liftloop.contract import load_contract
-from liftloop.features import tables, tiles
+from liftloop.features import skew, tables, tiles
+from liftloop.features.skew import Difference
 from liftloop.runs import Step
 from liftloop.store import open_store
 from liftloop.training.retraining import retraining_reason
@@ -34,6 +35,18 @@ def update_online_store(source: str) -> Step:
     from liftloop.features import online  # noqa: PLC0415  (Feast takes seconds to import; the steps before need not wait)
 
     return online.update_online_store(open_store(), load_contract(source))
+
+
+@step
+def compare_online_with_offline(source: str) -> tuple[list[Difference], Step]:
+    """A sample of the keys served last: their features online, and as a training would see them."""
+    return skew.find_skew(open_store(), load_contract(source))
+
+
+@step
+def refuse_skew(source: str, differences: list[Difference]) -> None:
+    """Fail the run if they differ: nothing is trained on features that decisions do not see."""
+    skew.refuse_skew(open_store(), load_contract(source), differences)
 
 
 @step

@@ -4,10 +4,10 @@ from liftloop.contract import Contract
 from liftloop.features.tables import EVENTS, entity_name, table_columns
 
 
-def feature_columns(contract: Contract) -> list[str]:
-    """The numeric columns that a model reads, recency (seconds since an event) included."""
+def feature_columns(contract: Contract, *keys: str) -> list[str]:
+    """The numeric columns that a model reads, recency (seconds since an event) included; those of all keys or some."""
     recency = recency_columns(contract)
-    stored = (column for key in contract.keys for column in table_columns(contract, key))
+    stored = (column for key in keys or contract.keys for column in table_columns(contract, key))
     return [recency.get(column, column) for column in stored]
 
 

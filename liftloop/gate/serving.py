@@ -10,7 +10,7 @@ import pandas as pd
 
 from liftloop.contract import Contract
 from liftloop.features.lookup import historical_features, materialized_at, online_features
-from liftloop.features.names import feature_columns
+from liftloop.features.skew import is_equal
 from liftloop.gate.evidence import keep_rows
 from liftloop.gate.verdict import Finding
 from liftloop.stack.addresses import variables
@@ -51,7 +51,8 @@ def online_features_agree(store: Store, contract: Contract, holdout: pd.DataFram
     newest = holdout[holdout["event_timestamp"] > holdout["event_timestamp"].max() - pd.Timedelta(days=1)]
     rows = newest.sample(min(SAMPLE_KEYS, len(newest)), random_state=SEED)[list(contract.keys)]
     rows = rows.assign(event_timestamp=materialized_at(store, contract.source))
-    agreement = _agreement(contract, online_features(store, contract, rows), historical_features(store, contract, rows))
+    online, offline = online_features(store, contract, rows), historical_features(store, contract, rows)
+    agreement = is_equal(contract, online, offline).mean()  # by column
     short = agreement[agreement < MINIMUM_AGREEMENT]
     threshold = f"at least {MINIMUM_AGREEMENT:.0%} of each column"
     observed = f"{agreement.min():.1%} of {agreement.idxmin()}"
@@ -63,13 +64,6 @@ def online_features_agree(store: Store, contract: Contract, holdout: pd.DataFram
     return Finding(
         "pass", f"All {len(agreement)} columns are there for {len(rows)} impressions' keys.", observed, threshold
     )
-
-
-def _agreement(contract: Contract, online: pd.DataFrame, offline: pd.DataFrame) -> "pd.Series[float]":
-    """Share of rows whose values agree or are missing in both, by column."""
-    columns = feature_columns(contract)
-    online, offline = online.reindex(columns=columns).astype(np.float64), offline[columns].astype(np.float64)
-    return pd.Series(np.isclose(online, offline, equal_nan=True).mean(axis=0), index=columns)
 
 
 def _scores_of_fresh_process(store: Store, version: ModelVersion, sample: ObjectRef) -> Floats:

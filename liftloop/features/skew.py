@@ -1,0 +1,101 @@
+"""Online/offline skew: whether decisions see the values that a training on the same moment would see."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from liftloop.contract import Contract
+from liftloop.duck import connect, quoted
+from liftloop.errors import UserError
+from liftloop.features.lookup import historical_features, materialized_at, materialized_key, online_features
+from liftloop.features.names import feature_columns
+from liftloop.features.tables import features_prefix
+from liftloop.lake import newest_files
+from liftloop.lineage import writer_of
+from liftloop.runs import Step
+from liftloop.store import Store
+
+SAMPLE_ROWS = 200
+_STEP = "check_skew"
+_SHOWN = 20
+
+
+class SkewError(UserError):
+    """Online and offline features differ; the message lists keys, values and who wrote either."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value that decisions see otherwise than trainings do; NaN: missing."""
+
+    key: str  # the key column that the feature is kept for
+    value: str
+    feature: str
+    online: float
+    offline: float
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value} {self.feature}: online {self.online:g}, offline {self.offline:g}"
+
+
+def find_skew(store: Store, contract: Contract) -> tuple[list[Difference], Step]:
+    """Compare the features of a sample of the keys served last, as of the online store's own time.
+
+    Right after both were brought up to date they must be equal within float tolerance; missing equals missing.
+    """
+    files = newest_files(store, contract.source)
+    if not files:
+        return [], Step(name=_STEP, is_reused=True)
+    rows = _served_keys(store, contract, files).assign(event_timestamp=materialized_at(store, contract.source))
+    columns = feature_columns(contract)
+    online, offline = (ask(store, contract, rows) for ask in (online_features, historical_features))
+    differing = np.argwhere(~is_equal(contract, online, offline).to_numpy())
+    found = [_difference(contract, online.iloc[row], offline.iloc[row], columns[place]) for row, place in differing]
+    found = list(dict.fromkeys(found))  # a key may have been served several times
+    metrics = {"rows_sampled": len(rows), "values_compared": rows.shape[0] * len(columns), "differing": len(found)}
+    return found, Step(name=_STEP, metrics=metrics)
+
+
+def is_equal(contract: Contract, online: pd.DataFrame, offline: pd.DataFrame) -> pd.DataFrame:
+    """By row and feature, whether both values agree within float tolerance or both are missing."""
+    columns = feature_columns(contract)
+    ours, theirs = (side.reindex(columns=columns).to_numpy(dtype=np.float64) for side in (online, offline))
+    return pd.DataFrame(np.isclose(ours, theirs, equal_nan=True), columns=columns, index=offline.index)
+
+
+def refuse_skew(store: Store, contract: Contract, differences: list[Difference]) -> None:
+    """Do nothing where there are none.
+
+    Raises:
+        SkewError: there are some.
+    """
+    if not differences:
+        return
+    tables = {key: _newest_partition(store, contract, key) for key in sorted({each.key for each in differences})}
+    online = materialized_key(contract.source)
+    writers = [f"online values: {online}, written by {writer_of(store, online)}"]
+    writers += [
+        f"offline values of {key}: {table}, written by {writer_of(store, table)}" for key, table in tables.items()
+    ]
+    shown = [str(each) for each in differences[:_SHOWN]]
+    raise SkewError("\n".join([f"{len(differences)} online values are not the offline ones:", *shown, *writers]))
+
+
+def _served_keys(store: Store, contract: Contract, files: list[str]) -> pd.DataFrame:
+    keys = ", ".join(map(quoted, contract.keys))
+    with connect(store.settings) as connection:
+        connection.read_parquet([*map(store.uri, files)], union_by_name=True).create_view("lake")
+        sample = f"SELECT DISTINCT {keys} FROM lake ORDER BY hash({keys}) LIMIT {SAMPLE_ROWS}"
+        return connection.execute(sample).df()
+
+
+def _difference(
+    contract: Contract, online: "pd.Series[float]", offline: "pd.Series[float]", feature: str
+) -> Difference:
+    key = next(key for key in contract.keys if feature in feature_columns(contract, key))
+    return Difference(key, str(offline[key]), feature, float(online[feature]), float(offline[feature]))
+
+
+def _newest_partition(store: Store, contract: Contract, key: str) -> str:
+    return max(item.key for item in store.list(features_prefix(contract.source, key)) if "/date=" in item.key)
