@@ -24,7 +24,7 @@ from liftloop.landing import open_bandit
 from liftloop.landing.ledger import held
 from liftloop.lineage import Origin, trace
 from liftloop.lineage import verify as verify_objects
-from liftloop.runs import find_manifest, read_manifests, recorded
+from liftloop.runs import UnknownRunError, find_manifest, read_manifests, recorded
 from liftloop.settings import Settings, load_settings
 from liftloop.stack.parts import OBJECT_STORE
 from liftloop.store import Store, concurrently, land, open_store
@@ -206,6 +206,8 @@ def simulate(
 def runs(flow: Annotated[str | None, typer.Argument(help="Only this flow's.")] = None) -> None:
     """List the runs on record, newest last."""
     manifests = read_manifests(open_store(), flow)
+    if flow and not manifests:
+        raise UnknownRunError(f"no run of {flow!r} is on record; `liftloop runs` lists all")
     rows = [(m.flow, m.run_id, m.source, m.status, f"{m.started_at:%F %T}", len(m.steps)) for m in manifests]
     _print_table(["flow", "run", "source", "status", "started (UTC)", "steps"], rows)
 
