@@ -92,7 +92,23 @@ def doubly_robust_value(
     Raises:
         ValueError: `feedback` lacks one of the model's two columns.
     """
+    return bootstrap_mean(_doubly_robust(feedback, importance_weights(feedback, max_weight)), **options)
+
+
+def switch_doubly_robust_value(
+    feedback: LoggedFeedback, *, max_weight: float, **options: Unpack[BootstrapOptions]
+) -> Interval:
+    """Doubly robust where the weight is at most `max_weight`, the model alone beyond (Wang et al. 2017, "Optimal and
+    Adaptive Off-policy Evaluation in Contextual Bandits").
+
+    Raises:
+        ValueError: `feedback` lacks one of the model's two columns, or `max_weight` is not above 0.
+    """
+    is_trusted = importance_weights(feedback) <= importance_weights(feedback, max_weight)
+    return bootstrap_mean(_doubly_robust(feedback, importance_weights(feedback) * is_trusted), **options)
+
+
+def _doubly_robust(feedback: LoggedFeedback, weights: Floats) -> Floats:
     if feedback.model_reward is None or feedback.model_target_reward is None:
         raise ValueError("doubly robust needs model_reward and model_target_reward; give both to LoggedFeedback")
-    errors = feedback.reward - feedback.model_reward
-    return bootstrap_mean(feedback.model_target_reward + importance_weights(feedback, max_weight) * errors, **options)
+    return feedback.model_target_reward + weights * (feedback.reward - feedback.model_reward)

@@ -18,6 +18,7 @@ from liftloop.stats.off_policy import (
     importance_weights,
     inverse_propensity_value,
     self_normalized_value,
+    switch_doubly_robust_value,
 )
 
 Estimator = Callable[..., Interval]
@@ -72,6 +73,7 @@ def test_values_by_hand(estimator: Estimator, value: float) -> None:
         (inverse_propensity_value, (0.5 + 0 + 1) / 3),
         (self_normalized_value, (0.5 + 0 + 1) / (0.5 + 1 + 1)),
         (doubly_robust_value, 0.6 + (0.5 * 0.5 - 1 * 0.5 + 1 * 0.5) / 3),
+        (switch_doubly_robust_value, 0.6 + (0.5 * 0.5 - 0 + 1 * 0.5) / 3),
     ],
 )
 def test_clipped_values_by_hand(estimator: Estimator, value: float) -> None:
@@ -170,6 +172,11 @@ def test_weights_cannot_be_clipped_to_nothing(estimator: Estimator, max_weight: 
 def test_doubly_robust_needs_the_model(missing: str) -> None:
     with pytest.raises(ValueError, match="needs model_reward and model_target_reward"):
         doubly_robust_value(feedback(**{missing: None}), seed=0)
+
+
+def test_switched_at_a_weight_that_nothing_exceeds_is_doubly_robust() -> None:
+    log = logged(2_000, seed=3)
+    assert switch_doubly_robust_value(log, max_weight=4, seed=0) == doubly_robust_value(log, seed=0)
 
 
 def test_a_policy_that_never_picks_a_logged_ad_has_no_self_normalized_value() -> None:
