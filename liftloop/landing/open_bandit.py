@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
 from liftloop.errors import UserError
 
 RELEASE = "obp-0.5.7"
@@ -33,10 +35,19 @@ def fetch(land: Callable[[str, bytes], None], *, cache: Path) -> list[str]:
     Raises:
         OpenBanditError: pip cannot download it, or its SHA-256 differs.
     """
+    return land_sample(obtain(cache), land)
+
+
+def obtain(cache: Path) -> bytes:
+    """The source distribution that holds the sample, downloaded unless it is in `cache`.
+
+    Raises:
+        OpenBanditError: pip cannot download it, or its SHA-256 differs.
+    """
     sdist = cache / SDIST
     if not sdist.exists():
         _download(sdist)
-    return land_sample(_verified(sdist), land)
+    return _verified(sdist)
 
 
 def land_sample(sdist: bytes, land: Callable[[str, bytes], None]) -> list[str]:
@@ -59,6 +70,23 @@ def land_sample(sdist: bytes, land: Callable[[str, bytes], None]) -> list[str]:
                 land(key, content)
                 keys.append(key)
     return keys
+
+
+def read_log(sdist: bytes, policy: str, campaign: str) -> bytes:
+    """The whole log of one policy in one campaign, as CSV."""
+    with tarfile.open(fileobj=io.BytesIO(sdist), mode="r:gz") as archive:
+        return _read(archive, policy, campaign, campaign)
+
+
+def read_prior(sdist: bytes, campaign: str) -> dict[str, list[float]]:
+    """`alpha` and `beta` by item: what Thompson sampling had seen of a campaign when the log began.
+
+    Raises:
+        OpenBanditError: the file is missing.
+    """
+    with tarfile.open(fileobj=io.BytesIO(sdist), mode="r:gz") as archive:
+        found: dict[str, list[float]] = yaml.safe_load(_member(archive, "obp/policy/conf/prior_bts.yaml"))[campaign]
+    return found
 
 
 def _download(sdist: Path) -> None:
@@ -108,14 +136,17 @@ def _verified(sdist: Path) -> bytes:
 
 def _read(archive: tarfile.TarFile, policy: str, campaign: str, table: str) -> bytes:
     """One CSV of the archive, its nameless first column named `row`."""
-    name = f"{RELEASE}/obp/dataset/obd/{policy}/{campaign}/{table}.csv"
+    return b"row" + _member(archive, f"obp/dataset/obd/{policy}/{campaign}/{table}.csv")
+
+
+def _member(archive: tarfile.TarFile, path: str) -> bytes:
     try:
-        member = archive.extractfile(name)
+        member = archive.extractfile(f"{RELEASE}/{path}")
     except KeyError:
         member = None
     if member is None:
-        raise OpenBanditError(f"{SDIST} holds no file {name}; delete it from the cache and fetch it again")
-    return b"row" + member.read()
+        raise OpenBanditError(f"{SDIST} holds no file {RELEASE}/{path}; delete it from the cache and fetch it again")
+    return member.read()
 
 
 def _by_date(table: bytes) -> dict[str, bytes]:
