@@ -16,7 +16,7 @@ from liftloop.store import ObjectRef, Store, fingerprint_of
 from liftloop.training.registry import ModelVersion, Pointer, card_key, read_version, write_version
 from liftloop.training.rollback import withdrawal
 
-RULE_VERSION = "gate 2"
+RULE_VERSION = "gate 3"
 LONGEST_ERROR_CHARACTERS = 300
 
 

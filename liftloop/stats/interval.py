@@ -11,7 +11,7 @@ from scipy.stats import norm, t
 from liftloop.stats.columns import Floats, column, require, require_same_length
 
 MAX_UNITS = 2_000  # more are pooled: see _pooled
-CHUNK_RESAMPLES = 250  # at a time, so that the weights take 4 MB however many resamples
+CHUNK_RESAMPLES = 250  # at a time, so that what is drawn takes 4 MB however many resamples
 
 
 class BootstrapOptions(TypedDict, total=False):
@@ -143,9 +143,12 @@ def _sums_by(group: NDArray[np.intp], rows: Floats) -> Floats:
 
 def _resampled_sums(units: Floats, resamples: int, rng: np.random.Generator) -> Floats:
     """Shape (resamples, 2): sums over as many units as there are, drawn with replacement."""
-    even = np.full(len(units), 1 / len(units))
-    sizes = [min(CHUNK_RESAMPLES, resamples - start) for start in range(0, resamples, CHUNK_RESAMPLES)]
-    return np.concatenate([rng.multinomial(len(units), even, size=size).astype(np.float64) @ units for size in sizes])
+    chunks = []
+    for start in range(0, resamples, CHUNK_RESAMPLES):
+        size = (min(CHUNK_RESAMPLES, resamples - start), len(units))
+        drawn = rng.integers(len(units), size=size)
+        chunks.append(np.column_stack([values.take(drawn).sum(axis=1) for values in units.T]))
+    return np.concatenate(chunks)
 
 
 def _ratio(sums: Floats) -> Floats:

@@ -90,8 +90,8 @@ def naive_limits(rows: BlockedRows, is_blocked: bool, resamples: int, seed: int)
     else:
         units = [[row] for row in sorted(rows, key=lambda row: (row[1], row[0]))]
     ratios = []
-    for copies in np.random.default_rng(seed).multinomial(len(units), [1 / len(units)] * len(units), resamples):
-        drawn = [row for unit, times in zip(units, copies, strict=True) for row in unit * times]
+    for places in np.random.default_rng(seed).integers(len(units), size=(resamples, len(units))):
+        drawn = [row for place in places for row in units[place]]
         ratios.append(math.fsum(row[0] for row in drawn) / math.fsum(row[1] for row in drawn))
     ratios.sort()
     tail = norm.cdf(-t.ppf(0.975, len(units) - 1) * math.sqrt(len(units) / (len(units) - 1)))
