@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     dask_workers: int = 2
     redis_url: str | None = None  # None: online features in SQLite
     feast_registry_url: str | None = None  # None: a SQL registry on SQLite
+    max_expanded_bytes: int = Field(default=4 * 2**30, ge=2**20)  # what a landed file may unpack to; larger: rejected
     min_free_bytes: int = 2**30  # the embedded stack does not start with less free disk
 
     @cached_property

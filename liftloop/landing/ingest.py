@@ -13,7 +13,8 @@ from liftloop.contract import Contract
 from liftloop.errors import UserError
 from liftloop.lake import impressions_prefix, mark_duplicates, object_id_in, stage_impressions, stage_quarantine
 from liftloop.landing.ledger import Entry, held_ids, ingest_step, is_no_log, object_id_of, pending, settle
-from liftloop.landing.parse import FileRejectedError, LandedFile, create_tables, parse
+from liftloop.landing.parse import LandedFile, create_tables, parse
+from liftloop.landing.readers import FileRejectedError
 from liftloop.landing.rules import Finding, Rule, compile_rules, load_suite, rules_fingerprint
 from liftloop.runs import Step
 from liftloop.store import Listed, ObjectRef, Store, concurrently
@@ -91,14 +92,13 @@ def ingest_batch(store: Store, contract: Contract, items: list[Listed]) -> Batch
     suite = load_suite()
     with tempfile.TemporaryDirectory(prefix="liftloop-") as name:
         folder = Path(name)
-        database = folder / "batch.duckdb"
-        with duck.connect(store.settings, database) as connection:
+        with duck.connect(store.settings, folder / "batch.duckdb") as connection:
             connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: never tidy it up
             work = _Work(store, contract, compile_rules(suite), rules_fingerprint(contract), connection, folder)
             entries = _judge(work, items)
-        from liftloop.landing.validation import validate  # noqa: PLC0415  (Great Expectations takes seconds to import)
+            from liftloop.landing.validation import validate  # noqa: PLC0415  (Great Expectations: seconds to import)
 
-        findings = validate(database, "impressions", suite)
+            findings = validate(connection, "impressions", suite)
         held = held_ids(store, contract.source)
         left = [item.key for item in store.list(impressions_prefix(contract.source))]
         settled = concurrently(lambda entry: _upload(work, entry, left, entry.object_id in held), entries)
@@ -135,7 +135,8 @@ def _read(work: _Work, item: Listed, landed: ObjectRef) -> Entry:
         lookups = {name: _fetch_lookup(work, name, key, path.parent) for name, key in keys.items()}
         entry = entry.model_copy(update={"lookups": tuple(lookups.values())})
         files = {name: path.parent / name / Path(ref.key).name for name, ref in lookups.items()}
-        parse(work.connection, work.contract, LandedFile(entry.object_id, path, parts, files), work.rules)
+        limit = work.store.settings.max_expanded_bytes
+        parse(work.connection, work.contract, LandedFile(entry.object_id, path, parts, files, limit), work.rules)
         entry = _counted(work, entry)
     except FileRejectedError as error:
         entry = entry.model_copy(update={"status": "rejected", "error": str(error)})

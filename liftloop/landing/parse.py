@@ -3,29 +3,24 @@
 import csv
 import gzip
 import re
-import shutil
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
-from liftloop.contract import Column, Contract, FileFormat, placeholders
+from liftloop.contract import Column, Contract, placeholders
 from liftloop.duck import literal, quoted
-from liftloop.landing.rules import Rule
+from liftloop.landing.readers import FileRejectedError, create_view, drop_rejects, remove_unpacked
+from liftloop.landing.rules import Rule, reasons_of
 
 _OFFSET_AT_END = r"\d:\d{2}(:\d{2}(\.\d+)?)? ?(Z|[+-]\d{2}(:?\d{2})?)$"  # after a time of day, not in a bare date
-_SEPARATORS = {"csv": ",", "tsv": "\t"}
 _MEANINGS = {"TIMESTAMPTZ": "a time", "DOUBLE": "a number", "BIGINT": "a whole number", "VARCHAR": "text"}
 _FORMAT_RULES = {
     "jsonl": [Rule("a JSON object", "the line is not a JSON object", "NOT json_valid(landed_row.json_line)")]
 }
 _LONGEST_ERROR_CHARACTERS = 500
-_UNREADABLE = (duckdb.Error, UnicodeError, zlib.error, EOFError, gzip.BadGzipFile)
-
-
-class FileRejectedError(ValueError):
-    """The file is not what its contract says; it goes to quarantine whole, with this message."""
+_UNREADABLE = (duckdb.Error, UnicodeError, csv.Error, zlib.error, EOFError, gzip.BadGzipFile)
 
 
 @dataclass(frozen=True)
@@ -36,6 +31,7 @@ class LandedFile:
     path: Path
     path_parts: dict[str, str]
     lookups: dict[str, Path]
+    max_expanded_bytes: int
 
 
 @dataclass(frozen=True)
@@ -72,78 +68,21 @@ def parse(connection: duckdb.DuckDBPyConnection, contract: Contract, file: Lande
         connection.execute("ROLLBACK")
         shown = " ".join(str(error).split())[:_LONGEST_ERROR_CHARACTERS]
         raise FileRejectedError(f"not readable as {contract.landing.format}: {shown}") from None
+    finally:
+        for path in (file.path, *file.lookups.values()):
+            remove_unpacked(path)
 
 
 def _open_landed(connection: duckdb.DuckDBPyConnection, contract: Contract, file: LandedFile) -> dict[str, str]:
     """Name the file and its reference files as views; returns how each landed column is spelled in SQL."""
     landing = contract.landing
-    columns = _create_view(connection, "landed", file.path, landing.format, landing.encoding)
+    limit = file.max_expanded_bytes
+    columns = create_view(connection, "landed", file.path, landing.format, limit, landing.encoding)
     spelled = {name: f"landed.{quoted(name)}" for name in columns}
     for name, path in file.lookups.items():
-        reference = _create_view(connection, name, path, contract.lookups[name].format)
+        reference = create_view(connection, name, path, contract.lookups[name].format, limit)
         spelled |= {f"{name}.{column}": f"{quoted(name)}.{quoted(column)}" for column in reference}
     return spelled | {name: literal(value) for name, value in file.path_parts.items()}
-
-
-def _create_view(
-    connection: duckdb.DuckDBPyConnection, name: str, path: Path, kind: FileFormat, encoding: str = "utf-8"
-) -> list[str]:
-    plain = _gunzip(path)
-    if plain.stat().st_size == 0:
-        raise FileRejectedError("the file is empty")
-    reader = {"parquet": _parquet_reader, "jsonl": _json_reader}.get(kind, _delimited_reader)
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {reader(connection, plain, kind, encoding)}")
-    return [row[0] for row in connection.execute(f"DESCRIBE {quoted(name)}").fetchall()]
-
-
-def _gunzip(path: Path) -> Path:
-    if path.suffix != ".gz":
-        return path
-    plain = path.with_suffix("")
-    with gzip.open(path) as compressed, plain.open("wb") as target:
-        shutil.copyfileobj(compressed, target)
-    return plain
-
-
-def _parquet_reader(_connection: duckdb.DuckDBPyConnection, path: Path, _kind: FileFormat, _encoding: str) -> str:
-    return f"SELECT * FROM read_parquet({literal(path)})"
-
-
-def _delimited_reader(_connection: duckdb.DuckDBPyConnection, path: Path, kind: FileFormat, encoding: str) -> str:
-    """Names come from the header, nothing is guessed: guessing fails or misleads where the first rows are broken."""
-    separator = _SEPARATORS[kind]
-    codec = "utf-8-sig" if encoding == "utf-8" else encoding
-    with path.open(encoding=codec, errors="surrogateescape", newline="") as lines:
-        header = next(csv.reader(lines, delimiter=separator))
-    if any(character < " " or "\udc80" <= character <= "\udcff" for name in header for character in name):
-        raise FileRejectedError(f"the header is not {encoding}: set landing.encoding in the contract")
-    names = [name or f"column_{i}" for i, name in enumerate(header)]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise FileRejectedError(f"the header names {repeated} twice")
-    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
-    return (
-        f"SELECT * FROM read_csv({literal(path)}, columns = {{{columns}}}, auto_detect = false, header = true,"
-        f" delim = {literal(separator)}, quote = '\"', escape = '\"', encoding = {literal(encoding)},"
-        " store_rejects = true)"
-    )
-
-
-def _json_reader(connection: duckdb.DuckDBPyConnection, path: Path, _kind: FileFormat, encoding: str) -> str:
-    """Each line as text first, so that one broken line costs one row and not the file."""
-    lines = (
-        f"read_csv({literal(path)}, columns = {{'json_line': 'VARCHAR'}}, auto_detect = false, header = false,"
-        f" delim = '\\0', quote = '', escape = '', encoding = {literal(encoding)}, store_rejects = true)"
-    )
-    found = connection.execute(
-        f"SELECT DISTINCT unnest(json_keys(json_line)) AS name FROM {lines} WHERE json_valid(json_line) ORDER BY name"
-    ).fetchall()
-    _drop_rejects(connection)
-    if not found:
-        raise FileRejectedError("no line is a JSON object")
-    is_json = "CASE WHEN json_valid(json_line) THEN json_line END"
-    values = ", ".join(f"{is_json} ->> {literal('$.' + quoted(name))} AS {quoted(name)}" for (name,) in found)
-    return f"SELECT {values}, json_line FROM {lines}"
 
 
 def _require_columns(contract: Contract, available: dict[str, str]) -> None:
@@ -173,7 +112,6 @@ def _append_rows(
     values = {name: _value(name, contract, available) for name in contract.column_types}
     unreadable = [_unreadable_rule(name, contract) for name, value in values.items() if value.landed]
     checks = [*_FORMAT_RULES.get(contract.landing.format, ()), *unreadable, *rules]
-    reasons = ", ".join(f"CASE WHEN {rule.violation} THEN {literal(rule.reason)} END" for rule in checks)
     typed = ", ".join(f"{value.typed} AS {quoted(name)}" for name, value in values.items())
     landed = ", ".join(
         f"{value.landed} AS {quoted('landed ' + name)}" for name, value in values.items() if value.landed
@@ -182,7 +120,7 @@ def _append_rows(
         INSERT INTO impressions
         SELECT {literal(file.object_id)}, {", ".join(map(quoted, values))}, reasons,
             CASE WHEN len(reasons) > 0 THEN to_json(landed_row)::VARCHAR END
-        FROM (SELECT *, list_filter([{reasons}], lambda reason: reason IS NOT NULL) AS reasons
+        FROM (SELECT *, {reasons_of(checks)} AS reasons
               FROM (SELECT {typed}, {landed}, landed AS landed_row FROM landed {_joins(contract, available)}))
     """)
     if contract.landing.format != "parquet":
@@ -203,12 +141,7 @@ def _keep_unread_lines(connection: duckdb.DuckDBPyConnection, object_id: str) ->
         SELECT {literal(object_id)}, line, any_value(csv_line), string_agg(DISTINCT lower(error_type::VARCHAR), ', ')
         FROM reject_errors GROUP BY line
     """)
-    _drop_rejects(connection)
-
-
-def _drop_rejects(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute("DROP TABLE IF EXISTS reject_errors")
-    connection.execute("DROP TABLE IF EXISTS reject_scans")
+    drop_rejects(connection)
 
 
 def _unreadable_rule(name: str, contract: Contract) -> Rule:
@@ -227,6 +160,8 @@ def _value(name: str, contract: Contract, available: dict[str, str]) -> _Value:
     if kind == "TIMESTAMPTZ":
         return _Value(_time(landed, column), landed)
     typed = f"TRY_CAST({landed} AS {kind})"
+    if kind == "BIGINT":  # a cast alone would round 0.5
+        typed = f"CASE WHEN TRY_CAST({landed} AS DOUBLE) = {typed} THEN {typed} END"
     return _Value(f"({typed} * {column.scale})" if column.scale else typed, landed)
 
 
@@ -236,7 +171,7 @@ def _default(name: str, contract: Contract, available: dict[str, str]) -> str:
     if name != "outcome_timestamp":
         return f"NULL::{kind}"
     event = _value("event_timestamp", contract, available).typed
-    return f"({event} + to_seconds({contract.outcome.delay.total_seconds()}))"
+    return f"TRY({event} + to_seconds({contract.outcome.delay.total_seconds()}))"
 
 
 def _landed(column: Column, available: dict[str, str]) -> str:
@@ -265,9 +200,9 @@ def _picked(template: str, available: dict[str, str]) -> str:
 
 def _time(landed: str, column: Column) -> str:
     if column.time == "epoch_seconds":
-        return f"to_timestamp(TRY_CAST({landed} AS DOUBLE))"
+        return f"TRY(to_timestamp(TRY_CAST({landed} AS DOUBLE)))"  # beyond year 290,000 it would raise
     if column.time == "epoch_milliseconds":
-        return f"to_timestamp(TRY_CAST({landed} AS BIGINT) / 1000)"
+        return f"TRY(to_timestamp(TRY_CAST({landed} AS BIGINT) / 1000))"
     return (
         f"CASE WHEN regexp_matches({landed}::VARCHAR, '{_OFFSET_AT_END}') THEN TRY_CAST({landed} AS TIMESTAMPTZ)"
         f" ELSE TRY_CAST({landed} AS TIMESTAMP) AT TIME ZONE {literal(column.zone)} END"

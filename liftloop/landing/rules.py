@@ -5,6 +5,7 @@ Great Expectations itself runs the suite in `validation.py`; it takes seconds to
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,12 @@ def compile_rules(suite: Suite) -> list[Rule]:
     return [compile_rule(each) for each in row_level]
 
 
+def reasons_of(rules: Iterable[Rule]) -> str:
+    """In SQL: why a row breaks the rules, as a list of reasons; it is empty for a good row."""
+    reasons = ", ".join(f"CASE WHEN {rule.violation} THEN {literal(rule.reason)} END" for rule in rules)
+    return f"list_filter([{reasons}], lambda reason: reason IS NOT NULL)"
+
+
 def is_row_level(kind: str) -> bool:
     return not kind.startswith("expect_table_")
 
@@ -82,21 +89,29 @@ def _compile(kind: str, kwargs: dict[str, Any], description: str | None) -> Rule
             column = kwargs["column"]
             return Rule(f"{column} is given", f"{column} is missing", f"{quoted(column)} IS NULL")
         case "expect_column_values_to_be_in_set":
-            column, allowed = kwargs["column"], ", ".join(literal(value) for value in kwargs["value_set"])
-            violation = f"{quoted(column)} NOT IN ({allowed})"
-            return Rule(f"{column} is one of {allowed}", f"{column} is not one of {allowed}", violation)
+            return _not_in(kwargs["column"], [value for value in kwargs["value_set"] if value is not None])
         case "expect_column_values_to_be_between":
             return _outside(kwargs["column"], quoted(kwargs["column"]), kwargs)
         case "expect_column_value_lengths_to_be_between":
             return _outside(f"length of {kwargs['column']}", f"length({quoted(kwargs['column'])})", kwargs)
         case "expect_column_pair_values_a_to_be_greater_than_b":
-            return _less_than(kwargs["column_A"], kwargs["column_B"], "<" if kwargs.get("or_equal") else "<=")
+            return _less_than(kwargs)
         case "unexpected_rows_expectation":
             return _unexpected_rows(kwargs, description)
     raise SuiteError(f"{kind} has no row-level form; express it as unexpected_rows_expectation")
 
 
-def _less_than(a: str, b: str, below: str) -> Rule:
+def _not_in(column: str, values: list[Any]) -> Rule:
+    """A missing value is no concern of a set, and one in the set allows nothing more."""
+    allowed = ", ".join(map(literal, values))
+    violation = f"{quoted(column)} NOT IN ({allowed})" if values else f"{quoted(column)} IS NOT NULL"
+    return Rule(f"{column} is one of {allowed}", f"{column} is not one of {allowed}", violation)
+
+
+def _less_than(kwargs: dict[str, Any]) -> Rule:
+    if kwargs.get("ignore_row_if") != "either_value_is_missing":
+        raise SuiteError(f"{kwargs}: set ignore_row_if to either_value_is_missing; engines differ where only one is")
+    a, b, below = kwargs["column_A"], kwargs["column_B"], "<" if kwargs.get("or_equal") else "<="
     return Rule(f"not {a} {below} {b}", f"{a} {below} {b}", f"{quoted(a)} {below} {quoted(b)}")
 
 
@@ -106,6 +121,8 @@ def _outside(subject: str, expression: str, kwargs: dict[str, Any]) -> Rule:
     below, above = ("<=" if kwargs.get("strict_min") else "<"), (">=" if kwargs.get("strict_max") else ">")
     limits = [(below, low), (above, high)]
     violations = [f"{expression} {sign} {literal(limit)}" for sign, limit in limits if limit is not None]
+    if not violations:
+        raise SuiteError(f"{kwargs}: give min_value, max_value or both")
     shown = f"{opening}{'-∞' if low is None else low}, {'∞' if high is None else high}{closing}"
     return Rule(f"{subject} is within {shown}", f"{subject} is outside {shown}", " OR ".join(violations))
 
@@ -114,4 +131,5 @@ def _unexpected_rows(kwargs: dict[str, Any], description: str | None) -> Rule:
     query = _BATCH_QUERY.fullmatch(kwargs["unexpected_rows_query"])
     if query is None or not description:
         raise SuiteError(f"{kwargs}: needs a description and a query of the form SELECT * FROM {{batch}} WHERE …")
-    return Rule(description, f"breaks the rule: {description}", query["predicate"])
+    predicate = query["predicate"].replace("{{", "{").replace("}}", "}")  # as Great Expectations reads braces
+    return Rule(description, f"breaks the rule: {description}", predicate)

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from liftloop.contract import Contract
-from liftloop.landing.parse import FileRejectedError, LandedFile, create_tables, parse
+from liftloop.landing.parse import LandedFile, create_tables, parse
+from liftloop.landing.readers import FileRejectedError
 from liftloop.landing.rules import compile_rules, load_suite
 
 COLUMNS: dict[str, Any] = {
@@ -49,7 +50,8 @@ def read(
         connection.execute("SET TimeZone = 'UTC'")
         used = used or contract()
         create_tables(connection, used)
-        parse(connection, used, LandedFile("o1", path, {"shop": "s"}, lookups or {}), compile_rules(load_suite()))
+        file = LandedFile("o1", path, {"shop": "s"}, lookups or {}, max_expanded_bytes=2**20)
+        parse(connection, used, file, compile_rules(load_suite()))
         return connection.sql("FROM impressions").df(), connection.sql("FROM unread").df()
 
 
@@ -131,6 +133,17 @@ def test_a_bad_row_is_kept_with_its_reason(tmp_path: Path, change: dict[str, str
     assert list(impressions["reasons"][0]) == []
     assert reason in list(impressions["reasons"][1])
     assert json.loads(impressions["raw"][1])["slot"] == (ROW | change)["slot"]
+
+
+@pytest.mark.parametrize("text", ["1e300", "-1e300", "nan", "inf", "soon"])
+@pytest.mark.parametrize("time", ["epoch_seconds", "epoch_milliseconds"])
+def test_a_number_that_is_no_time_costs_its_row_alone(tmp_path: Path, time: str, text: str) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(as_csv([ROW | {"at": "1767573000"}, ROW | {"id": "2", "at": text}]))
+    columns = COLUMNS | {"event_timestamp": {"from": "at", "time": time}}
+    impressions, _ = read(path, contract(columns=columns))
+    assert "event_timestamp cannot be read as a time" in list(impressions["reasons"][1])
+    assert "event_timestamp cannot be read as a time" not in list(impressions["reasons"][0])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The suite says the same when Great Expectations runs it and when its rules sort rows."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import duckdb
 import pytest
@@ -29,26 +29,27 @@ GOOD = {
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
-    """One row for each bad value, on its own."""
-    path = tmp_path / "batch.duckdb"
-    with duckdb.connect(str(path)) as connection:
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    """An empty table of impressions."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
         columns = ", ".join(f"{name} {kind}" for name, kind in CANONICAL_TYPES.items())
         connection.execute(f"CREATE TABLE impressions ({columns})")
-        rows = [GOOD, *(GOOD | {name: value} for name, values in BAD_VALUES.items() for value in values)]
-        for row in rows:
-            connection.execute(f"INSERT INTO impressions ({', '.join(row)}) VALUES ({', '.join(row.values())})")
-    return path
+        yield connection
 
 
-def test_rules_and_great_expectations_count_the_same(database: Path) -> None:
+def insert(connection: duckdb.DuckDBPyConnection, row: dict[str, str]) -> None:
+    connection.execute(f"INSERT INTO impressions ({', '.join(row)}) VALUES ({', '.join(row.values())})")
+
+
+def test_rules_and_great_expectations_count_the_same(connection: duckdb.DuckDBPyConnection) -> None:
+    for row in [GOOD, *(GOOD | {name: value} for name, values in BAD_VALUES.items() for value in values)]:
+        insert(connection, row)
     rules = compile_rules(load_suite())
-    with duckdb.connect(str(database)) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        queries = [f"SELECT count(*) FROM impressions WHERE {rule.violation}" for rule in rules]
-        counted = [count for query in queries for (count,) in connection.execute(query).fetchall()]
+    queries = [f"SELECT count(*) FROM impressions WHERE {rule.violation}" for rule in rules]
+    counted = [count for query in queries for (count,) in connection.execute(query).fetchall()]
     findings = {
-        finding.expectation: finding.unexpected_count for finding in validate(database, "impressions", load_suite())
+        finding.expectation: finding.unexpected_count for finding in validate(connection, "impressions", load_suite())
     }
     assert {rule.expected: count for rule, count in zip(rules, counted, strict=True)} | {
         "there are rows": 0
@@ -56,13 +57,9 @@ def test_rules_and_great_expectations_count_the_same(database: Path) -> None:
     assert sum(counted) > 10
 
 
-def test_clean_data_meets_every_expectation(tmp_path: Path) -> None:
-    path = tmp_path / "batch.duckdb"
-    with duckdb.connect(str(path)) as connection:
-        columns = ", ".join(f"{name} {kind}" for name, kind in CANONICAL_TYPES.items())
-        connection.execute(f"CREATE TABLE impressions ({columns})")
-        connection.execute(f"INSERT INTO impressions ({', '.join(GOOD)}) VALUES ({', '.join(GOOD.values())})")
-    findings = validate(path, "impressions", load_suite())
+def test_clean_data_meets_every_expectation(connection: duckdb.DuckDBPyConnection) -> None:
+    insert(connection, GOOD)
+    findings = validate(connection, "impressions", load_suite())
     assert [finding for finding in findings if not finding.is_met] == []
     assert len(findings) == len(load_suite()["expectations"])
 
@@ -73,8 +70,24 @@ def test_clean_data_meets_every_expectation(tmp_path: Path) -> None:
         {"type": "expect_column_values_to_be_unique", "kwargs": {"column": "click"}},
         {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "click", "mostly": 0.9}},
         {"type": "unexpected_rows_expectation", "kwargs": {"unexpected_rows_query": "SELECT 1 FROM {batch}"}},
+        {"type": "expect_column_values_to_be_between", "kwargs": {"column": "click"}},
+        {
+            "type": "expect_column_pair_values_a_to_be_greater_than_b",
+            "kwargs": {"column_A": "click", "column_B": "conversion"},
+        },
     ],
 )
 def test_what_cannot_sort_rows_is_refused(expectation: dict[str, object]) -> None:
     with pytest.raises(SuiteError):
         compile_rules({"name": "s", "expectations": [expectation]})
+
+
+def test_doubled_braces_are_single_ones_in_sql() -> None:
+    query = "SELECT * FROM {batch} WHERE regexp_matches(ad_id, 'a{{3}}')"
+    expectation = {
+        "type": "unexpected_rows_expectation",
+        "description": "d",
+        "kwargs": {"unexpected_rows_query": query},
+    }
+    (rule,) = compile_rules({"name": "s", "expectations": [expectation]})
+    assert rule.violation == "regexp_matches(ad_id, 'a{3}')"

@@ -1,0 +1,128 @@
+"""Readers: a landed file as a view of its rows, within bounds that a broken or hostile file cannot pass."""
+
+import csv
+import gzip
+from pathlib import Path
+
+import duckdb
+
+from liftloop.contract import FileFormat
+from liftloop.duck import literal, quoted
+
+_SEPARATORS = {"csv": ",", "tsv": "\t"}
+_MOST_COLUMNS = 2_000  # DuckDB's time grows with their square
+_COPY_BYTES = 2**20
+
+
+class FileRejectedError(ValueError):
+    """The file is not what its contract says; it goes to quarantine whole, with this message."""
+
+
+def create_view(
+    connection: duckdb.DuckDBPyConnection, name: str, path: Path, kind: FileFormat, limit: int, encoding: str = "utf-8"
+) -> list[str]:
+    """Name the rows of a file; returns the names of its columns.
+
+    Args:
+        limit: bytes that it may unpack to.
+
+    Raises:
+        FileRejectedError: it is empty, too wide, unpacks to more, or is not of this kind.
+    """
+    plain = _gunzip(path, limit) if _is_packed(path) else path
+    if plain.stat().st_size == 0:
+        raise FileRejectedError("the file is empty")
+    if kind == "parquet":
+        _refuse_expanding(_parquet_bytes(connection, plain), limit)
+    reader = {"parquet": _parquet_reader, "jsonl": _json_reader}.get(kind, _delimited_reader)
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {reader(connection, plain, kind, encoding)}")
+    return [row[0] for row in connection.execute(f"DESCRIBE {quoted(name)}").fetchall()]
+
+
+def remove_unpacked(path: Path) -> None:
+    """What `create_view` unpacked is not needed once the view was read."""
+    if _is_packed(path):
+        path.with_suffix("").unlink(missing_ok=True)
+
+
+def _is_packed(path: Path) -> bool:
+    return path.suffix == ".gz"
+
+
+def _gunzip(path: Path, limit: int) -> Path:
+    plain = path.with_suffix("")
+    with gzip.open(path) as packed, plain.open("wb") as target:
+        while piece := packed.read(_COPY_BYTES):
+            target.write(piece)
+            _refuse_expanding(target.tell(), limit)
+    return plain
+
+
+def _parquet_bytes(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """What its values take unpacked: at least a byte each, for runs of one value are stored as two."""
+    unpacked = "greatest(sum(total_uncompressed_size), sum(num_values))"
+    row = connection.execute(f"SELECT {unpacked} FROM parquet_metadata({literal(path)})").fetchone()
+    return (row and row[0]) or 0
+
+
+def _refuse_expanding(size_bytes: int, limit: int) -> None:
+    if size_bytes > limit:
+        raise FileRejectedError(
+            f"it unpacks to more than {limit:,} bytes (LIFTLOOP_MAX_EXPANDED_BYTES): land it in parts"
+        )
+
+
+def _parquet_reader(_connection: duckdb.DuckDBPyConnection, path: Path, _kind: FileFormat, _encoding: str) -> str:
+    return f"SELECT * FROM read_parquet({literal(path)})"
+
+
+def _delimited_reader(_connection: duckdb.DuckDBPyConnection, path: Path, kind: FileFormat, encoding: str) -> str:
+    """Names come from the header, nothing is guessed: guessing fails or misleads where the first rows are broken."""
+    separator = _SEPARATORS[kind]
+    codec = "utf-8-sig" if encoding == "utf-8" else encoding
+    with path.open(encoding=codec, errors="surrogateescape", newline="") as lines:
+        header = next(csv.reader(lines, delimiter=separator))
+    if any(character < " " or "\udc80" <= character <= "\udcff" for name in header for character in name):
+        raise FileRejectedError(f"the header is not {encoding}: set landing.encoding in the contract")
+    if not header:
+        raise FileRejectedError("the first line is blank; it has to name the columns")
+    names = [name or f"column_{i}" for i, name in enumerate(header)]
+    _refuse_wide(len(names))
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise FileRejectedError(f"the header names {repeated} twice")
+    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
+    return (
+        f"SELECT * FROM read_csv({literal(path)}, columns = {{{columns}}}, auto_detect = false, header = true,"
+        f" delim = {literal(separator)}, quote = '\"', escape = '\"', encoding = {literal(encoding)},"
+        " store_rejects = true)"
+    )
+
+
+def _refuse_wide(columns: int) -> None:
+    if columns > _MOST_COLUMNS:
+        raise FileRejectedError(f"it has {columns:,} columns; at most {_MOST_COLUMNS:,} can be read")
+
+
+def _json_reader(connection: duckdb.DuckDBPyConnection, path: Path, _kind: FileFormat, encoding: str) -> str:
+    """Each line as text first, so that one broken line costs one row and not the file."""
+    lines = (
+        f"read_csv({literal(path)}, columns = {{'json_line': 'VARCHAR'}}, auto_detect = false, header = false,"
+        f" delim = '\\0', quote = '', escape = '', encoding = {literal(encoding)}, store_rejects = true)"
+    )
+    found = connection.execute(
+        f"SELECT DISTINCT unnest(json_keys(json_line)) AS name FROM {lines} WHERE json_valid(json_line) ORDER BY name"
+    ).fetchall()
+    drop_rejects(connection)
+    if not found:
+        raise FileRejectedError("no line is a JSON object")
+    _refuse_wide(len(found))
+    is_json = "CASE WHEN json_valid(json_line) THEN json_line END"
+    values = ", ".join(f"{is_json} ->> {literal('$.' + quoted(name))} AS {quoted(name)}" for (name,) in found)
+    return f"SELECT {values}, json_line FROM {lines}"
+
+
+def drop_rejects(connection: duckdb.DuckDBPyConnection) -> None:
+    """Forget which lines the last reading could not make out."""
+    connection.execute("DROP TABLE IF EXISTS reject_errors")
+    connection.execute("DROP TABLE IF EXISTS reject_scans")
