@@ -229,7 +229,7 @@ class TestAsofStore:
                 "row": np.arange(500),
                 "shown_ad": rng.choice(names, 500),
                 "rival_ad": rng.choice(names, 500),
-                "event_timestamp": pd.Timestamp(FIRST) + pd.to_timedelta(hours, "h"),
+                "event_timestamp": (pd.Timestamp(FIRST) + pd.to_timedelta(hours, "h")).as_unit("us"),
             }
         )
 
