@@ -18,6 +18,7 @@ from rich.tree import Tree
 
 from liftloop import stack
 from liftloop.contract import Contract, ContractError, declared_sources, load_contract
+from liftloop.erasure import erase as erase_value
 from liftloop.errors import UserError
 from liftloop.health import disk_use, in_words, last_successes, source_health
 from liftloop.landing import open_bandit
@@ -177,6 +178,21 @@ def list_held(source: Annotated[str, typer.Argument(help="A source with a contra
     load_contract(source)
     rows = [(e.landed.key, e.status, e.error, "\n".join(e.reasons)) for e in held(open_store(), source)]
     _print_table(["file", "status", "error", "reasons"], rows)
+
+
+@commands.command()
+def erase(
+    source: Annotated[str, typer.Argument(help="A source with a contract.")],
+    key: Annotated[str, typer.Argument(help="A column, such as user_id.")],
+    value: Annotated[str, typer.Argument(help="Whose rows to forget.")],
+) -> None:
+    """Take a person's rows out of lake and quarantine, and keep them out when their files land again."""
+    contract, store = load_contract(source), open_store()
+    with recorded(store, "erase", str(uuid4()), source, {"key": key}) as run:
+        step, erasure = erase_value(store, contract, key, value)
+        run.steps.append(step)
+    console.print(f"rewrote {len(step.outputs)} files of {source}; `materialize` makes their features again")
+    _print_table(["landed files that hold the rows: they are the publisher's"], [(key,) for key in erasure.landed])
 
 
 @fetch.command("open-bandit")

@@ -69,7 +69,7 @@ def stage_impressions(connection: duckdb.DuckDBPyConnection, contract: Contract,
     for (date,) in connection.execute(f"SELECT DISTINCT event_timestamp::DATE {good}").fetchall():
         path = folder / impressions_prefix(contract.source) / f"date={date}" / f"{object_id}.parquet"
         on_date = f"SELECT {columns} {good} AND event_timestamp::DATE = DATE '{date}'"
-        _write_parquet(connection, f"{on_date} ORDER BY event_timestamp, impression_id", path)
+        write_parquet(connection, f"{on_date} ORDER BY event_timestamp, impression_id", path)
 
 
 def stage_quarantine(connection: duckdb.DuckDBPyConnection, contract: Contract, object_id: str, folder: Path) -> None:
@@ -81,9 +81,10 @@ def stage_quarantine(connection: duckdb.DuckDBPyConnection, contract: Contract, 
     """
     if connection.execute(f"SELECT count(*) FROM ({rows})").fetchone() != (0,):
         path = folder / "quarantine" / contract.source / object_id / "rows.parquet"
-        _write_parquet(connection, f"{rows} ORDER BY line, raw, reasons", path)
+        write_parquet(connection, f"{rows} ORDER BY line, raw, reasons", path)
 
 
-def _write_parquet(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
+def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
+    """Write the rows of a query to a local file, as all files of lake and quarantine are written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     connection.execute(f"COPY ({query}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)")

@@ -81,11 +81,15 @@ class Store:
 
     def put(self, key: str, body: bytes, *, fingerprint: str | None = None) -> ObjectRef:
         """Write an object whole. `fingerprint` says from which inputs it was derived."""
+        return self.put_version(key, body, fingerprint=fingerprint)[0]
+
+    def put_version(self, key: str, body: bytes, *, fingerprint: str | None = None) -> tuple[ObjectRef, str]:
+        """The same, with the etag that names this version in listings."""
         ref = ObjectRef(key, sha256_of(body), len(body))
         metadata = {"sha256": ref.sha256} | ({"fingerprint": fingerprint} if fingerprint else {})
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
-        self._client.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=metadata, ContentType=kind)
-        return ref
+        answer = self._client.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=metadata, ContentType=kind)
+        return ref, answer["ETag"].strip('"')
 
     def put_blob(self, body: bytes, suffix: str = "") -> ObjectRef:
         """Write an immutable artifact under its own hash; the same bytes are stored once."""
@@ -136,8 +140,13 @@ class Store:
 
     def fingerprint(self, key: str) -> str | None:
         """The fingerprint that the object was written with; None if it is absent or bears none."""
+        found = self.find_version(key)
+        return found[0] if found else None
+
+    def find_version(self, key: str) -> tuple[str | None, str] | None:
+        """The fingerprint that the object was written with, and its etag; None if it is absent."""
         head = self._head(key)
-        return head["Metadata"].get("fingerprint") if head else None
+        return (head["Metadata"].get("fingerprint"), head["ETag"].strip('"')) if head else None
 
     def swap(self, key: str, body: bytes, *, expected_etag: str | None) -> str:
         """Replace the object only if it is still the expected version (None: only if absent); returns the new etag.

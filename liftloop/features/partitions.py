@@ -1,25 +1,32 @@
-"""Derived tables in daily partitions: one object per day, computed again only when what it is made from has changed."""
+"""Derived tables in daily partitions: one object per day, and what it is made from."""
 
-import io
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from time import perf_counter
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from liftloop.duck import connect
-from liftloop.runs import Step
-from liftloop.store import Listed, ObjectRef, Store, concurrently, fingerprint_of, references
-
-ROWS_PER_GROUP = 250_000
+from liftloop.store import Listed, Store, fingerprint_of
 
 _DAY_IN_KEY = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/")
+
+
+class Source(Protocol):
+    """One version of an object."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def etag(self) -> str: ...
+
+
+_Source = TypeVar("_Source", bound=Source)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Partition:
     table: str  # the prefix of all its days
     file: str
     day: date
-    sources: tuple[Listed, ...]
+    sources: tuple[Source, ...]
     query: str
     parameters: dict[str, Any] = field(default_factory=dict)
 
@@ -40,7 +47,7 @@ class Partition:
     def key(self) -> str:
         return f"{self.table}date={self.day}/{self.file}"
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Changes with the content of the sources and with the query itself."""
         read = sorted((source.key, source.etag) for source in self.sources)
@@ -54,55 +61,23 @@ class Partition:
         return connection.execute(self.query, span | self.parameters).to_arrow_table()
 
 
-def objects_by_day(store: Store, prefix: str) -> dict[date, list[Listed]]:
-    """What lies in the daily partitions under a prefix."""
-    found: dict[date, list[Listed]] = defaultdict(list)
-    for item in store.list(prefix):
+def by_day(items: Iterable[_Source]) -> dict[date, list[_Source]]:
+    """Objects by the day of the partition that they lie in; what lies in none is left out."""
+    found: dict[date, list[_Source]] = defaultdict(list)
+    for item in items:
         if match := _DAY_IN_KEY.search(item.key):
             found[date.fromisoformat(match[1])].append(item)
     return found
 
 
-def looking_back(objects: dict[date, list[Listed]], days: int) -> dict[date, tuple[Listed, ...]]:
+def objects_by_day(store: Store, prefix: str) -> dict[date, list[Listed]]:
+    """What lies in the daily partitions under a prefix."""
+    return by_day(store.list(prefix))
+
+
+def looking_back(objects: Mapping[date, Sequence[_Source]], days: int) -> dict[date, tuple[_Source, ...]]:
     """For each day, up to the newest, with objects on it or on the `days` days before it: those objects."""
     steps = [timedelta(days=number) for number in range(days + 1)]
     newest = max(objects, default=date.min)
     reached = sorted({day + step for day in objects for step in steps if day + step <= newest})
     return {day: tuple(item for step in steps for item in objects.get(day - step, ())) for day in reached}
-
-
-def update_partitions(store: Store, name: str, partitions: Sequence[Partition]) -> Step:
-    """Compute the partitions whose sources or query changed; drop those of their tables that are no longer wanted."""
-    started = perf_counter()
-    _drop_unwanted(store, partitions)
-    present = concurrently(store.fingerprint, [partition.key for partition in partitions])
-    changed = [
-        partition for partition, found in zip(partitions, present, strict=True) if found != partition.fingerprint
-    ]
-    with connect(store.settings) as connection:
-        connection.execute("SET enable_http_metadata_cache = true")  # neighbours share sources; these stay as listed
-        written = [_update(store, partition, connection) for partition in changed]
-    metrics = {
-        "partitions_built": len(changed),
-        "partitions_reused": len(partitions) - len(changed),
-        "rows_written": sum(rows for _, rows in written),
-        "seconds": round(perf_counter() - started, 3),
-    }
-    inputs = references(store, {source.key for partition in changed for source in partition.sources})
-    outputs = tuple(ref for ref, _ in written)
-    return Step(name=name, inputs=inputs, outputs=outputs, metrics=metrics, is_reused=not changed)
-
-
-def _drop_unwanted(store: Store, partitions: Sequence[Partition]) -> None:
-    wanted = {partition.key for partition in partitions}
-    present = {item.key for table in {partition.table for partition in partitions} for item in store.list(table)}
-    store.delete(sorted(present - wanted))
-
-
-def _update(store: Store, partition: Partition, connection: duckdb.DuckDBPyConnection) -> tuple[ObjectRef, int]:
-    uris = [store.uri(source.key) for source in partition.sources]
-    rows = partition.compute(connection, connection.read_parquet(uris, union_by_name=True))
-    body = io.BytesIO()
-    # In one chunk: the pieces in which a result arrives must not show in the bytes.
-    pq.write_table(rows.combine_chunks(), body, compression="zstd", row_group_size=ROWS_PER_GROUP)
-    return store.put(partition.key, body.getvalue(), fingerprint=partition.fingerprint), rows.num_rows

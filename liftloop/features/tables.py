@@ -6,14 +6,17 @@ before a time *t* holds the windows at the last full hour before *t*, and no row
 boundary is on the newest day of the lake: beyond it nobody knows.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 from liftloop.contract import Contract
 from liftloop.duck import quoted
-from liftloop.features.partitions import Partition, looking_back, objects_by_day, update_partitions
-from liftloop.features.tiles import tiles_prefix
+from liftloop.features.index import Index
+from liftloop.features.partitions import Partition, Source, by_day, looking_back
+from liftloop.features.tiles import tiles_index, tiles_prefix
+from liftloop.features.update import update_partitions
 from liftloop.runs import Step
-from liftloop.store import Listed, Store
+from liftloop.store import Store
 
 WINDOW_HOURS = {"1h": 1, "1d": 24, "7d": 168}
 LONGEST_WINDOW = timedelta(hours=max(WINDOW_HOURS.values()))
@@ -32,19 +35,24 @@ _FILE = "features.parquet"
 _DAYS_BACK = LONGEST_WINDOW // timedelta(days=1) + 1  # the hour before midnight leaves a window at its end
 
 _QUERY = """
-WITH changes AS (
-    -- What an hour adds to a window when it ends and takes away when it leaves; all before the day in one opening row.
-    SELECT key, greatest(hour + to_hours(1 + age), $start - INTERVAL 1 HOUR) AS event_timestamp,
-           {changes},
-           {latest_events}
-    FROM sources CROSS JOIN unnest({ages}) AS ages(age)
-    WHERE (impressions + clicks + conversions > 0 OR revenue <> 0) AND hour + to_hours(1 + age) < $end
+WITH active AS (
+    SELECT * FROM sources WHERE impressions + clicks + conversions > 0 OR revenue <> 0
+),
+opening AS (  -- in one row all hours that ended an hour before the day or earlier: most of what is read
+    SELECT key, $start - INTERVAL 1 HOUR AS event_timestamp, {opening}, {latest}
+    FROM active
+    WHERE hour <= $start - INTERVAL 2 HOUR
+    GROUP BY key
+),
+changes AS (  -- then what an hour adds to a window when it ends, and takes away when it leaves
+    SELECT key, hour + to_hours(1 + age) AS event_timestamp, {changes}, {latest_ended}
+    FROM ({changing})
     GROUP BY ALL
 ),
 windows AS (
     SELECT key, event_timestamp, {windows}
-    FROM changes
-    WINDOW past AS (PARTITION BY key ORDER BY event_timestamp)
+    FROM (FROM opening UNION ALL BY NAME FROM changes)
+    WINDOW past AS (PARTITION BY key ORDER BY event_timestamp ROWS UNBOUNDED PRECEDING)
 )
 SELECT key AS {key}, event_timestamp, {features}
 FROM windows
@@ -73,6 +81,11 @@ def features_prefix(source: str, key: str) -> str:
     return f"features/{source}/{key}/"
 
 
+def features_index(source: str) -> str:
+    """The key of the index of all feature tables of a source."""
+    return f"features/{source}/index.json"
+
+
 def features_pattern(source: str, key: str) -> str:
     """The keys of all partitions of a table, as a pattern that DuckDB reads."""
     return f"{features_prefix(source, key)}*/{_FILE}"
@@ -83,14 +96,23 @@ def update_feature_tables(store: Store, contract: Contract) -> Step:
 
     Columns: the key's own name, `event_timestamp` and `table_columns`.
     """
-    tiles = {key: objects_by_day(store, tiles_prefix(contract.source, key)) for key in contract.keys}
+    tiles = _tiles(store, contract)
     partitions = [partition for key in contract.keys for partition in feature_partitions(contract, key, tiles[key])]
-    step = update_partitions(store, "update_feature_tables", partitions)
+    step = update_partitions(store, "update_feature_tables", features_index(contract.source), partitions)
     features = sum(len(table_columns(contract, key)) for key in contract.keys)
     return step.model_copy(update={"metrics": step.metrics | {"features": features}})
 
 
-def feature_partitions(contract: Contract, key: str, tiles: dict[date, list[Listed]]) -> list[Partition]:
+def _tiles(store: Store, contract: Contract) -> dict[str, dict[date, list[Source]]]:
+    """The tiles of each key by day, as their index knows them."""
+    known: list[Source] = [*Index.read(store, tiles_index(contract.source)).entries.values()]
+    if not known:
+        known += store.list(f"tiles/{contract.source}/")
+    tables = {key: tiles_prefix(contract.source, key) for key in contract.keys}
+    return {key: by_day(item for item in known if item.key.startswith(table)) for key, table in tables.items()}
+
+
+def feature_partitions(contract: Contract, key: str, tiles: Mapping[date, Sequence[Source]]) -> list[Partition]:
     """A day's rows are made from its own tiles and those of eight days before: a new day never touches the history."""
     table, query = features_prefix(contract.source, key), _query(contract, key)
     return [Partition(table, _FILE, day, files, query) for day, files in looking_back(tiles, _DAYS_BACK).items()]
@@ -98,17 +120,28 @@ def feature_partitions(contract: Contract, key: str, tiles: dict[date, list[List
 
 def _query(contract: Contract, key: str) -> str:
     windows = [(measure, name, hours) for measure in measures(contract) for name, hours in WINDOW_HOURS.items()]
+    opening = (
+        f"sum(CASE WHEN hour > $start - to_hours({2 + hours}) THEN {measure} ELSE 0 END) AS {measure}_{name}"
+        for measure, name, hours in windows
+    )
+    changing = (
+        f"SELECT {age} AS age, * FROM active"
+        f" WHERE hour > $start - to_hours({2 + age}) AND hour < $end - to_hours({1 + age})"
+        for age in (0, *WINDOW_HOURS.values())
+    )
     changes = (
         f"sum(CASE age WHEN 0 THEN {measure} WHEN {hours} THEN -{measure} ELSE 0 END) AS {measure}_{name}"
         for measure, name, hours in windows
     )
     sums = [f"sum({measure}_{name}) OVER past AS {measure}_{name}" for measure, name, _ in windows]
-    latest = [f"max(last_{event}) OVER past AS last_{event}" for event in EVENTS]
+    past = [f"max(last_{event}) OVER past AS last_{event}" for event in EVENTS]
     return _QUERY.format(
-        ages=[0, *WINDOW_HOURS.values()],
+        opening=", ".join(opening),
+        changing=" UNION ALL ".join(changing),
         changes=", ".join(changes),
-        latest_events=", ".join(f"max(last_{event}) FILTER (age = 0) AS last_{event}" for event in EVENTS),
-        windows=", ".join([*sums, *latest]),
+        latest=", ".join(f"max(last_{event}) AS last_{event}" for event in EVENTS),
+        latest_ended=", ".join(f"max(last_{event}) FILTER (age = 0) AS last_{event}" for event in EVENTS),
+        windows=", ".join([*sums, *past]),
         features=", ".join(f"({value})::DOUBLE AS {name}" for name, value in _features(contract, key).items()),
         key=quoted(key),
     )

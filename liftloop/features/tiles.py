@@ -9,7 +9,8 @@ from math import ceil
 
 from liftloop.contract import Contract
 from liftloop.duck import quoted
-from liftloop.features.partitions import Partition, looking_back, objects_by_day, update_partitions
+from liftloop.features.partitions import Partition, looking_back, objects_by_day
+from liftloop.features.update import update_partitions
 from liftloop.lake import impressions_prefix
 from liftloop.runs import Step
 from liftloop.store import Listed, Store
@@ -52,6 +53,11 @@ def tiles_prefix(source: str, key: str) -> str:
     return f"tiles/{source}/{key}/"
 
 
+def tiles_index(source: str) -> str:
+    """The key of the index of all tiles of a source."""
+    return f"tiles/{source}/index.json"
+
+
 def update_tiles(store: Store, contract: Contract) -> Step:
     """Bring the tiles of every key up to date with the lake: `tiles/<source>/<key>/date=…/tiles.parquet`.
 
@@ -59,7 +65,7 @@ def update_tiles(store: Store, contract: Contract) -> Step:
     `last_impression`, `last_click`. Impressions without the key are left out.
     """
     lake = objects_by_day(store, impressions_prefix(contract.source))
-    return update_partitions(store, "update_tiles", tile_partitions(contract, lake))
+    return update_partitions(store, "update_tiles", tiles_index(contract.source), tile_partitions(contract, lake))
 
 
 def tile_partitions(contract: Contract, lake: dict[date, list[Listed]]) -> list[Partition]:

@@ -10,6 +10,7 @@ import duckdb
 
 from liftloop import duck
 from liftloop.contract import Contract
+from liftloop.erasure import Erasures, read_erasures
 from liftloop.errors import UserError
 from liftloop.lake import impressions_prefix, mark_duplicates, object_id_in, stage_impressions, stage_quarantine
 from liftloop.landing.ledger import Entry, held_ids, ingest_step, is_no_log, object_id_of, pending, settle
@@ -45,6 +46,7 @@ class _Work:
     contract: Contract
     rules: list[Rule]
     rules_fingerprint: str
+    erasures: Erasures
     connection: duckdb.DuckDBPyConnection
     folder: Path
 
@@ -94,7 +96,8 @@ def ingest_batch(store: Store, contract: Contract, items: list[Listed]) -> Batch
         folder = Path(name)
         with duck.connect(store.settings, folder / "batch.duckdb") as connection:
             connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: never tidy it up
-            work = _Work(store, contract, compile_rules(suite), rules_fingerprint(contract), connection, folder)
+            rules, erasures = compile_rules(suite), read_erasures(store, contract.source)
+            work = _Work(store, contract, rules, rules_fingerprint(contract), erasures, connection, folder)
             entries = _judge(work, items)
             from liftloop.landing.validation import validate  # noqa: PLC0415  (Great Expectations: seconds to import)
 
@@ -137,7 +140,7 @@ def _read(work: _Work, item: Listed, landed: ObjectRef) -> Entry:
         files = {name: path.parent / name / Path(ref.key).name for name, ref in lookups.items()}
         limit = work.store.settings.max_expanded_bytes
         parse(work.connection, work.contract, LandedFile(entry.object_id, path, parts, files, limit), work.rules)
-        entry = _counted(work, entry)
+        entry = _counted(work, entry, _drop_erased(work, entry.object_id))
     except FileRejectedError as error:
         entry = entry.model_copy(update={"status": "rejected", "error": str(error)})
     return entry
@@ -173,7 +176,14 @@ def _fetch_lookup(work: _Work, name: str, key: str, folder: Path) -> ObjectRef:
         raise LookupMissingError(f"land {work.store.uri(key)} first: the contract joins it as {name}") from None
 
 
-def _counted(work: _Work, entry: Entry) -> Entry:
+def _drop_erased(work: _Work, object_id: str) -> int:
+    """How many rows were taken out of those that could be read, for people asked to be forgotten."""
+    erased = f"DELETE FROM impressions WHERE object_id = $1 AND ({work.erasures.predicate()})"
+    row = work.connection.execute(erased, [object_id]).fetchone()
+    return row[0] if row else 0
+
+
+def _counted(work: _Work, entry: Entry, erased: int) -> Entry:
     """The entry with its counts, held back if too many of its rows are bad."""
     reasons = dict(
         work.connection.execute(
@@ -187,10 +197,11 @@ def _counted(work: _Work, entry: Entry) -> Entry:
         ).fetchall()
     )
     good, bad = _row_counts(work, entry.object_id)
-    if good + bad == 0:
+    if good + bad + erased == 0:
         raise FileRejectedError("the file has a header and no rows")
-    counts = {"rows_landed": good + bad, "rows_valid": good, "rows_quarantined": bad, "reasons": reasons}
-    share, limit = bad / (good + bad), work.contract.quarantine_share_limit
+    rows = {"rows_landed": good + bad + erased, "rows_valid": good, "rows_quarantined": bad, "rows_erased": erased}
+    counts = {**rows, "reasons": reasons}
+    share, limit = bad / max(good + bad, 1), work.contract.quarantine_share_limit
     if share > limit:
         error = f"{share:.1%} of its rows are bad, more than the contract's quarantine_share_limit of {limit:.1%}"
         counts |= {"status": "held", "error": error, "rows_valid": 0, "rows_quarantined": good + bad}

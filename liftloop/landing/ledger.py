@@ -15,7 +15,7 @@ from liftloop.store import Listed, ObjectRef, Store, concurrently, fingerprint_o
 
 
 class Entry(BaseModel):
-    """The fate of one version of a landed object. `rows_landed` is the sum of the three counts after it."""
+    """The fate of one version of a landed object. `rows_landed` is the sum of the four counts after it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +28,7 @@ class Entry(BaseModel):
     rows_valid: int = 0
     rows_quarantined: int = 0
     rows_duplicate: int = 0
+    rows_erased: int = 0  # of people who asked to be forgotten
     reasons: dict[str, int] = {}
     error: str | None = None
     outputs: tuple[ObjectRef, ...] = ()

@@ -22,7 +22,17 @@ class Grant:
 GRANTS: dict[Role, Grant] = {
     "ingest": Grant(
         # The bridge is of this role too, and asks of features and models whether they are due.
-        read=("features/", "lake/", "landing/", "ledger/", "quarantine/", "registry/", "reports/", "runs/"),
+        read=(
+            "erasures/",
+            "features/",
+            "lake/",
+            "landing/",
+            "ledger/",
+            "quarantine/",
+            "registry/",
+            "reports/",
+            "runs/",
+        ),
         write=("lake/", "ledger/", "quarantine/", "reports/", "runs/"),
         delete=("ledger/*/held/", "lake/"),
     ),

@@ -1,4 +1,4 @@
-"""Where a training computes: in Dask workers, or in this process alone. Both offer the same methods."""
+"""Where work is done: in Dask workers, or in this process alone. Both offer the same methods."""
 
 # mypy: allow-untyped-calls
 
@@ -30,7 +30,7 @@ CONNECT_SECONDS = 10.0
 TIME_LIMIT_SECONDS = 3600.0  # xgboost.dask may wait for ever for a worker that left (dmlc/xgboost #9419)
 
 _LOST = (
-    "The Dask workers did not finish; one may have been lost. Run the training again, or without workers by"
+    "The Dask workers did not finish; one may have been lost. Start the run again, or without workers by"
     " LIFTLOOP_DASK_SCHEDULER=one-process. Cause: {}"
 )
 _UNUSABLE = "LIFTLOOP_DASK_SCHEDULER={!r}: {}. Mend that, or take the setting away for a local cluster."

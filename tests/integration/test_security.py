@@ -25,13 +25,23 @@ from liftloop.store import Store, SwapConflict
 
 ROLES: tuple[Role, ...] = get_args(Role)
 PREFIXES = (
-    *("audit/", "blobs/", "decisions/", "features/", "landing/", "lake/", "ledger/", "outcomes/"),
+    *("audit/", "blobs/", "decisions/", "erasures/", "features/", "landing/", "lake/", "ledger/", "outcomes/"),
     *("quarantine/", "registry/", "reports/", "runs/", "tiles/", "other/", ""),
 )
 # By hand, so that a slip in the grants is seen here. Everything that is not here is denied.
 MAY_READ = {
     "operator": set(PREFIXES),
-    "ingest": {"features/", "lake/", "landing/", "ledger/", "quarantine/", "registry/", "reports/", "runs/"},
+    "ingest": {
+        "erasures/",
+        "features/",
+        "lake/",
+        "landing/",
+        "ledger/",
+        "quarantine/",
+        "registry/",
+        "reports/",
+        "runs/",
+    },
     "train": set(PREFIXES),
     "serve": {"blobs/", "features/", "registry/"},
     "audit": {"audit/"},

@@ -130,7 +130,7 @@ def test_a_lost_worker_ends_the_training_with_a_clear_word(
             Thread(target=kill_one_that_fits, args=[workers.client], daemon=True).start()
             workers.fit(recipe, CAUTIOUS | {"eta": 1e-6}, *rows)  # so slow that it never stops improving
 
-    with pytest.raises(TrainingError, match=r"one may have been lost\. Run the training again"):
+    with pytest.raises(TrainingError, match=r"one may have been lost\. Start the run again"):
         train_until_killed()
     left = [child.cmdline() for child in psutil.Process().children(recursive=True)]
     assert [command for command in left if "--multiprocessing-fork" in command] == []

@@ -102,6 +102,26 @@ class TestDays:
         assert stale(one, other) == {0}
 
 
+@pytest.mark.parametrize("is_features", [False, True])
+def test_the_number_of_threads_does_not_show(is_features: bool) -> None:
+    rng = random.Random(3)
+    moments = (rng.uniform(-20, 24) for _ in range(20_000))
+    rows = [impression(at(hour), user_id=f"u{rng.randrange(900)}", click=1, revenue=rng.random()) for hour in moments]
+    partition, sources = tile_partitions(CONTRACT, listed(0))[0], lake_table(CONTRACT, rows)
+    if is_features:
+        partition, sources = feature_partitions(CONTRACT, "user_id", listed(0))[0], compute(partition, sources)
+    with connect(Settings()) as connection:
+        connection.from_arrow(pa.concat_tables([sources] * 20)).create("copies")  # more than one thread's share of rows
+        found = []
+        for threads in (1, 2, 7):
+            connection.execute(f"SET threads = {threads}")
+            found.append(partition.compute(connection, connection.table("copies")))
+            connection.execute("DROP VIEW sources")
+    assert found[0].num_rows > 1000
+    assert found[0].equals(found[1])
+    assert found[0].equals(found[2])
+
+
 class TestTiles:
     def test_an_outcome_counts_when_it_became_known(self) -> None:
         clicked = impression(at(10.9), at(11.1), click=1, conversion=1, revenue=0.25, cost=0.125)

@@ -1,0 +1,90 @@
+"""What one more day costs when a year is known, and when one day is: tiles and feature tables of three keys.
+
+`python -m bench.tiles [--rows N] [--days N]`; the lake is generated, and the year before its last day is built first.
+"""
+
+import argparse
+import tempfile
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from bench.generated_lake import generated_contract, lake_key, put_days
+from bench.measure import ROUNDS, Case, Sample, console, in_fresh_process, report
+from liftloop.features.tables import TIME_TO_LIVE, update_feature_tables
+from liftloop.features.tiles import update_tiles
+from liftloop.settings import Settings
+from liftloop.stack.alone import object_store_alone
+from liftloop.store import Store
+
+GOAL = 1.15
+S3_PORT = 14_210
+FULL_WINDOWS_DAY = TIME_TO_LIVE.days + 3  # from here on a day's windows hold as much as they ever will
+
+
+def main() -> None:
+    arguments = _arguments()
+    rows_per_day = -(-arguments.rows // arguments.days)
+    days = [2, FULL_WINDOWS_DAY, arguments.days]
+    samples = {day: list[Sample]() for day in days}
+    with (
+        tempfile.TemporaryDirectory(prefix="liftloop-") as home,
+        object_store_alone(Settings(home=Path(home), s3_port=S3_PORT)) as settings,
+    ):
+        started = perf_counter()
+        for day in days:
+            put_days(Store(settings), _source(day), range(1, day), rows_per_day)
+            update(settings, _source(day))
+        build_seconds = round(perf_counter() - started, 1)
+        for number in range(1, ROUNDS + 1):
+            for day in days:
+                samples[day].append(last := _one_more_day(Store(settings), day, rows_per_day))
+                console.print(
+                    f"round {number}  day {day:<4} {last.seconds:6.2f} s  {last.peak_bytes / 2**20:6,.0f} MiB"
+                )
+    _report(samples, {"rows_per_day": rows_per_day, "build_seconds": build_seconds})
+
+
+def update(settings: Settings, source: str) -> None:
+    """What is measured: from the lake to the feature tables."""
+    store, contract = Store(settings), generated_contract(source)
+    update_tiles(store, contract)
+    update_feature_tables(store, contract)
+
+
+def _one_more_day(store: Store, day: int, rows_per_day: int) -> Sample:
+    """The day comes, is measured, and goes again."""
+    source = _source(day)
+    put_days(store, source, range(day, day + 1), rows_per_day)
+    sample = in_fresh_process(partial(update, store.settings, source))
+    store.delete([lake_key(source, day)])
+    update(store.settings, source)
+    return sample
+
+
+def _source(day: int) -> str:
+    return f"before_day_{day}"
+
+
+def _report(samples: dict[int, list[Sample]], details: dict[str, float]) -> None:
+    seconds = {day: median(sample.seconds for sample in each) for day, each in samples.items()}
+    peak_mib = {day: median(sample.peak_bytes for sample in each) / 2**20 for day, each in samples.items()}
+    *starts, last = samples
+    cases = [
+        Case(f"day {last} vs day {day}: {what}", figures[last], figures[day], GOAL, unit)
+        for day in starts
+        for what, figures, unit in (("time", seconds, "s"), ("peak memory", peak_mib, "MiB"))
+    ]
+    report("tiles", cases, rounds=ROUNDS, **details)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=20_000_000, help="impressions in all")
+    parser.add_argument("--days", type=int, default=365)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Bringing derived tables up to date: only the partitions whose sources changed, here or on Dask workers."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter
+
+import duckdb
+import pyarrow.parquet as pq
+
+from liftloop.duck import connect
+from liftloop.features.index import Entry, Index
+from liftloop.features.partitions import Partition
+from liftloop.runs import Step
+from liftloop.settings import ONE_PROCESS, Settings
+from liftloop.store import ObjectRef, Store, references
+
+ROWS_PER_GROUP = 250_000
+PARTITIONS_PER_TASK = 3  # few, so that no worker is left with many; neighbours, for they share sources
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A partition that is up to date. `written`: None if it was so already."""
+
+    entry: Entry
+    written: ObjectRef | None = None
+    rows: int = 0
+
+
+def update_partitions(store: Store, name: str, index_key: str, partitions: Sequence[Partition]) -> Step:
+    """Compute the partitions whose sources or query changed; drop those that are no longer wanted.
+
+    The index tells what has changed, so one more day costs the same however long the history is. An update that finds
+    nothing changed looks at all partitions, and makes again what was deleted or overwritten behind our back.
+
+    Raises:
+        SwapConflict: another update of these tables wrote the index meanwhile.
+    """
+    started = perf_counter()
+    index = Index.read(store, index_key)
+    changed = [each for each in partitions if not index.knows(each.key, each.fingerprint)]
+    unwanted = index.entries.keys() - {each.key for each in partitions}
+    if not index.entries or not (changed or unwanted):
+        changed, unwanted = _look_at_all(store, index, partitions)
+    index = index.without({*unwanted, *(each.key for each in changed)})
+    store.delete(sorted(unwanted))
+    results = _bring_up_to_date(store, changed)
+    index.extended(result.entry for result in results)
+    return _step(store, name, started, partitions, results)
+
+
+def _look_at_all(store: Store, index: Index, partitions: Sequence[Partition]) -> tuple[list[Partition], set[str]]:
+    """The partitions that are not in the store as the index says, and the keys there that nobody wants."""
+    present = {item.key: item.etag for table in {each.table for each in partitions} for item in store.list(table)}
+    known = {each.key: index.entries.get(each.key) for each in partitions}
+    changed = [each for each in partitions if (entry := known[each.key]) is None or entry.etag != present.get(each.key)]
+    return changed, present.keys() - known.keys()
+
+
+def _step(store: Store, name: str, started: float, partitions: Sequence[Partition], results: Sequence[_Result]) -> Step:
+    written = {result.entry.key: result.written for result in results if result.written}
+    sources = {source.key for each in partitions if each.key in written for source in each.sources}
+    inputs = references(store, sources)
+    metrics = {
+        "partitions_built": len(written),
+        "partitions_reused": len(partitions) - len(written),
+        "rows_written": sum(result.rows for result in results),
+        "seconds": round(perf_counter() - started, 3),
+    }
+    return Step(name=name, inputs=inputs, outputs=tuple(written.values()), metrics=metrics, is_reused=not written)
+
+
+def _bring_up_to_date(store: Store, partitions: Sequence[Partition]) -> list[_Result]:
+    """On the workers of a scheduler where the settings name one; else here, where DuckDB uses every core by itself."""
+    if not partitions:
+        return []
+    if store.settings.dask_scheduler in (None, ONE_PROCESS):
+        return _update(store, partitions)
+    from liftloop.training.compute import open_compute  # noqa: PLC0415  (Dask and XGBoost take seconds to import)
+
+    steps = range(0, len(partitions), PARTITIONS_PER_TASK)
+    tasks = [partitions[start : start + PARTITIONS_PER_TASK] for start in steps]
+    with open_compute(store.settings) as workers:
+        results = [result for task in workers.run(_on_worker, tasks, settings=store.settings) for result in task]
+    return sorted(results, key=lambda result: result.entry.key)
+
+
+def _on_worker(partitions: Sequence[Partition], settings: Settings) -> list[_Result]:
+    return _update(_store_of_worker(settings), partitions)
+
+
+@lru_cache(maxsize=1)
+def _store_of_worker(settings: Settings) -> Store:
+    """One for all tasks: a new client takes as long as a small partition."""
+    return Store(settings)
+
+
+def _update(store: Store, partitions: Sequence[Partition]) -> list[_Result]:
+    with connect(store.settings) as connection:
+        connection.execute("SET enable_http_metadata_cache = true")  # neighbours share sources; these stay as listed
+        return [_updated(store, partition, connection) for partition in partitions]
+
+
+def _updated(store: Store, partition: Partition, connection: duckdb.DuckDBPyConnection) -> _Result:
+    """A partition that a killed update, or a worker that was lost, has put into the store is not computed again."""
+    found = store.find_version(partition.key)
+    if found is not None and found[0] == partition.fingerprint:
+        return _Result(Entry(partition.key, found[1], partition.fingerprint))
+    uris = [store.uri(source.key) for source in partition.sources]
+    rows = partition.compute(connection, connection.read_parquet(uris, union_by_name=True))
+    body = io.BytesIO()
+    # In one chunk: the pieces in which a result arrives must not show in the bytes.
+    pq.write_table(rows.combine_chunks(), body, compression="zstd", row_group_size=ROWS_PER_GROUP)
+    ref, etag = store.put_version(partition.key, body.getvalue(), fingerprint=partition.fingerprint)
+    return _Result(Entry(partition.key, etag, partition.fingerprint), ref, rows.num_rows)
