@@ -9,7 +9,7 @@ from typing import Any
 from bench.measure import Case, print_table
 
 _FOLDER = Path(__file__).parent
-_NO_BENCHMARKS = {"__init__", "__main__", "generated_lake", "measure"}
+_NO_BENCHMARKS = {"__init__", "__main__", "generated_lake", "measure", "redis_server"}
 
 
 def main(names: list[str]) -> None:

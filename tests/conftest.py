@@ -2,12 +2,14 @@
 
 import os
 import random
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from servers import free_port, server
 
 from liftloop.settings import Settings
 from liftloop.stack import down, up
@@ -37,6 +39,17 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]
     """SeaweedFS alone, up in about two seconds; the settings point at it and at no Prefect server."""
     with object_store_alone(_settings_on_free_ports(tmp_path_factory.mktemp("object-store"))) as settings:
         yield settings
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis; what one test writes another may find."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not installed")
+    folder, port = tmp_path_factory.mktemp("redis"), free_port()
+    with server([binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)], port):
+        yield f"redis://127.0.0.1:{port}/0"
 
 
 @pytest.fixture(scope="session")

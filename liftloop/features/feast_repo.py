@@ -10,13 +10,15 @@ from redis.connection import parse_url
 
 from liftloop.contract import Contract
 from liftloop.features.feast_asof import AsofDuckDBOfflineStoreConfig
-from liftloop.features.names import feature_service_name, view_name
+from liftloop.features.names import FEAST_PROJECT, feature_service_name, view_name
+from liftloop.features.serving_reader import online_database
 from liftloop.features.tables import TIME_TO_LIVE, features_pattern, table_columns
 from liftloop.settings import Settings
 from liftloop.store import Store
 
-PROJECT = "liftloop"
-ROWS_PER_WRITE = 10_000  # to the online store
+# Named, not imported: Feast finds them by their path, as it does for whoever uses them without the rest.
+_BATCH_ENGINE = "liftloop.features.feast_engine.ArrowComputeEngine"
+_EMBEDDED_ONLINE_STORE = "liftloop.features.feast_online.WideSqliteOnlineStore"
 
 
 def open_feature_store(settings: Settings) -> FeatureStore:
@@ -29,7 +31,7 @@ def repo_config(settings: Settings) -> RepoConfig:
     folder = settings.home.absolute() / "feast"
     folder.mkdir(parents=True, exist_ok=True)
     return RepoConfig(
-        project=PROJECT,
+        project=FEAST_PROJECT,
         provider="local",
         registry={
             "registry_type": "sql",
@@ -37,10 +39,13 @@ def repo_config(settings: Settings) -> RepoConfig:
             "serve_features_while_materializing": True,
         },
         offline_store=AsofDuckDBOfflineStoreConfig(settings=settings),
+        batch_engine={"type": _BATCH_ENGINE},
         online_store=(
-            _redis(settings.redis_url) if settings.redis_url else {"type": "sqlite", "path": str(folder / "online.db")}
+            _redis(settings.redis_url)
+            if settings.redis_url
+            else {"type": _EMBEDDED_ONLINE_STORE, "path": str(online_database(settings))}
         ),
-        materialization={"pull_latest_features": True, "online_write_batch_size": ROWS_PER_WRITE},
+        materialization={"pull_latest_features": True},
         entity_key_serialization_version=3,
     )
 
@@ -51,7 +56,7 @@ def _redis(url: str) -> dict[str, Any]:
     options.pop("connection_class", None)
     address = f"{options.pop('host')}:{options.pop('port')}"
     listed = ",".join([address, *(f"{name}={json.dumps(value)}" for name, value in options.items())])
-    # Feast would drop a correction that bears the event time of the row it corrects.
+    # Without it Feast's own writes would drop a correction that bears the event time of the row it corrects.
     return {"type": "redis", "connection_string": listed, "skip_dedup": True}
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from liftloop.contract import Contract
-from liftloop.features.names import feature_columns, feature_service_name, recency_columns
+from liftloop.features.names import feature_columns, feature_service_name, recency_columns, view_name
+from liftloop.features.serving_reader import Asked, ServedView, open_reader
 from liftloop.features.tables import TIME_TO_LIVE, table_columns
 from liftloop.store import Store
 
@@ -24,29 +25,30 @@ def historical_features(store: Store, contract: Contract, rows: pd.DataFrame) ->
     if rows.empty:  # Feast needs a first and a last time
         return rows.reindex(columns=[*rows.columns, *feature_columns(contract)])
     entities = _entity_rows(contract, rows)
-    feast = _open_feast(store)
+    from liftloop.features.feast_repo import open_feature_store  # noqa: PLC0415  (Feast takes seconds to import)
+
+    feast = open_feature_store(store.settings)
     service = feast.get_feature_service(feature_service_name(contract))
     stored = feast.get_historical_features(entity_df=entities, features=service).to_df()
     return _appended(contract, rows, stored, entities)
 
 
 def online_features(store: Store, contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
-    """The same columns from the online store, where `event_timestamp` is the row's now.
-
-    Feast does not enforce the TTL online; here an expired value is missing, as it is offline.
-    """
+    """The same columns from the online store, where `event_timestamp` is the row's now."""
     entities = _entity_rows(contract, rows)
-    feast = _open_feast(store)
-    service = feast.get_feature_service(feature_service_name(contract))
-    # Feast takes no NULL; what it finds for the empty key is masked below.
-    keys: dict[str, Any] = {key: entities[key].fillna("").tolist() for key in contract.keys}
-    stored = feast.get_online_features(features=service, entity_rows=keys).to_df(include_event_timestamps=True)
-    for key in contract.keys:
-        columns = table_columns(contract, key)
-        known_since = stored[f"{columns[0]}__ts"]
-        is_alive = _seconds(entities["event_timestamp"]) - known_since <= TIME_TO_LIVE.total_seconds()
-        stored[columns] = stored[columns].where(is_alive & entities[key].notna())
-    return _appended(contract, rows, stored, entities)
+    asked = [_asked(contract, key, entities) for key in contract.keys]
+    with open_reader(store.settings) as reader:
+        answers = reader.read(*asked)
+    stored = [
+        pd.DataFrame(values, columns=list(each.view.features), index=entities.index[entities[key].notna()])
+        for key, each, values in zip(contract.keys, asked, answers, strict=True)
+    ]
+    return _appended(contract, rows, pd.concat(stored, axis="columns").reindex(entities.index), entities)
+
+
+def served_view(contract: Contract, key: str) -> ServedView:
+    """A key's view as readers of the online store need it."""
+    return ServedView(view_name(contract, key), (key,), tuple(table_columns(contract, key)), TIME_TO_LIVE)
 
 
 def materialized_key(source: str) -> str:
@@ -63,10 +65,11 @@ def materialized_at(store: Store, source: str) -> datetime:
     return datetime.fromisoformat(json.loads(store.get(materialized_key(source)))["as_of"])
 
 
-def _open_feast(store: Store) -> Any:
-    from liftloop.features.feast_repo import open_feature_store  # noqa: PLC0415  (Feast takes seconds to import)
-
-    return open_feature_store(store.settings)
+def _asked(contract: Contract, key: str, entities: pd.DataFrame) -> Asked:
+    """The question for a key's features in the rows that have the key."""
+    known = entities[entities[key].notna()]
+    times = known["event_timestamp"].dt.as_unit("us").astype("int64")
+    return Asked(served_view(contract, key), known[key].tolist(), times.tolist())
 
 
 def _entity_rows(contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:

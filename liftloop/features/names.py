@@ -3,6 +3,8 @@
 from liftloop.contract import Contract
 from liftloop.features.tables import EVENTS, entity_name, table_columns
 
+FEAST_PROJECT = "liftloop"
+
 
 def feature_columns(contract: Contract, *keys: str) -> list[str]:
     """The numeric columns that a model reads, recency (seconds since an event) included; those of all keys or some."""

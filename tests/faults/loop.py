@@ -162,7 +162,7 @@ class Loop:
         for process in self.flow_processes():
             kill(process, *process.children(recursive=True))
         wait_until(self._has_forgotten_runs, 120)
-        with closing(sqlite3.connect(self.layout.home / "feast" / "online.db", timeout=30)) as online, online:
+        with closing(sqlite3.connect(self.layout.home / "feast" / "online_features.db", timeout=30)) as online, online:
             for (table,) in online.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 online.execute(f'DELETE FROM "{table}"')
 

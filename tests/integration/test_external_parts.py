@@ -3,12 +3,8 @@
 import os
 import pwd
 import shutil
-import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +12,7 @@ from uuid import uuid4
 import pandas as pd
 import pytest
 from feature_lake import impression, make_contract, write_lake
+from servers import free_port, server
 
 from liftloop.features.feast_repo import apply_features, open_feature_store
 from liftloop.features.lookup import historical_features, online_features
@@ -28,38 +25,6 @@ from liftloop.store import Store
 
 FIRST = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 _POSTGRES_FOLDERS = ":".join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def server(command: list[str], port: int, **options: object) -> Iterator[None]:
-    """A server that runs for the length of a test and answers on its port."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
-    try:
-        deadline = time.monotonic() + 30
-        while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
-            assert process.poll() is None, f"{command[0]} ended at once"
-            assert time.monotonic() < deadline, f"{command[0]} does not answer"
-            time.sleep(0.1)
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)  # PostgreSQL would wait for its clients after a SIGTERM
-        process.wait()
-
-
-@pytest.fixture
-def redis_url(tmp_path: Path) -> Iterator[str]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    port = free_port()
-    with server([binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)], port):
-        yield f"redis://127.0.0.1:{port}/0"
 
 
 @pytest.fixture

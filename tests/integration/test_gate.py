@@ -297,7 +297,7 @@ def test_columns_that_the_online_store_lost_are_named(
     store: Store, contract: Contract, frame: TrainingFrame, tmp_path: Path
 ) -> None:
     shutil.copytree(store.settings.home / "feast", tmp_path / "feast")
-    database = sqlite3.connect(tmp_path / "feast" / "online.db")
+    database = sqlite3.connect(tmp_path / "feast" / "online_features.db")
     with database:
         database.execute(f'DELETE FROM "liftloop_{contract.source}_ad_id"')
     database.close()

@@ -15,7 +15,7 @@ from liftloop.settings import Settings
 def test_embedded_parts_lie_under_home(tmp_path: Path) -> None:
     config = repo_config(Settings(home=tmp_path))
     assert config.registry.path == f"sqlite:///{tmp_path}/feast/registry.db"
-    assert config.online_store.path == f"{tmp_path}/feast/online.db"
+    assert config.online_store.path == f"{tmp_path}/feast/online_features.db"
 
 
 def test_settings_move_them(tmp_path: Path) -> None:
