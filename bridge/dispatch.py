@@ -101,9 +101,13 @@ def attempt_key(base: str, number: int) -> str:
 
 
 def _is_too_soon(attempts: int, last: FlowRun, last_landed: datetime, now: datetime) -> bool:
-    """Whether the last attempt ended just now, and nothing landed since that could make the next one go better."""
+    """Whether nothing landed since that could make the next one go better, and the last attempt ended just now.
+
+    What somebody cancelled is not started again until something lands.
+    """
     ended = _ended(last, now)
-    return last_landed < ended and not has_passed(ended, wait_after(attempts), now)
+    is_wanted = last.state_type != StateType.CANCELLED and has_passed(ended, wait_after(attempts), now)
+    return last_landed < ended and not is_wanted
 
 
 def wait_after(attempts: int) -> timedelta:

@@ -48,7 +48,7 @@ def app() -> None:
         message = f"the object store does not answer as it should (`liftloop up` starts it): {error}"
     else:
         return
-    Console(stderr=True).print(message, style="red", highlight=False, markup=False)
+    Console(stderr=True).print(message, style="red", highlight=False, markup=False, soft_wrap=True)
     raise SystemExit(1)
 
 

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from liftloop.contract import Contract
-from liftloop.due import features_due_since, read_lake, read_materialized
+from liftloop.due import Materialized, features_due_since, read_lake, read_materialized
 from liftloop.landing.ledger import held_ids, pending
 from liftloop.landing.rules import rules_fingerprint
-from liftloop.runs import Manifest
-from liftloop.store import CONCURRENT_REQUESTS, Listed, Store, concurrently
+from liftloop.runs import read_manifests, read_records
+from liftloop.store import CONCURRENT_REQUESTS, Listed, Store
 from liftloop.training.registry import Pointer, champion
 
 RUNS_READ = 4 * CONCURRENT_REQUESTS  # of each flow's newest, in search of its last success
@@ -28,16 +28,18 @@ class SourceHealth:
     held: int
     features_due_since: datetime | None  # the first change of the lake that the features in service do not know
     champion: Pointer | None
+    trainings_failed: int  # of those that are due on the features in service; 0 as soon as one has worked
 
     def misses(self, now: datetime) -> list[str]:
-        """In words, what waits for longer than the contract's freshness objective, and by how much."""
+        """In words, what fails, or waits for longer than the contract's freshness objective, and by how much."""
         late = []
         if self.oldest is not None:
             late.append((f"{self.oldest.key} waits in landing", now - self.oldest.modified))
         if self.features_due_since is not None:
             late.append(("the features do not know what came into the lake", now - self.features_due_since))
         limit = self.contract.freshness
-        return [
+        failed = f"{self.contract.source}: the training that is due has failed {self.trainings_failed} times"
+        return [failed] * bool(self.trainings_failed) + [
             f"{self.contract.source}: {what}, since {in_words(waited)}: {in_words(waited - limit)} longer than the"
             f" contract's freshness of {in_words(limit)}"
             for what, waited in late
@@ -56,7 +58,16 @@ def source_health(store: Store, contract: Contract) -> SourceHealth:
         held=len(held_ids(store, contract.source)),
         features_due_since=features_due_since(contract, lake, known),
         champion=champion(store, contract.source),
+        trainings_failed=_trainings_failed(store, contract.source, known),
     )
+
+
+def _trainings_failed(store: Store, source: str, known: Materialized | None) -> int:
+    if known is None or known.retraining is None:
+        return 0
+    since = [run for run in read_manifests(store, "train", since=known.modified) if run.source == source]
+    has_worked = any(run.status == "completed" for run in since)
+    return 0 if has_worked else sum(run.status in ("failed", "crashed") for run in since)
 
 
 def last_successes(store: Store, sources: Sequence[str]) -> dict[str, dict[str, datetime]]:
@@ -71,9 +82,8 @@ def _successes(store: Store, keys: Sequence[str], sources: Sequence[str]) -> dic
     """Reads on from the newest only until every source is found."""
     found: dict[str, datetime] = {}
     for start in range(0, len(keys), CONCURRENT_REQUESTS):
-        for body in concurrently(store.get, keys[start : start + CONCURRENT_REQUESTS]):
-            manifest = Manifest.model_validate_json(body)
-            if manifest.status == "completed" and manifest.ended_at is not None:
+        for manifest in read_records(store, keys[start : start + CONCURRENT_REQUESTS]).values():
+            if manifest and manifest.status == "completed" and manifest.ended_at is not None:
                 found[manifest.source] = max(manifest.ended_at, found.get(manifest.source, manifest.ended_at))
         if found.keys() >= set(sources):
             break

@@ -8,8 +8,9 @@ import duckdb
 from liftloop.contract import Contract
 from liftloop.duck import connect, literal, quoted
 from liftloop.lake_keys import create_known
-from liftloop.store import Listed, Store
+from liftloop.store import Listed, Store, fingerprint_of
 
+_FILE_CHARACTERS, _VERSION_CHARACTERS = 16, 8
 _DUPLICATE = "duplicate of an impression that is already counted"
 
 
@@ -53,8 +54,20 @@ def mark_duplicates(
 
 
 def _lake_without(store: Store, source: str, object_ids: set[str]) -> list[Listed]:
-    """The lake's files but for those that an interrupted run of these objects left there."""
-    return [item for item in store.list(impressions_prefix(source)) if object_id_in(item.key) not in object_ids]
+    """The lake's files but for those of these landed files: of another version, or left by an interrupted run."""
+    files = {landed_file_of(object_id) for object_id in object_ids}
+    lake = store.list(impressions_prefix(source))
+    return [item for item in lake if landed_file_of(object_id_in(item.key)) not in files]
+
+
+def object_id_of(item: Listed) -> str:
+    """A short name for one version of a landed file; those of other versions begin alike."""
+    return fingerprint_of(item.key)[:_FILE_CHARACTERS] + fingerprint_of(item.etag)[:_VERSION_CHARACTERS]
+
+
+def landed_file_of(object_id: str) -> str:
+    """What the names of all versions of a landed file have in common."""
+    return object_id[:_FILE_CHARACTERS]
 
 
 def object_id_in(key: str) -> str:

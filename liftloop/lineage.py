@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from liftloop.errors import UserError
 from liftloop.landing.ledger import entries_but, ingest_step
-from liftloop.runs import Step, read_manifests
+from liftloop.runs import Step, read_manifests, read_records
 from liftloop.store import ObjectRef, Store, concurrently, sha256_of
 
 
@@ -44,7 +44,7 @@ class Damage:
 
     ref: ObjectRef
     run: str
-    problem: str  # missing | changed
+    problem: str  # missing, changed, or no manifest where there should be one
 
 
 def trace(store: Store, key: str) -> Origin:
@@ -83,6 +83,10 @@ def verify(store: Store) -> tuple[int, list[Damage]]:
         for (ref, run), problem in zip(newest.values(), problems, strict=True)
         if problem is not None
     ]
+    broken = [
+        key for key, record in read_records(store, (item.key for item in store.list("runs/"))).items() if not record
+    ]
+    damages += [Damage(ObjectRef(key, "", 0), "", "no manifest that can be read") for key in broken]
     return len(newest), damages
 
 

@@ -1,13 +1,14 @@
 """What every run read and wrote, by content hash: `runs/<flow>/<run_id>/manifest.json`."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from liftloop.contract import CONTRACTS_FOLDER
 from liftloop.errors import UserError
@@ -113,17 +114,21 @@ def mark_crashed(store: Store, flow: str, run_id: str) -> None:
 def _read(store: Store, key: str) -> Manifest | None:
     try:
         return Manifest.model_validate_json(store.get(key))
-    except KeyError:
+    except (KeyError, ValidationError):
         return None
 
 
 def read_manifests(store: Store, flow: str | None = None, since: datetime | None = None) -> list[Manifest]:
-    """Every run on record, or those that were written to since a time; oldest first."""
-    items = (
-        item for item in store.list(f"runs/{flow}/" if flow else "runs/") if since is None or item.modified >= since
-    )
-    bodies = concurrently(store.get, (item.key for item in items))
-    return sorted((Manifest.model_validate_json(body) for body in bodies), key=lambda manifest: manifest.started_at)
+    """Every run on record that can be read, or those that were written to since a time; oldest first."""
+    items = store.list(f"runs/{flow}/" if flow else "runs/")
+    found = read_records(store, (item.key for item in items if since is None or item.modified >= since))
+    return sorted((each for each in found.values() if each), key=lambda manifest: manifest.started_at)
+
+
+def read_records(store: Store, keys: Iterable[str]) -> dict[str, Manifest | None]:
+    """By key, what lies under `runs/`; None: no manifest, whoever put it there, or a damaged one."""
+    keys = [*keys]
+    return dict(zip(keys, concurrently(partial(_read, store), keys), strict=True))
 
 
 def find_manifest(store: Store, run_id: str) -> Manifest:

@@ -6,6 +6,7 @@ from typing import Literal
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
+from prefect.runtime import flow_run
 from pydantic import Field
 
 from liftloop.contract import load_contract
@@ -22,8 +23,8 @@ class Approval(RunInput):
     """The form that the UI shows with the paused run."""
 
     decision: Literal["promote", "refuse"]
-    approver: str = Field(min_length=1, description="Who decides.")
-    reason: str = Field(min_length=1, description="Why. Kept in the audit trail.")
+    approver: str = Field(pattern=r"\S", description="Who decides.")
+    reason: str = Field(pattern=r"\S", description="Why. Kept in the audit trail.")
 
 
 def approve(verdict: Verdict, champion: Pointer | None) -> tuple[Verdict, list[Step]]:
@@ -63,7 +64,8 @@ def _ask(verdict: Verdict, within: timedelta) -> Answer:
     form = Approval.with_initial_data(description=f"**{verdict.version}** of {verdict.source}: {verdict.summary}")
     limit_seconds = int(within.total_seconds())
     try:
-        said = pause_flow_run(wait_for_input=form, timeout=limit_seconds, poll_interval=3, key=verdict.version)
+        key = f"{verdict.version}-{flow_run.run_count}"  # a run that died while it asked asks anew
+        said = pause_flow_run(wait_for_input=form, timeout=limit_seconds, poll_interval=3, key=key)
     except FlowPauseTimeout:
         return Answer(decision="no answer", reason=f"nobody approved it within {within}")
     return Answer(decision=said.decision, reason=f"{said.approver}: {said.reason}")

@@ -24,6 +24,7 @@ from liftloop.stack.initialise import command_environment
 from liftloop.store import Store, land
 
 SOURCES = ("open_bandit", "simulated")
+FLOWS = ("ingest", "materialize", "train", "evaluate")
 SIMULATION = simulator.SimulationSettings(impressions=400_000, days=10, seed=7)
 _PREFECT = Path(sysconfig.get_path("scripts")) / "prefect"
 _POLL_SECONDS = 1.0
@@ -81,7 +82,12 @@ class _Runs:
         while time.monotonic() < until:
             rests = is_done()
             for manifest in read_manifests(self.store, since=self.since):
-                if manifest.ended_at and manifest.source in SOURCES and manifest.run_id not in self.told:
+                if (
+                    manifest.ended_at
+                    and manifest.flow in FLOWS
+                    and manifest.source in SOURCES
+                    and manifest.run_id not in self.told
+                ):
                     self._tell(manifest)
             if rests:
                 return

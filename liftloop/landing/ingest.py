@@ -12,8 +12,16 @@ from liftloop import duck
 from liftloop.contract import Contract
 from liftloop.erasure import Erasures, read_erasures
 from liftloop.errors import UserError
-from liftloop.lake import impressions_prefix, mark_duplicates, object_id_in, stage_impressions, stage_quarantine
-from liftloop.landing.ledger import Entry, held_ids, ingest_step, is_no_log, object_id_of, pending, settle
+from liftloop.lake import (
+    impressions_prefix,
+    landed_file_of,
+    mark_duplicates,
+    object_id_in,
+    object_id_of,
+    stage_impressions,
+    stage_quarantine,
+)
+from liftloop.landing.ledger import Entry, held_ids, ingest_step, is_no_log, pending, settle
 from liftloop.landing.parse import LandedFile, create_tables, parse
 from liftloop.landing.readers import FileRejectedError
 from liftloop.landing.rules import Finding, Rule, compile_rules, load_suite, rules_fingerprint
@@ -246,13 +254,21 @@ def _stage_whole(work: _Work, entry: Entry, folder: Path) -> None:
 def _upload(work: _Work, entry: Entry, left: list[str], is_held: bool) -> Entry:
     """Copy the staged files to the store, then settle the object in the ledger: in this order, whatever happens.
 
-    Of the files `left` in the lake, those go that an interrupted run made of this object by other rules.
+    Of the files `left` in the lake, those go that it replaces: an ingested file replaces its former versions.
     """
     folder = work.folder / "out" / entry.object_id
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     refs = concurrently(lambda path: work.store.put(str(path.relative_to(folder)), path.read_bytes()), files)
     written = {ref.key for ref in refs}
-    work.store.delete(key for key in left if object_id_in(key) == entry.object_id and key not in written)
+    work.store.delete(key for key in left if _is_replaced(key, entry) and key not in written)
     settled = entry.model_copy(update={"outputs": tuple(refs)})
     settle(work.store, work.contract.source, settled, is_held=is_held)
     return settled
+
+
+def _is_replaced(key: str, entry: Entry) -> bool:
+    """Whether a file of the lake is of this landed file: of a former version, or made by an interrupted run."""
+    object_id = object_id_in(key)
+    if entry.status != "ingested":
+        return object_id == entry.object_id
+    return landed_file_of(object_id) == landed_file_of(entry.object_id)

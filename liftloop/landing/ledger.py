@@ -9,9 +9,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract import Contract
-from liftloop.lake import impressions_prefix, object_id_in
+from liftloop.lake import impressions_prefix, object_id_in, object_id_of
 from liftloop.runs import Step
-from liftloop.store import Listed, ObjectRef, Store, concurrently, fingerprint_of
+from liftloop.store import Listed, ObjectRef, Store, concurrently
 
 
 class Entry(BaseModel):
@@ -32,11 +32,6 @@ class Entry(BaseModel):
     reasons: dict[str, int] = {}
     error: str | None = None
     outputs: tuple[ObjectRef, ...] = ()
-
-
-def object_id_of(item: Listed) -> str:
-    """A short name for one version of a landed object."""
-    return fingerprint_of(item.key, item.etag)[:16]
 
 
 def pending(store: Store, contract: Contract, rules: str) -> Iterator[Listed]:
@@ -70,9 +65,9 @@ def held_ids(store: Store, source: str) -> set[str]:
 
 
 def ingested(store: Store, source: str) -> list[Entry]:
-    """The objects whose rows are in the lake, each as it was settled last."""
+    """The landed files whose rows are in the lake, each as it was settled last."""
     items = sorted(store.list(_prefix(source, "ingested")), key=lambda item: item.modified)
-    return list({entry.object_id: entry for entry in _read(store, items)}.values())
+    return list({entry.landed.key: entry for entry in _read(store, items)}.values())
 
 
 def entries_but(store: Store, object_ids: set[str]) -> list[tuple[datetime, Entry]]:

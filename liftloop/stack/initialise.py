@@ -15,14 +15,16 @@ from liftloop.stack.addresses import user_settings, variables
 from liftloop.stack.layout import Layout, StackError, last_line, write_private
 from liftloop.stack.lifecycle import up
 from liftloop.stack.parts import SCRIPTS, WORK_POOL, prefect_client, prefect_environment
+from liftloop.stack.prefect_api import ask
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One command, and the files on which its outcome depends."""
+    """One command, and the files on which its outcome depends; or also what is deployed, which anybody may change."""
 
     command: tuple[str, ...]
     inputs: tuple[str, ...] = ()
+    is_deployment: bool = False
 
     @property
     def line(self) -> str:
@@ -30,6 +32,8 @@ class _Step:
 
     def digest(self, settings: Settings, project: Path) -> str:
         digest = hashlib.sha256(f"{settings.prefect_api_url} {settings.feast_registry_url}".encode())
+        if self.is_deployment:
+            digest.update(str(_deployed(settings)).encode())
         for file in sorted(file for pattern in self.inputs for file in project.glob(pattern)):
             digest.update(f"{file}\0".encode() + file.read_bytes())
         return digest.hexdigest()
@@ -97,7 +101,14 @@ def _stages(project: Path) -> Iterator[list[_Step]]:
     yield first
     if (project / "deployments.yaml").exists():
         command = ("prefect", "deploy", "--all", "--prefect-file", "deployments.yaml", "--no-prompt")
-        yield [_Step(command, ("deployments.yaml", "flows/**/*.py"))]
+        yield [_Step(command, ("deployments.yaml", "flows/**/*.py"), is_deployment=True)]
+
+
+def _deployed(settings: Settings) -> list[str]:
+    """The deployments on our own server; those of a server elsewhere are its owner's concern."""
+    if user_settings(settings).prefect_api_url is not None:
+        return []
+    return sorted(deployment["name"] for deployment in ask(settings, "/deployments/filter", {}))
 
 
 def _run(step: _Step, layout: Layout, environment: Mapping[str, str]) -> None:

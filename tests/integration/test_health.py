@@ -9,7 +9,8 @@ from gate_lake import make_contract
 from liftloop.contract import Contract
 from liftloop.due import keep_materialized, lake_version, read_lake
 from liftloop.health import RUNS_READ, last_successes, source_health
-from liftloop.landing.ledger import Entry, object_id_of, settle
+from liftloop.lake import object_id_of
+from liftloop.landing.ledger import Entry, settle
 from liftloop.landing.rules import rules_fingerprint
 from liftloop.runs import Manifest
 from liftloop.settings import Settings
@@ -81,6 +82,17 @@ def put_run(store: Store, flow: str, number: int, source: str, status: str) -> N
         }
     )
     manifest.write(store)
+
+
+def test_trainings_that_fail_on_the_newest_features_are_counted_until_one_works(
+    store: Store, contract: Contract
+) -> None:
+    keep_materialized(store, contract.source, "v1", "there is no model yet")
+    for number, status in enumerate(("failed", "crashed", "running")):
+        put_run(store, "train", number, contract.source, status)
+    assert source_health(store, contract).trainings_failed == 2
+    put_run(store, "train", 3, contract.source, "completed")
+    assert source_health(store, contract).trainings_failed == 0
 
 
 class CountsReads(Store):

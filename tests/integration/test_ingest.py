@@ -9,9 +9,9 @@ import pytest
 
 from liftloop import duck, lake_keys
 from liftloop.contract import Contract, Lookup
-from liftloop.lake import impressions_prefix
+from liftloop.lake import impressions_prefix, object_id_of
 from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches, refuse_incomplete
-from liftloop.landing.ledger import held, ingested, is_no_log, object_id_of
+from liftloop.landing.ledger import held, ingested, is_no_log
 from liftloop.settings import Settings
 from liftloop.store import Store
 from tasks.landing import FilesHeldBackError, refuse_held_back
@@ -210,6 +210,20 @@ def test_a_bad_file_is_kept_whole_and_stops_no_other(
     (entry,) = held(store, contract.source)
     assert store.get(f"quarantine/{contract.source}/{entry.object_id}/bad.csv") == body
     assert ingest(store, contract) == []  # it is not tried again until the file or the rules change
+
+
+def test_a_corrected_file_replaces_the_rows_of_its_former_version(store: Store, contract: Contract, land: Land) -> None:
+    land("a.csv", HEADER + rows(0, 3) + rows(3, 3, day="2026-01-06"))
+    land("b.csv", HEADER + rows(6, 2))
+    ingest(store, contract)
+    land("a.csv", HEADER + rows(0, 2, clicked="1") + rows(8, 1))
+    refuse_held_back(ingest(store, contract))
+    assert lake_ids(store, contract) == ["i0", "i1", "i6", "i7", "i8"]
+    assert sum(entry.rows_valid for entry in ingested(store, contract.source)) == 5
+    land("a.csv", HEADER + rows(0, 6) + rows(6, 4, clicked="often"))
+    assert "held" in message(ingest(store, contract))
+    assert lake_ids(store, contract) == ["i0", "i1", "i6", "i7", "i8"]  # until there is a version that is good enough
+    assert ingest(store, contract) == []
 
 
 def test_an_object_at_an_undeclared_path_is_kept_whole(store: Store, contract: Contract, land: Land) -> None:

@@ -90,6 +90,13 @@ def test_a_landed_file_that_was_refused_may_be_taken_away(store: Store) -> None:
     assert [damage.ref for damage in verify(store)[1]] == [kept]
 
 
+def test_a_manifest_that_cannot_be_read_is_a_damage_and_hides_no_other_run(store: Store) -> None:
+    whole = run(store, "ingest", ([], [store.put("lake/1", b"1")]))
+    store.put("runs/train/cut/manifest.json", b'{"flow": "tra')
+    assert [manifest.run_id for manifest in read_manifests(store)] == [whole]
+    assert [damage.ref.key for damage in verify(store)[1]] == ["runs/train/cut/manifest.json"]
+
+
 def test_an_object_written_anew_by_a_later_run_is_no_damage(store: Store) -> None:
     run(store, "materialize", ([], [store.put("features/a", b"1")]))
     run(store, "materialize", ([], [store.put("features/a", b"2")]))

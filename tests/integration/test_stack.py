@@ -336,8 +336,14 @@ def test_initialise_makes_pool_features_and_deployments_once(lived: Lived) -> No
     assert ask(lived.running, "/deployments/name/note/note")["work_pool_name"] == "liftloop"
     assert (lived.project / "feature_repo" / "registry.db").exists()
 
+    deploy = "prefect deploy --all --prefect-file deployments.yaml --no-prompt"
     (lived.project / "flows" / "note.py").write_text(FLOW + "\n")
-    assert run() == ["prefect deploy --all --prefect-file deployments.yaml --no-prompt"]
+    assert run() == [deploy]
+
+    delete = [SCRIPTS / "prefect", "--no-prompt", "deployment", "delete", "note/note"]
+    subprocess.run(delete, env=command_environment(lived.running), check=True)
+    assert run() == [deploy]
+    assert run() == []
 
 
 def test_the_worker_runs_a_flow_on_our_settings_in_the_project(lived: Lived, tmp_path: Path) -> None:

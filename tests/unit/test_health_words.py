@@ -12,7 +12,9 @@ from liftloop.store import Listed
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def health(*, landed: timedelta | None = None, behind: timedelta | None = None) -> SourceHealth:
+def health(
+    *, landed: timedelta | None = None, behind: timedelta | None = None, trainings_failed: int = 0
+) -> SourceHealth:
     """Of a source with a freshness of 15 minutes, where an object or the features wait for so long."""
     return SourceHealth(
         contract=make_contract("shop", freshness="15m"),
@@ -21,7 +23,12 @@ def health(*, landed: timedelta | None = None, behind: timedelta | None = None) 
         held=0,
         features_due_since=None if behind is None else NOW - behind,
         champion=None,
+        trainings_failed=trainings_failed,
     )
+
+
+def test_trainings_that_fail_are_told() -> None:
+    assert health(trainings_failed=2).misses(NOW) == ["shop: the training that is due has failed 2 times"]
 
 
 def test_the_objective_is_missed_by_what_waits_too_long() -> None:
