@@ -1,6 +1,6 @@
 """Walk any object back to the landed files that caused it, and check that nothing on record was lost or changed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -73,7 +73,9 @@ def writer_of(store: Store, key: str) -> str:
 def verify(store: Store) -> tuple[int, list[Damage]]:
     """Re-hash every object that a run read or wrote, in its newest version; returns how many, and the damaged ones."""
     newest: dict[str, tuple[ObjectRef, str]] = {}
-    for run, step in _steps(store):
+    for run, step in _not_replaced(_steps(store)):
+        for key in step.removed:
+            newest.pop(key, None)
         for ref in _to_be_kept(step):
             if newest.get(ref.key, (None,))[0] != ref:  # the first run to mention it is the one that wrote it
                 newest[ref.key] = (ref, run)
@@ -88,6 +90,17 @@ def verify(store: Store) -> tuple[int, list[Damage]]:
     ]
     damages += [Damage(ObjectRef(key, "", 0), "", "no manifest that can be read") for key in broken]
     return len(newest), damages
+
+
+def _not_replaced(steps: Iterable[tuple[str, Step]]) -> list[tuple[str, Step]]:
+    """Without the ingests of landed files that were ingested again when they had been corrected."""
+    steps = [*steps]
+    newest = {step.inputs[0].key: step for _, step in steps if step.metrics.get("status") == "ingested"}
+    return [
+        (run, step)
+        for run, step in steps
+        if "status" not in step.metrics or newest.get(step.inputs[0].key, step) == step
+    ]
 
 
 def _to_be_kept(step: Step) -> tuple[ObjectRef, ...]:

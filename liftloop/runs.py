@@ -22,13 +22,14 @@ class UnknownRunError(UserError):
 
 
 class Step(BaseModel):
-    """One step of a run: what it read, what it wrote, what it measured. `is_reused`: nothing had to be computed."""
+    """One step of a run: what it read, wrote, took away and measured. `is_reused`: nothing had to be computed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     inputs: tuple[ObjectRef, ...] = ()
     outputs: tuple[ObjectRef, ...] = ()
+    removed: tuple[str, ...] = ()
     metrics: dict[str, Any] = {}
     is_reused: bool = False
 

@@ -48,7 +48,8 @@ def update_partitions(store: Store, name: str, index_key: str, partitions: Seque
     store.delete(sorted(unwanted))
     results = _bring_up_to_date(store, changed)
     index.extended(result.entry for result in results)
-    return _step(store, name, started, partitions, results)
+    step = _step(store, name, started, partitions, results)
+    return step.model_copy(update={"removed": tuple(sorted(unwanted))})
 
 
 def _look_at_all(store: Store, index: Index, partitions: Sequence[Partition]) -> tuple[list[Partition], set[str]]:

@@ -66,8 +66,10 @@ def held_ids(store: Store, source: str) -> set[str]:
 
 def ingested(store: Store, source: str) -> list[Entry]:
     """The landed files whose rows are in the lake, each as it was settled last."""
+    whole = _whole_in_lake(store, source)  # a version that was replaced is not
     items = sorted(store.list(_prefix(source, "ingested")), key=lambda item: item.modified)
-    return list({entry.landed.key: entry for entry in _read(store, items)}.values())
+    entries = _read(store, (item for item in items if PurePath(item.key).stem.split("-")[0] in whole))
+    return list({entry.landed.key: entry for entry in entries}.values())
 
 
 def entries_but(store: Store, object_ids: set[str]) -> list[tuple[datetime, Entry]]:

@@ -125,3 +125,25 @@ def test_a_running_run_is_on_record(store: Store) -> None:
     assert [manifest.status for manifest in read_manifests(store, "train")] == ["completed"]
     with pytest.raises(UnknownRunError, match="0 runs on record begin with 'zz'"):
         find_manifest(store, "zz")
+
+
+def test_what_a_step_took_away_is_not_missing(store: Store) -> None:
+    tiles = [store.put(f"tiles/{n}", bytes([n])) for n in range(2)]
+    run(store, "materialize", ([], tiles))
+    store.delete(["tiles/0"])
+    with recorded(store, "materialize", uuid4().hex, "shop", {}) as manifest:
+        manifest.steps.append(Step(name="update_tiles", removed=("tiles/0",)))
+    assert verify(store) == (1, [])
+
+
+def test_the_lake_files_of_a_version_that_was_corrected_are_not_missing(store: Store) -> None:
+    for number in range(2):
+        landed, rows = store.put("landing/shop/a.csv", bytes([number])), store.put(f"lake/v{number}", bytes([number]))
+        with recorded(store, "ingest", uuid4().hex, "shop", {}) as manifest:
+            manifest.steps.append(
+                Step(name="ingest", inputs=(landed,), outputs=(rows,), metrics={"status": "ingested"})
+            )
+    store.delete(["lake/v0"])
+    assert verify(store) == (2, [])
+    store.delete(["lake/v1"])
+    assert [damage.ref for damage in verify(store)[1]] == [rows]

@@ -340,7 +340,7 @@ def test_initialise_makes_pool_features_and_deployments_once(lived: Lived) -> No
     (lived.project / "flows" / "note.py").write_text(FLOW + "\n")
     assert run() == [deploy]
 
-    delete = [SCRIPTS / "prefect", "--no-prompt", "deployment", "delete", "note/note"]
+    delete = [str(SCRIPTS / "prefect"), "--no-prompt", "deployment", "delete", "note/note"]
     subprocess.run(delete, env=command_environment(lived.running), check=True)
     assert run() == [deploy]
     assert run() == []
