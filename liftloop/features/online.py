@@ -1,21 +1,23 @@
 """The online store: for each key the latest features, written by Feast."""
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from datetime import datetime
+from datetime import date, datetime
 from io import StringIO
 from time import perf_counter
 
-from feast import FeatureStore
+from feast import FeatureStore, FeatureView
 
 from liftloop.contract import Contract
 from liftloop.duck import connect, literal, quoted
 from liftloop.features.feast_repo import apply_features
+from liftloop.features.index import Entry, Index
 from liftloop.features.lookup import materialized_key
-from liftloop.features.names import view_name
-from liftloop.features.partitions import objects_by_day
-from liftloop.features.tables import TIME_TO_LIVE, features_pattern, features_prefix
-from liftloop.lake import newest_event
+from liftloop.features.names import FEAST_PROJECT, view_name
+from liftloop.features.partitions import by_day, objects_by_day
+from liftloop.features.tables import TIME_TO_LIVE, features_index, features_prefix
+from liftloop.lake import impressions_prefix, newest_event
 from liftloop.runs import Step
 from liftloop.store import Listed, Store, fingerprint_of, references
 
@@ -25,7 +27,9 @@ _STEP = "update_online_store"
 def update_online_store(store: Store, contract: Contract) -> Step:
     """Write every key's newest features, as of the newest impression, unless the online store has just those.
 
-    Feast's incremental window would miss late arrivals, so the whole span of the TTL is looked through each time.
+    Feast's incremental window would miss late arrivals, so the whole span of the TTL is looked through each time. Where
+    files have left the lake since, corrected or erased, the store is emptied first: what is newer than all that is
+    known now would stay else.
     """
     started = perf_counter()
     as_of = newest_event(store, contract.source)
@@ -34,21 +38,47 @@ def update_online_store(store: Store, contract: Contract) -> Step:
     feast = apply_features(store, [contract])
     tables = _recent_tables(store, contract, as_of)
     record = materialized_key(contract.source)
-    fingerprint = fingerprint_of(feast.config.online_store, as_of, *((table.key, table.etag) for table in tables))
+    versions = ((table.key, table.etag) for recent in tables.values() for table in recent)
+    fingerprint = fingerprint_of(feast.config.online_store, as_of, *versions)
     if store.fingerprint(record) == fingerprint and _is_filled(feast, contract):
-        return Step(name=_STEP, metrics=json.loads(store.get(record)) | _seconds_since(started), is_reused=True)
+        metrics = {name: value for name, value in json.loads(store.get(record)).items() if name != "lake"}
+        return Step(name=_STEP, metrics=metrics | _seconds_since(started), is_reused=True)
+    lake = objects_by_day(store, impressions_prefix(contract.source))
+    if not _known_lake(store, record) <= _versions(lake):
+        _empty(feast, contract)
     _materialize(feast, contract, as_of)
-    metrics = {"as_of": as_of.isoformat(), "keys_online": _count_keys(store, contract, as_of)}
-    written = store.put(record, json.dumps(metrics).encode(), fingerprint=fingerprint)
-    read = references(store, (table.key for table in tables))
+    metrics = {"as_of": as_of.isoformat(), "keys_online": _count_keys(store, tables, as_of)}
+    first = (as_of - TIME_TO_LIVE - contract.outcome.horizon).date()  # of the impressions that this rests on
+    known = {"lake": sorted(_versions({day: files for day, files in lake.items() if day >= first}))}
+    written = store.put(record, json.dumps(metrics | known).encode(), fingerprint=fingerprint)
+    read = references(store, (table.key for recent in tables.values() for table in recent))
     return Step(name=_STEP, inputs=read, outputs=(written,), metrics=metrics | _seconds_since(started))
 
 
-def _recent_tables(store: Store, contract: Contract, as_of: datetime) -> list[Listed]:
-    """The partitions, in order, that hold the newest row of each key alive at `as_of`."""
+def _recent_tables(store: Store, contract: Contract, as_of: datetime) -> dict[str, list[Entry]]:
+    """By key column, the partitions that hold the newest row of each of its values alive at `as_of`."""
+    days = by_day(Index.read(store, features_index(contract.source)).entries.values())
     first, last = (as_of - TIME_TO_LIVE).date(), as_of.date()
-    listed = (objects_by_day(store, features_prefix(contract.source, key)) for key in contract.keys)
-    return [file for days in listed for day, files in sorted(days.items()) if first <= day <= last for file in files]
+    recent = [table for day, tables in sorted(days.items()) if first <= day <= last for table in tables]
+    prefixes = {key: features_prefix(contract.source, key) for key in contract.keys}
+    return {key: [table for table in recent if table.key.startswith(prefix)] for key, prefix in prefixes.items()}
+
+
+def _known_lake(store: Store, record: str) -> set[str]:
+    """The versions of the lake's files that the online store was filled from last."""
+    try:
+        return {*json.loads(store.get(record)).get("lake", ())}
+    except KeyError:
+        return set()
+
+
+def _versions(files: Mapping[date, Sequence[Listed]]) -> set[str]:
+    return {f"{item.key}#{item.etag}" for day in files.values() for item in day}
+
+
+def _empty(feast: FeatureStore, contract: Contract) -> None:
+    views = _views(feast, contract)
+    feast.provider.update_infra(FEAST_PROJECT, views, views, [], [], partial=True)
 
 
 def _materialize(feast: FeatureStore, contract: Contract, as_of: datetime) -> None:
@@ -59,18 +89,21 @@ def _materialize(feast: FeatureStore, contract: Contract, as_of: datetime) -> No
 
 def _is_filled(feast: FeatureStore, contract: Contract) -> bool:
     """Whether this registry's online store was ever written: the record in the bucket may be of another's."""
-    views = [feast.get_feature_view(view_name(contract, key)) for key in contract.keys]
-    return all(view.most_recent_end_time is not None for view in views)
+    return all(view.most_recent_end_time is not None for view in _views(feast, contract))
 
 
-def _count_keys(store: Store, contract: Contract, as_of: datetime) -> dict[str, int]:
+def _views(feast: FeatureStore, contract: Contract) -> list[FeatureView]:
+    return [feast.get_feature_view(view_name(contract, key)) for key in contract.keys]
+
+
+def _count_keys(store: Store, tables: Mapping[str, Sequence[Entry]], as_of: datetime) -> dict[str, int]:
     """How many values of each key have features alive at `as_of`."""
     span = f"event_timestamp BETWEEN {_time(as_of - TIME_TO_LIVE)} AND {_time(as_of)}"
     counts: dict[str, int] = {}
     with connect(store.settings) as connection:
-        for key in contract.keys:
-            table = connection.read_parquet(store.uri(features_pattern(contract.source, key)))
-            row = table.filter(span).aggregate(f"count(DISTINCT {quoted(key)})").fetchone()
+        for key, recent in tables.items():
+            rows = connection.read_parquet([store.uri(table.key) for table in recent])
+            row = rows.filter(span).aggregate(f"count(DISTINCT {quoted(key)})").fetchone()
             counts[key] = row[0] if row else 0
     return counts
 

@@ -10,7 +10,7 @@ from feature_lake import impression, make_contract, write_lake
 
 from liftloop.contract import Contract
 from liftloop.features.feast_repo import open_feature_store
-from liftloop.features.lookup import materialized_at, materialized_key
+from liftloop.features.lookup import materialized_at, materialized_key, online_features
 from liftloop.features.names import feature_columns, view_name
 from liftloop.features.online import update_online_store
 from liftloop.features.skew import SkewError, find_skew, refuse_skew
@@ -74,6 +74,20 @@ def test_a_value_that_is_missing_online_is_named(store: Store, contract: Contrac
     update_online_store(store, contract)
     missing = {each.value for each in find_skew(elsewhere, contract)[0] if each.feature == "user_impressions_7d"}
     assert "u2" in missing
+
+
+def test_what_left_the_lake_leaves_the_online_store(store: Store, contract: Contract) -> None:
+    now = FIRST + timedelta(days=2, hours=3)
+    gone, *_ = write_lake(store, contract, [impression(FIRST + timedelta(days=2, hours=1), user_id="u2")], "gone")
+    write_lake(store, contract, [impression(now, user_id="u0")], "newest")
+    seen = pd.DataFrame({"user_id": ["u2", "u1"], "ad_id": "a0", "event_timestamp": now})
+    for is_known in (True, False):
+        for update in (update_tiles, update_feature_tables, update_online_store):
+            update(store, contract)
+        assert find_skew(store, contract)[0] == []
+        found = online_features(store, contract, seen)["user_impressions_7d"]
+        assert found.notna().tolist() == [is_known, True]
+        store.delete([gone])
 
 
 def test_a_source_without_impressions_has_no_skew(store: Store) -> None:
