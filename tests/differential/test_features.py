@@ -16,8 +16,8 @@ from liftloop.contract import Contract
 from liftloop.features.lookup import historical_features, online_features
 from liftloop.features.names import feature_columns
 from liftloop.features.online import update_online_store
-from liftloop.features.tables import features_prefix, update_feature_tables
-from liftloop.features.tiles import tiles_prefix, update_tiles
+from liftloop.features.tables import update_feature_tables
+from liftloop.features.tiles import update_tiles
 from liftloop.lake import newest_event
 from liftloop.settings import Settings
 from liftloop.store import Store
@@ -124,12 +124,6 @@ def build(store: Store, contract: Contract) -> None:
     update_feature_tables(store, contract)
 
 
-def contents(store: Store, contract: Contract) -> dict[str, str]:
-    """What lies where, and the hash of its bytes, but for the source's name."""
-    tables = [prefix(contract.source, key) for prefix in (tiles_prefix, features_prefix) for key in contract.keys]
-    return {item.key.replace(contract.source, ""): item.etag for table in tables for item in store.list(table)}
-
-
 @pytest.fixture(scope="module")
 def store(object_store: Settings, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(object_store.model_copy(update={"home": tmp_path_factory.mktemp("feast")}))
@@ -165,16 +159,3 @@ def _assert_online_is_offline(store: Store, contract: Contract, log: list[Row]) 
     ]
     offline = historical_features(store, contract, asked(everyone))
     pd.testing.assert_frame_equal(online_features(store, contract, asked(everyone)), offline)
-
-
-@settings(max_examples=5, deadline=None)
-@given(log=logs, data=st.data())
-def test_any_order_of_arrival_leads_to_the_same_bytes(store: Store, log: list[Row], data: st.DataObject) -> None:
-    piecemeal, at_once = new_contract(), new_contract()
-    parts = data.draw(st.permutations([log[start::3] for start in range(3)]))
-    for number, part in enumerate(parts):
-        for contract in (piecemeal, at_once):
-            write_lake(store, contract, part, f"part-{number}")
-        build(store, piecemeal)
-    build(store, at_once)
-    assert contents(store, piecemeal) == contents(store, at_once) != {}
