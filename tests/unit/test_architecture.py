@@ -21,7 +21,7 @@ MAY_IMPORT = {
 }
 OURS = set(FOLDERS)
 # The command line lands simulated logs, and the demo's last table reads the truth; nothing else knows of either.
-KNOWS_THE_SIMULATOR = {"liftloop/cli.py", "liftloop/demo/run.py", "liftloop/demo/summary.py"}
+KNOWS_THE_SIMULATOR = {"liftloop/cli/data.py", "liftloop/demo/run.py", "liftloop/demo/summary.py"}
 
 
 def imports(path: Path) -> set[str]:

@@ -1,0 +1,26 @@
+"""The `liftloop` command."""
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
+
+from liftloop.cli import data, records, stack, status
+from liftloop.errors import UserError
+
+commands = typer.Typer(no_args_is_help=True, help="The loop from landed ad logs to measured lift.")
+for group in (stack, status, data, records):
+    commands.add_typer(group.commands)
+
+
+def app() -> None:
+    """Run the command; what a user can mend ends in one line and exit code 1."""
+    try:
+        commands()
+    except UserError as error:
+        message = str(error)
+    except (BotoCoreError, ClientError) as error:
+        message = f"the object store does not answer as it should (`liftloop up` starts it): {error}"
+    else:
+        return
+    Console(stderr=True).print(message, style="red", highlight=False, markup=False, soft_wrap=True)
+    raise SystemExit(1)

@@ -1,0 +1,83 @@
+"""Commands on what lands: put it there, see what stays outside the lake, forget a person."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from liftloop.cli.output import console, print_table
+from liftloop.contract import load_contract
+from liftloop.erasure import erase as erase_value
+from liftloop.landing import open_bandit
+from liftloop.landing.ledger import held
+from liftloop.runs import recorded
+from liftloop.settings import load_settings
+from liftloop.store import land, open_store
+
+commands = typer.Typer()
+fetch = typer.Typer(no_args_is_help=True, help="Obtain public logs and land them.")
+commands.add_typer(fetch, name="fetch")
+
+
+@commands.command("land")
+def land_folder(
+    source: Annotated[str, typer.Argument(help="A source with a contract.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Every file below it lands under its path within it.", exists=True, file_okay=False)
+    ],
+) -> None:
+    """Land the files of a folder: FOLDER/a/b.csv becomes landing/SOURCE/a/b.csv."""
+    load_contract(source)
+    store = open_store()
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        land(store, source, path.relative_to(folder).as_posix(), path.read_bytes())
+    console.print(f"landed {len(files)} files of {source}")
+
+
+@commands.command("held")
+def list_held(source: Annotated[str, typer.Argument(help="A source with a contract.")]) -> None:
+    """List the landed files that are not in the lake, and why."""
+    load_contract(source)
+    rows = [(e.landed.key, e.status, e.error, "\n".join(e.reasons)) for e in held(open_store(), source)]
+    print_table(["file", "status", "error", "reasons"], rows)
+
+
+@commands.command()
+def erase(
+    source: Annotated[str, typer.Argument(help="A source with a contract.")],
+    key: Annotated[str, typer.Argument(help="A column, such as user_id.")],
+    value: Annotated[str, typer.Argument(help="Whose rows to forget.")],
+) -> None:
+    """Take a person's rows out of lake and quarantine, and keep them out when their files land again."""
+    contract, store = load_contract(source), open_store()
+    with recorded(store, "erase", str(uuid4()), source, {"key": key}) as run:
+        step, erasure = erase_value(store, contract, key, value)
+        run.steps.append(step)
+    console.print(f"rewrote {len(step.outputs)} files of {source}; `materialize` makes their features again")
+    print_table(["landed files that hold the rows: they are the publisher's"], [(key,) for key in erasure.landed])
+
+
+@fetch.command("open-bandit")
+def fetch_open_bandit() -> None:
+    """Land the Open Bandit sample: 60,000 real impressions with propensities."""
+    keys = open_bandit.fetch(partial(land, open_store(), "open_bandit"), cache=load_settings().home / "cache")
+    console.print(f"landed {len(keys)} files of open_bandit")
+
+
+@commands.command()
+def simulate(
+    impressions: Annotated[int, typer.Option(help="How many impressions, over all days.")] = 500_000,
+    days: Annotated[int, typer.Option(help="How many days.")] = 10,
+    seed: Annotated[int, typer.Option(help="The same seed lands the same bytes.")] = 7,
+) -> None:
+    """Land the logs of a simulated publisher; what is true of it stays outside the bucket."""
+    from liftloop import simulator  # noqa: PLC0415  (pandas takes most of the start; other commands need not wait)
+
+    settings = simulator.SimulationSettings(impressions=impressions, days=days, seed=seed)
+    summary = simulator.simulate(
+        settings, partial(land, open_store(), "simulated"), load_settings().home / "truth" / "simulated"
+    )
+    console.print(f"landed {summary.rows:,} rows in {summary.files} files of simulated")

@@ -1,0 +1,88 @@
+"""`liftloop status`: how the parts and the sources are."""
+
+import shutil
+from datetime import UTC, datetime
+from functools import partial
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+
+from liftloop import stack
+from liftloop.cli.output import console, print_table
+from liftloop.contract import Contract, ContractError, declared_sources, load_contract
+from liftloop.errors import UserError
+from liftloop.health import disk_use, in_words, last_successes, source_health
+from liftloop.settings import Settings, load_settings
+from liftloop.stack.parts import OBJECT_STORE
+from liftloop.store import Store, concurrently
+
+commands = typer.Typer()
+
+
+@commands.command()
+def status() -> None:
+    """Show parts, backlog, last successes, champions and disk use.
+
+    Exit code 1 if a part is not well, or a source's features are not as fresh as its contract asks.
+    """
+    settings = load_settings()
+    parts = stack.status(settings)
+    print_table(["part", "state", "address", "detail"], [(p.name, p.state, p.address, p.detail) for p in parts])
+    is_well = {part.name: part.state in ("running", "external") for part in parts}
+    troubles = [f"{part.name} is {part.state}" for part in parts if not is_well[part.name]]
+    try:
+        troubles += _print_sources(settings) if is_well[OBJECT_STORE] else ["how the sources are cannot be told"]
+    except (BotoCoreError, ClientError, UserError) as error:
+        troubles.append(f"how the sources are cannot be told: {error}")
+    troubles += _print_disk(settings)
+    for trouble in troubles:
+        console.print(trouble, style="red", highlight=False, markup=False)
+    if troubles:
+        raise typer.Exit(1)
+
+
+def _print_sources(settings: Settings) -> list[str]:
+    """What waits, who is champion and when each flow last succeeded; returns the freshness objectives missed."""
+    now, store = datetime.now(UTC), Store(settings, attempts=2)
+    contracts, troubles = _contracts()
+    found = concurrently(partial(source_health, store), contracts)
+    rows = [
+        (
+            each.contract.source,
+            each.waiting,
+            in_words(now - each.oldest.modified) if each.oldest else "",
+            each.held,
+            in_words(now - each.features_due_since) if each.features_due_since else "",
+            f"{each.champion.version} for {in_words(now - each.champion.since)}" if each.champion else "none",
+        )
+        for each in found
+    ]
+    print_table(["source", "waiting", "the oldest for", "held back", "features behind for", "champion"], rows)
+    succeeded = last_successes(store, [contract.source for contract in contracts])
+    names = sorted({source for by_source in succeeded.values() for source in by_source})
+    ages = [[in_words(now - each[name]) if name in each else "" for each in succeeded.values()] for name in names]
+    print_table(["last success, ago", *succeeded], [(name, *row) for name, row in zip(names, ages, strict=True)])
+    return troubles + [miss for each in found for miss in each.misses(now)]
+
+
+def _contracts() -> tuple[list[Contract], list[str]]:
+    """The contracts that can be used, and what is wrong with the others."""
+    contracts, troubles = list[Contract](), list[str]()
+    for source in declared_sources():
+        try:
+            contracts.append(load_contract(source))
+        except ContractError as error:
+            troubles.append(str(error))
+    return contracts, troubles
+
+
+def _print_disk(settings: Settings) -> list[str]:
+    """What the embedded parts take and what is free; returns what is short."""
+    if not settings.home.exists():
+        return []
+    free_bytes = shutil.disk_usage(settings.home).free
+    used = disk_use(settings.home) | {"free": free_bytes}
+    print_table([str(settings.home), "MiB"], [(name, f"{size / 2**20:,.0f}") for name, size in used.items()])
+    if free_bytes >= settings.min_free_bytes:
+        return []
+    return [f"the disk of {settings.home} is full but for {free_bytes / 2**20:,.0f} MiB: free some"]
