@@ -9,7 +9,7 @@ from liftloop.contract import Contract
 from liftloop.lake import impressions_prefix
 from liftloop.landing.ledger import pending
 from liftloop.landing.rules import rules_fingerprint
-from liftloop.runs import Step, read_manifests
+from liftloop.runs import Manifest, Step, read_manifests
 from liftloop.store import Listed, Store, fingerprint_of, references
 
 
@@ -74,8 +74,12 @@ def next_stage(store: Store, contract: Contract) -> Literal["ingest", "materiali
 
 def _is_training_due(store: Store, source: str, known: Materialized) -> bool:
     """Whether a training was due when the features were materialized, and none has ended since."""
-    trainings = read_manifests(store, "train", since=known.modified)
-    return known.retraining is not None and not any(run.source == source and run.ended_at for run in trainings)
+    return known.retraining is not None and not any(run.ended_at for run in trainings_on(store, source, known))
+
+
+def trainings_on(store: Store, source: str, known: Materialized) -> list[Manifest]:
+    """The runs of `train` since the features in service were put on record."""
+    return [run for run in read_manifests(store, "train", since=known.modified) if run.source == source]
 
 
 def _materialized_key(source: str) -> str:

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from liftloop.contract import Contract
-from liftloop.due import Materialized, features_due_since, read_lake, read_materialized
+from liftloop.due import Materialized, features_due_since, read_lake, read_materialized, trainings_on
 from liftloop.landing.ledger import held_ids, pending
 from liftloop.landing.rules import rules_fingerprint
-from liftloop.runs import read_manifests, read_records
+from liftloop.runs import read_records
 from liftloop.store import CONCURRENT_REQUESTS, Listed, Store
 from liftloop.training.registry import Pointer, champion
 
@@ -65,9 +65,8 @@ def source_health(store: Store, contract: Contract) -> SourceHealth:
 def _trainings_failed(store: Store, source: str, known: Materialized | None) -> int:
     if known is None or known.retraining is None:
         return 0
-    since = [run for run in read_manifests(store, "train", since=known.modified) if run.source == source]
-    has_worked = any(run.status == "completed" for run in since)
-    return 0 if has_worked else sum(run.status in ("failed", "crashed") for run in since)
+    statuses = [run.status for run in trainings_on(store, source, known)]
+    return 0 if "completed" in statuses else sum(status in ("failed", "crashed") for status in statuses)
 
 
 def last_successes(store: Store, sources: Sequence[str]) -> dict[str, dict[str, datetime]]:

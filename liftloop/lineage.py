@@ -1,6 +1,6 @@
 """Walk any object back to the landed files that caused it, and check that nothing on record was lost or changed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from liftloop.errors import UserError
 from liftloop.landing.ledger import entries_but, ingest_step
-from liftloop.runs import Step, read_manifests, read_records
+from liftloop.runs import Manifest, Step, read_manifests, read_records
 from liftloop.store import ObjectRef, Store, concurrently, sha256_of
 
 
@@ -55,7 +55,7 @@ def trace(store: Store, key: str) -> Origin:
     """
     producers: dict[ObjectRef, tuple[str, Step]] = {}
     newest: dict[str, ObjectRef] = {}
-    for run, step in _steps(store):
+    for run, step in _steps(store, read_manifests(store)):
         for ref in step.outputs:
             producers.setdefault(ref, (run, step))
         newest |= {ref.key: ref for ref in (*step.inputs, *step.outputs)}
@@ -67,13 +67,15 @@ def trace(store: Store, key: str) -> Origin:
 def writer_of(store: Store, key: str) -> str:
     """The run that wrote an object as it is now."""
     ref = store.find(key)
-    return next((run for run, step in _steps(store) if ref in step.outputs), "a run that is not on record yet")
+    steps = _steps(store, read_manifests(store))
+    return next((run for run, step in steps if ref in step.outputs), "a run that is not on record yet")
 
 
 def verify(store: Store) -> tuple[int, list[Damage]]:
     """Re-hash every object that a run read or wrote, in its newest version; returns how many, and the damaged ones."""
+    records = read_records(store, (item.key for item in store.list("runs/")))
     newest: dict[str, tuple[ObjectRef, str]] = {}
-    for run, step in _not_replaced(_steps(store)):
+    for run, step in _not_replaced(_steps(store, [record for record in records.values() if record])):
         for key in step.removed:
             newest.pop(key, None)
         for ref in _to_be_kept(step):
@@ -85,9 +87,7 @@ def verify(store: Store) -> tuple[int, list[Damage]]:
         for (ref, run), problem in zip(newest.values(), problems, strict=True)
         if problem is not None
     ]
-    broken = [
-        key for key, record in read_records(store, (item.key for item in store.list("runs/"))).items() if not record
-    ]
+    broken = [key for key, record in records.items() if not record]
     damages += [Damage(ObjectRef(key, "", 0), "", "no manifest that can be read") for key in broken]
     return len(newest), damages
 
@@ -109,11 +109,11 @@ def _to_be_kept(step: Step) -> tuple[ObjectRef, ...]:
     return step.outputs if was_refused else (*step.inputs, *step.outputs)
 
 
-def _steps(store: Store) -> Iterator[tuple[str, Step]]:
+def _steps(store: Store, manifests: Sequence[Manifest]) -> Iterator[tuple[str, Step]]:
     """Every step on record, in the order of time, with the run that it belongs to."""
     steps = [
         (manifest.started_at, f"{manifest.flow}/{manifest.run_id}", step)
-        for manifest in read_manifests(store)
+        for manifest in manifests
         for step in manifest.steps
     ]
     steps += _steps_of_killed_runs(store, {part for _, _, step in steps for ref in step.outputs for part in _ids(ref)})

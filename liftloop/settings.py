@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     max_expanded_bytes: int = Field(default=4 * 2**30, ge=2**20)  # what a landed file may unpack to; larger: rejected
     min_free_bytes: int = 2**30  # the embedded stack does not start with less free disk
 
+    @property
+    def has_dask_scheduler(self) -> bool:
+        """Whether work may go to other machines; a local cluster is no gain where DuckDB uses every core by itself."""
+        return self.dask_scheduler not in (None, ONE_PROCESS)
+
     @cached_property
     def generated_file(self) -> Path:
         """What `liftloop up` writes: credentials and addresses of the embedded parts, mode 0600."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from liftloop.duck import connect, literal, quoted
 from liftloop.errors import UserError
-from liftloop.settings import ONE_PROCESS, Settings
+from liftloop.settings import Settings
 
 # A part reads its own days and one TTL before: with three TTLs of its own a third is read twice. Longer ones hold more.
 TTLS_PER_PART = 3
@@ -190,7 +190,7 @@ def _computed(
     settings: Settings, connection: duckdb.DuckDBPyConnection, parts: Iterable[_Part]
 ) -> Iterator[tuple[int, pa.Table]]:
     """One after the other right here, or as they come from the workers."""
-    if settings.dask_scheduler in (None, ONE_PROCESS):
+    if not settings.has_dask_scheduler:
         yield from (part.compute(connection) for part in parts)
         return
     from liftloop.training.compute import open_compute  # noqa: PLC0415  (seconds, for XGBoost)

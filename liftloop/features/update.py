@@ -13,7 +13,7 @@ from liftloop.duck import connect
 from liftloop.features.index import Entry, Index
 from liftloop.features.partitions import Partition
 from liftloop.runs import Step
-from liftloop.settings import ONE_PROCESS, Settings
+from liftloop.settings import Settings
 from liftloop.store import ObjectRef, Store, references
 
 ROWS_PER_GROUP = 250_000
@@ -77,7 +77,7 @@ def _bring_up_to_date(store: Store, partitions: Sequence[Partition]) -> list[_Re
     """On the workers of a scheduler where the settings name one; else here, where DuckDB uses every core by itself."""
     if not partitions:
         return []
-    if store.settings.dask_scheduler in (None, ONE_PROCESS):
+    if not store.settings.has_dask_scheduler:
         return _update(store, partitions)
     from liftloop.training.compute import open_compute  # noqa: PLC0415  (Dask and XGBoost take seconds to import)
 
