@@ -123,7 +123,8 @@ def test_nothing_on_record_is_missing_or_changed(lived: Lived) -> None:
 @pytest.mark.parametrize("flow", ["materialize", "train"])
 def test_unchanged_input_is_not_computed_again(lived: Lived, flow: str) -> None:
     assert [step.is_reused for step in lived.of(flow, run=1).steps] == [True] * len(lived.of(flow, run=1).steps)
-    assert not any(step.is_reused for step in lived.of(flow).steps)
+    computed = {step.name for step in lived.of(flow).steps if not step.is_reused}
+    assert computed == {step.name for step in lived.of(flow).steps} - {"check_skew"}  # which makes nothing
 
 
 def test_runs_and_artifacts_are_in_the_ui(lived: Lived, api: Any) -> None:
