@@ -21,7 +21,7 @@ from scipy.special import expit, xlog1py, xlogy
 from scipy.stats import binomtest
 
 from bench.measure import Case, console, report
-from liftloop.contract import GatePolicy
+from liftloop.contract_sections import GatePolicy
 from liftloop.gate.accuracy import beats, enough_evidence, is_calibrated, worst_slice
 from liftloop.outcomes import Outcomes
 from liftloop.stats.columns import Floats

@@ -7,7 +7,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
-from liftloop.contract import Contract, GatePolicy
+from liftloop.contract import Contract
+from liftloop.contract_sections import GatePolicy
 from liftloop.stats.columns import Floats, column
 from liftloop.stats.interval import BootstrapOptions, Interval, bootstrap_mean, bootstrap_ratio
 from liftloop.stats.scoring import log_loss_per_row

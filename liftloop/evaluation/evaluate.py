@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from liftloop.competition import competing_ads
-from liftloop.contract import Contract, GatePolicy
+from liftloop.contract import Contract
+from liftloop.contract_sections import GatePolicy
 from liftloop.evaluation.kpi import KPI_COLUMNS, Kpis, kpis_by_policy
 from liftloop.evaluation.window import Window, matured_window
 from liftloop.features.lookup import historical_features

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import duckdb
 
-from liftloop.contract import Column, Contract, placeholders
+from liftloop.contract import Contract
+from liftloop.contract_sections import Column, placeholders
 from liftloop.duck import literal, quoted
 from liftloop.landing.readers import FileRejectedError, create_view, drop_rejects, remove_unpacked
 from liftloop.landing.rules import Rule, reasons_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from liftloop.contract import FileFormat
+from liftloop.contract_sections import FileFormat
 from liftloop.duck import literal, quoted
 
 _SEPARATORS = {"csv": ",", "tsv": "\t"}

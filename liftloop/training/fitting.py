@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xgboost
 
-from liftloop.contract import Reward
+from liftloop.contract_sections import Reward
 from liftloop.settings import Settings
 from liftloop.store import ObjectRef, Store
 from liftloop.training.encoder import Encoder

@@ -11,7 +11,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liftloop.contract import Contract, Split
+from liftloop.contract import Contract
+from liftloop.contract_sections import Split
 from liftloop.duck import connect, quoted
 from liftloop.errors import UserError
 from liftloop.features.lookup import historical_features

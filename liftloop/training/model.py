@@ -11,7 +11,7 @@ import xgboost
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from liftloop.contract import Reward
+from liftloop.contract_sections import Reward
 from liftloop.runs import code_revision
 from liftloop.stats.calibrate import PlattCalibration
 from liftloop.store import Store, fingerprint_of, sha256_of

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from liftloop.contract import Reward
+from liftloop.contract_sections import Reward
 from liftloop.errors import UserError
 from liftloop.store import ObjectRef, Store, concurrently
 

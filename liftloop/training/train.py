@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from liftloop.contract import Contract, Training
+from liftloop.contract import Contract
+from liftloop.contract_sections import Training
 from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.runs import Step
 from liftloop.stats.calibrate import PlattCalibration, fit_platt

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from liftloop import duck
-from liftloop.contract import Contract, FileFormat
+from liftloop.contract import Contract
+from liftloop.contract_sections import FileFormat
 from liftloop.lake import impressions_prefix
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.landing.ledger import Entry

@@ -8,7 +8,8 @@ import duckdb
 import pytest
 
 from liftloop import duck, lake_keys
-from liftloop.contract import Contract, Lookup
+from liftloop.contract import Contract
+from liftloop.contract_sections import Lookup
 from liftloop.lake import impressions_prefix, object_id_of
 from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches, refuse_incomplete
 from liftloop.landing.ledger import held, ingested, is_no_log

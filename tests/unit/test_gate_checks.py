@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from gate_lake import make_contract
 
-from liftloop.contract import GatePolicy
+from liftloop.contract_sections import GatePolicy
 from liftloop.gate.accuracy import beats, enough_evidence, is_calibrated, is_outside, slice_entropies, worst_slice
 from liftloop.gate.baselines import per_ad, smoothed_rates
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict

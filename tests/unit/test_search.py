@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liftloop.contract import Training
+from liftloop.contract_sections import Training
 from liftloop.training.fitting import Rows, thin_out
 from liftloop.training.train import CAUTIOUS, draw_parameters
 
