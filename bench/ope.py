@@ -24,7 +24,8 @@ def main() -> None:
     console.print(f"page: {page}")
     for value in values:
         console.print(
-            f"{value.campaign:<8} live {value.on_policy:.2%}   effective sample {value.effective_sample_size:,.0f}"
+            f"{value.campaign:<8} live {value.on_policy:.2%}   logged {value.logged:.2%}"
+            f"   effective sample {value.effective_sample_size:,.0f}   agreement {value.agreement:.2f}"
         )
         for name, estimate in value.estimates.items():
             console.print(f"  {name:<12}{estimate:.2%}")

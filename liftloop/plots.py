@@ -11,6 +11,7 @@ from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import ReliabilityBin
 
 _ACCENT, _GUIDE = "#2456a6", "#9aa5b1"
+_WIDE = 9.6  # inches: as wide as a page of `liftloop.reports`
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the reader's own font
     "svg.hashsalt": "liftloop",
@@ -42,7 +43,7 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> bytes:
 def interval_plot(intervals: Mapping[str, Interval], *, guide: float, label: str) -> bytes:
     """One line per name: the estimate as a point, its interval as a bar, `guide` as a dashed line to compare with."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 0.8 + 0.32 * len(intervals)), layout="constrained")
+        figure = Figure(figsize=(_WIDE, 0.8 + 0.32 * len(intervals)), layout="constrained")
         axes = figure.subplots()
         axes.axvline(guide, color=_GUIDE, linewidth=1, linestyle="--")
         for row, interval in enumerate(intervals.values()):
@@ -52,6 +53,21 @@ def interval_plot(intervals: Mapping[str, Interval], *, guide: float, label: str
         axes.set_ylim(len(intervals) - 0.4, -0.6)  # the first on top
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
+        return _svg(figure)
+
+
+def share_plot(shares: Mapping[str, float]) -> bytes:
+    """One bar per name, with its share of the whole written at its end."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDE, 0.5 + 0.28 * max(len(shares), 1)), layout="constrained")
+        axes = figure.subplots()
+        bars = axes.barh(list(shares), [100 * share for share in shares.values()], height=0.62, color=_ACCENT)
+        axes.bar_label(bars, fmt="%.1f %%", padding=4, color="#5f6b7a")
+        axes.invert_yaxis()  # the first on top
+        axes.margins(x=0.12, y=0.02)
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xticks([])
         return _svg(figure)
 
 

@@ -5,9 +5,12 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import ClassVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from liftloop.store import Store
 
 _TONES = {
     "good": ("pass", "promote", "healthy", "valid", "completed"),
@@ -66,13 +69,39 @@ class Text:
     paragraphs: Sequence[str]
 
 
-Section = Figures | Table | Plot | Text
+@dataclass(frozen=True)
+class Points:
+    """A list of sentences that stand side by side."""
+
+    kind: ClassVar[str] = "points"
+    heading: str
+    points: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to type, as they are."""
+
+    kind: ClassVar[str] = "code"
+    heading: str
+    text: str
+
+
+Section = Figures | Table | Plot | Text | Points | Code
 
 
 def render_report(title: str, sections: Sequence[Section], *, subtitle: str = "", verdict: str = "") -> str:
     """One HTML page. Every value is escaped, wherever it came from; `verdict` shows as a badge beside the title."""
     page = _environment().get_template("report.html")
     return page.render(title=title, subtitle=subtitle, verdict=verdict, sections=sections)
+
+
+def copy_page(store: Store, key: str) -> Path:
+    """A page from the store, copied under `home` for a browser on this machine."""
+    path = store.settings.home / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.download(key, path)
+    return path
 
 
 @cache

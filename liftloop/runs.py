@@ -55,7 +55,7 @@ class Manifest(BaseModel):
 
     @property
     def key(self) -> str:
-        return f"runs/{self.flow}/{self.run_id}/manifest.json"
+        return manifest_key(self.flow, self.run_id)
 
     @property
     def inputs(self) -> list[ObjectRef]:
@@ -106,10 +106,15 @@ def recorded(
 
 def mark_crashed(store: Store, flow: str, run_id: str) -> None:
     """Say of a run whose process died, and that is not tried again, that it crashed."""
-    manifest = _read(store, f"runs/{flow}/{run_id}/manifest.json")
+    manifest = _read(store, manifest_key(flow, run_id))
     if manifest is not None and manifest.status == "running":
         manifest.status, manifest.ended_at = "crashed", datetime.now(UTC)
         manifest.write(store)
+
+
+def manifest_key(flow: str, run_id: str) -> str:
+    """Where the manifest of a run is kept."""
+    return f"runs/{flow}/{run_id}/manifest.json"
 
 
 def _read(store: Store, key: str) -> Manifest | None:

@@ -3,11 +3,12 @@
 from liftloop.contract import load_contract
 from liftloop.evaluation import evaluate as library
 from liftloop.evaluation.evaluate import Evaluation
+from liftloop.evaluation.open_bandit import off_policy_key
 from liftloop.evaluation.report import evaluation_page, kpi_rows
 from liftloop.runs import Step
 from liftloop.store import open_store
 from tasks.events import announce
-from tasks.record import publish_page, publish_table
+from tasks.record import publish_link, publish_page, publish_table
 from tasks.step import step
 
 
@@ -19,8 +20,10 @@ def evaluate_matured(source: str) -> tuple[Evaluation, Step]:
 
 @step
 def report_evaluation(evaluation: Evaluation) -> Step:
-    """The page and the KPIs in the UI."""
+    """The page and the KPIs in the UI, and the off-policy page of the source, where there is one."""
     source = evaluation.source
+    if open_store().find(off_policy_key(source)):
+        publish_link(source, "off-policy", off_policy_key(source))
     publish_table(source, "evaluation", kpi_rows(evaluation), f"KPIs of {source}: {evaluation.health}")
     return publish_page(source, "evaluation", evaluation_page(load_contract(source), evaluation))
 

@@ -1,11 +1,11 @@
-"""The champion pointer."""
+"""Champion and challenger."""
 
 from prefect.runtime import flow_run
 
 from liftloop.gate.verdict import Verdict
 from liftloop.runs import Step
 from liftloop.store import open_store
-from liftloop.training import moves, registry, rollback
+from liftloop.training import challenger, moves, registry, rollback
 from liftloop.training.registry import Pointer
 from tasks.step import step
 
@@ -30,6 +30,19 @@ def promote(verdict: Verdict, champion: Pointer | None) -> list[Step]:
     expected = champion.etag if champion else None
     pointer = moves.promote(store, verdict.source, verdict.version, reason_of(verdict), expected, flow_run.id)
     return [moves.move_step("promote", store, verdict.source, pointer)]
+
+
+@step
+def challenge(verdict: Verdict, champion: Pointer | None) -> list[Step]:
+    """Make the judged version challenger where nothing speaks against it and the hold-out cannot tell which is better.
+
+    What live traffic is for; the champion stays.
+    """
+    if verdict.verdict != "inconclusive" or champion is None or champion.version == verdict.version:
+        return []
+    store = open_store()
+    made = challenger.challenge(store, verdict.source, verdict.version, verdict.summary, flow_run.id)
+    return [challenger.challenge_step(store, verdict.source, made)]
 
 
 def was_interrupted(verdict: Verdict, champion: Pointer | None) -> bool:

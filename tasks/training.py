@@ -1,7 +1,9 @@
 """From the lake and its features to a registered model."""
 
+from prefect.runtime import flow_run
+
 from liftloop.contract import load_contract
-from liftloop.runs import Step
+from liftloop.runs import Step, manifest_key
 from liftloop.store import open_store
 from liftloop.training import frame_builder
 from liftloop.training import train as training
@@ -23,4 +25,5 @@ def train_model(source: str, frame_fingerprint: str) -> tuple[ModelVersion, Step
     store = open_store()
     frame = open_frame(store, source, frame_fingerprint)
     assert frame is not None  # the task before has finished it
-    return training.train(store, load_contract(source), frame, progress=print)
+    manifest = manifest_key(flow_run.flow_name, flow_run.id)
+    return training.train(store, load_contract(source), frame, progress=print, manifest=manifest)

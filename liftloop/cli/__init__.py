@@ -4,11 +4,11 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from liftloop.cli import data, records, stack, status
+from liftloop.cli import data, models, records, stack, status
 from liftloop.errors import UserError
 
 commands = typer.Typer(no_args_is_help=True, help="The loop from landed ad logs to measured lift.")
-for group in (stack, status, data, records):
+for group in (stack, status, data, models, records):
     commands.add_typer(group.commands)
 
 

@@ -12,6 +12,7 @@ from liftloop.contract import load_contract
 from liftloop.erasure import erase as erase_value
 from liftloop.landing import open_bandit
 from liftloop.landing.ledger import held
+from liftloop.reports import copy_page
 from liftloop.runs import recorded
 from liftloop.settings import load_settings
 from liftloop.store import land, open_store
@@ -62,9 +63,14 @@ def erase(
 
 @fetch.command("open-bandit")
 def fetch_open_bandit() -> None:
-    """Land the Open Bandit sample: 60,000 real impressions with propensities."""
-    keys = open_bandit.fetch(partial(land, open_store(), "open_bandit"), cache=load_settings().home / "cache")
+    """Land the Open Bandit sample, 60,000 real impressions with propensities, and value its policy off-policy."""
+    from liftloop.evaluation.open_bandit import keep_off_policy_page  # noqa: PLC0415  (as for `simulate`)
+
+    store, sdist = open_store(), open_bandit.obtain(load_settings().home / "cache")
+    keys = open_bandit.land_sample(sdist, partial(land, store, "open_bandit"))
     console.print(f"landed {len(keys)} files of open_bandit")
+    (page,) = keep_off_policy_page(store, sdist).outputs
+    console.print(f"off-policy page: {copy_page(store, page.key)}", soft_wrap=True)
 
 
 @commands.command()

@@ -1,21 +1,17 @@
-"""Commands on what is on record: runs, objects, champions."""
+"""Commands on what is on record: runs and objects."""
 
 from collections.abc import Sequence
 from typing import Annotated
-from uuid import uuid4
 
 import typer
 from rich.tree import Tree
 
 from liftloop.cli.output import console, print_table
-from liftloop.contract import load_contract
 from liftloop.lineage import Origin, trace
 from liftloop.lineage import verify as verify_objects
-from liftloop.runs import UnknownRunError, find_manifest, read_manifests, recorded
+from liftloop.runs import UnknownRunError, find_manifest, read_manifests
 from liftloop.settings import load_settings
 from liftloop.store import open_store
-from liftloop.training.moves import move_step
-from liftloop.training.rollback import rollback as restore
 
 commands = typer.Typer()
 
@@ -53,21 +49,6 @@ def verify() -> None:
     if damages:
         print_table(["object", "problem", "run"], [(d.ref.key, d.problem, d.run) for d in damages])
         raise typer.Exit(1)
-
-
-@commands.command()
-def rollback(
-    source: Annotated[str, typer.Argument(help="A source with a contract.")],
-    reason: Annotated[str, typer.Option(help="Why. Kept in the audit trail.")],
-    to: Annotated[str | None, typer.Option(help="A former champion; else the one before.")] = None,
-) -> None:
-    """Restore a former champion at once, and put the reason on record."""
-    load_contract(source)
-    store, run_id = open_store(), str(uuid4())
-    with recorded(store, "rollback", run_id, source, {"reason": reason, "to": to}) as run:
-        pointer = restore(store, source, reason, to, run_id)
-        run.steps.append(move_step("rollback", store, source, pointer))
-    console.print(f"the champion of {source} is {pointer.version}, no longer {pointer.previous}")
 
 
 def _grow(tree: Tree, origins: Sequence[Origin]) -> Tree:

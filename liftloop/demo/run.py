@@ -17,6 +17,7 @@ from liftloop.contract import load_contract
 from liftloop.demo.summary import print_summary
 from liftloop.due import next_stage
 from liftloop.errors import UserError
+from liftloop.evaluation.open_bandit import keep_off_policy_page
 from liftloop.landing import open_bandit
 from liftloop.runs import Manifest, read_manifests
 from liftloop.settings import Settings
@@ -57,10 +58,12 @@ def run_demo(console: Console) -> None:
 
 
 def _land_logs(store: Store, console: Console) -> None:
-    keys = open_bandit.fetch(partial(land, store, "open_bandit"), cache=store.settings.home / "cache")
+    sdist = open_bandit.obtain(store.settings.home / "cache")
+    keys = open_bandit.land_sample(sdist, partial(land, store, "open_bandit"))
     console.print(f"open_bandit: {len(keys)} files")
     summary = simulator.simulate(SIMULATION, partial(land, store, "simulated"), _truth_folder(store.settings))
     console.print(f"simulated: {summary.rows:,} rows in {summary.files} files")
+    keep_off_policy_page(store, sdist)  # last: the loop is at work by now
 
 
 @dataclass

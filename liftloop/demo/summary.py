@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from liftloop.contract import load_contract
+from liftloop.evaluation.open_bandit import SOURCE, off_policy_key
 from liftloop.features.names import feature_columns
 from liftloop.gate.verdict import Verdict
 from liftloop.landing.ledger import held, ingested
+from liftloop.reports import copy_page
 from liftloop.simulator.truth import Truth
 from liftloop.store import Store
 from liftloop.training.registry import ModelVersion, card_key, list_versions
@@ -37,7 +39,8 @@ def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, cons
         table.add_row(label, *(facts[source][label] for source in sources))
     console.print(table)
     for source in sources:
-        console.print(f"report of {source}: {_copy_report(store, newest[source])}", soft_wrap=True)
+        console.print(f"report of {source}: {copy_page(store, card_key(newest[source]))}", soft_wrap=True)
+    console.print(f"off-policy page of {SOURCE}: {copy_page(store, off_policy_key(SOURCE))}", soft_wrap=True)
     console.print(_lift_table(store, verdicts["simulated"], Truth.load(truth_folder)))
 
 
@@ -58,13 +61,6 @@ def _facts(store: Store, version: ModelVersion, verdict: Verdict) -> dict[str, s
 def _verdict(store: Store, version: ModelVersion) -> Verdict:
     assert version.evidence is not None  # the gate has judged every version of a completed run
     return Verdict.model_validate_json(store.get_verified(version.evidence))
-
-
-def _copy_report(store: Store, version: ModelVersion) -> Path:
-    path = store.settings.home / card_key(version)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(store.get(card_key(version)))
-    return path
 
 
 def _lift_table(store: Store, verdict: Verdict, truth: Truth) -> Table:

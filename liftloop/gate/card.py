@@ -1,5 +1,6 @@
-"""The model card: what the gate saw, as a page."""
+"""The model card: the model and what the gate saw of it, as a page that works offline."""
 
+from liftloop.gate import card_facts
 from liftloop.gate.accuracy import slice_entropies, slice_interval
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.verdict import Verdict
@@ -11,16 +12,31 @@ SLICES_SHOWN = 12
 
 
 def model_card(evidence: Evidence, verdict: Verdict) -> str:
-    """One page on a version: the verdict and its evidence, scores, reliability and slices."""
+    """One page on a version: what it is for, the verdict and its evidence, how it was made, and its limits."""
     holdout = evidence.frame.index.parts["holdout"]
     span = f"hold-out from {holdout.start:%Y-%m-%d %H:%M} to {holdout.end:%Y-%m-%d %H:%M} UTC"
-    sections: list[Section] = [_figures(evidence, verdict), evidence_table(verdict), _scores(verdict, evidence)]
+    sections: list[Section | None] = [
+        _figures(evidence, verdict),
+        card_facts.purpose(evidence.contract),
+        evidence_table(verdict),
+        _scores(verdict, evidence),
+    ]
     if "model" in verdict.scores:
-        slices = [_slice_plot(evidence, column) for column in evidence.contract.gate.slices]
-        sections += [_reliability(evidence), *(plot for plot in slices if plot)]
+        sections += [_reliability(evidence)]
+        sections += [_slice_plot(evidence, column) for column in evidence.contract.gate.slices]
+        sections += [card_facts.importance_plot(evidence.model)]
+    sections += [
+        card_facts.data_table(evidence.frame.index, evidence.version),
+        card_facts.trials_table(evidence.version),
+        card_facts.limits(evidence.contract, evidence.frame.index, verdict),
+        card_facts.loading(evidence.version),
+    ]
     title = f"Model {verdict.version} of {verdict.source}"
     return render_report(
-        title, sections, subtitle=f"predicts {evidence.contract.reward}; {span}", verdict=verdict.verdict
+        title,
+        [section for section in sections if section],
+        subtitle=f"predicts {evidence.contract.reward}; made on {evidence.version.created_at:%Y-%m-%d}; {span}",
+        verdict=verdict.verdict,
     )
 
 
@@ -37,6 +53,7 @@ def _figures(evidence: Evidence, verdict: Verdict) -> Figures:
             "hold-out impressions": verdict.rows,
             f"hold-out {evidence.contract.reward}s": verdict.rewards,
             "boosting rounds": evidence.version.metrics.get("rounds"),
+            "size": f"{sum(blob.size_bytes for blob in evidence.version.blobs) / 2**10:,.0f} KiB",
             "compared with": verdict.champion or "no champion",
         }
     )

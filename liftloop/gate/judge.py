@@ -38,7 +38,7 @@ def judge(store: Store, contract: Contract, version: ModelVersion, champion: Poi
     verdict = _judge(evidence, is_champion=champion is not None and rival is None)
     kept = store.put_blob(verdict.model_dump_json(indent=1).encode(), ".json")
     card = store.put(card_key(version), model_card(evidence, verdict).encode())
-    write_version(store, version.model_copy(update={"evidence": kept}))
+    write_version(store, version.model_copy(update={"evidence": kept, "card": card}))
     return verdict, _step(verdict, version, (kept, card), is_reused=False)
 
 

@@ -29,17 +29,8 @@ class OpenBanditError(UserError):
     """The sample could not be had or is not what it should be; the message says what to do."""
 
 
-def fetch(land: Callable[[str, bytes], None], *, cache: Path) -> list[str]:
-    """Lands the sample as daily files and returns their keys; `cache` keeps the download for the next time.
-
-    Raises:
-        OpenBanditError: pip cannot download it, or its SHA-256 differs.
-    """
-    return land_sample(obtain(cache), land)
-
-
 def obtain(cache: Path) -> bytes:
-    """The source distribution that holds the sample, downloaded unless it is in `cache`.
+    """The source distribution that holds the sample, downloaded unless it is in `cache`, which keeps it.
 
     Raises:
         OpenBanditError: pip cannot download it, or its SHA-256 differs.
@@ -51,7 +42,9 @@ def obtain(cache: Path) -> bytes:
 
 
 def land_sample(sdist: bytes, land: Callable[[str, bytes], None]) -> list[str]:
-    """Lands `{policy}/{campaign}/{date}.csv`, split by UTC date, and `reference/{campaign}/item_context.csv`.
+    """Lands the sample as daily files, and returns their keys.
+
+    The keys are `{policy}/{campaign}/{date}.csv`, split by UTC date, and `reference/{campaign}/item_context.csv`.
 
     Rows are byte for byte those of the source; only the nameless first column gets the name `row`. The item contexts of
     the two policies differ in nothing but the salt of their hashed categories, so those of `random` serve for both.

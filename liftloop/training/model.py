@@ -71,7 +71,14 @@ class Model:
 
 
 def register(
-    store: Store, source: str, model: Model, *, training_fingerprint: str, frame: FrameIndex, metrics: dict[str, Any]
+    store: Store,
+    source: str,
+    model: Model,
+    *,
+    training_fingerprint: str,
+    frame: FrameIndex,
+    metrics: dict[str, Any],
+    manifest: str | None = None,
 ) -> ModelVersion:
     """Store a model and put its version on record."""
     booster, spec = model.to_blobs()
@@ -88,6 +95,7 @@ def register(
         metrics=metrics,
         created_at=datetime.now(UTC),
         code_revision=code_revision(),
+        manifest=manifest,
     )
     write_version(store, version)
     store.put(training_key(source, training_fingerprint), version.version.encode())

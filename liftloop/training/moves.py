@@ -32,7 +32,13 @@ class AuditEntry(BaseModel):
 
 
 def promote(
-    store: Store, source: str, version: str, reason: str, expected: str | None, run_id: str | None = None
+    store: Store,
+    source: str,
+    version: str,
+    reason: str,
+    expected: str | None,
+    run_id: str | None = None,
+    overrides: str | None = None,
 ) -> Pointer:
     """Make a version champion, if the champion is still the one that it was compared with.
 
@@ -49,7 +55,7 @@ def promote(
         return current
     if (current.etag if current else None) != expected:
         raise _conflict(source, version, current)
-    return move(store, source, version, reason, current, run_id=run_id)
+    return move(store, source, version, reason, current, overrides=overrides, run_id=run_id)
 
 
 def move(
@@ -60,6 +66,7 @@ def move(
     current: Pointer | None,
     *,
     restores: int | None = None,
+    overrides: str | None = None,
     run_id: str | None = None,
 ) -> Pointer:
     """Point from the current champion to a version whose blobs are whole, and write that down.
@@ -79,6 +86,7 @@ def move(
         reason=reason,
         previous=current.version if current else None,
         restores=restores,
+        overrides=overrides,
         run_id=run_id,
     )
     moved = _swap(store, source, pointer, current.etag if current else None)

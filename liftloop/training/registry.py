@@ -36,7 +36,9 @@ class ModelVersion(_Frozen):
     metrics: dict[str, Any]
     created_at: datetime
     code_revision: str
+    manifest: str | None = None  # of the run that trained it
     evidence: ObjectRef | None = None
+    card: ObjectRef | None = None
 
     @property
     def blobs(self) -> tuple[ObjectRef, ObjectRef]:
@@ -46,8 +48,9 @@ class ModelVersion(_Frozen):
 class Pointer(_Frozen):
     """Which version is champion. Its number counts the moves and names the entry of the audit trail.
 
-    `restores` is the number of the move that a rollback goes back to; None: a promotion. `run_id` is of the run that
-    asked for the move: asked again by the same run, it is done.
+    `restores` is the number of the move that a rollback goes back to; None: a promotion. `overrides` is what the gate
+    had said against a version that a person promoted all the same. `run_id` is of the run that asked for the move:
+    asked again by the same run, it is done.
     """
 
     number: int
@@ -56,6 +59,7 @@ class Pointer(_Frozen):
     reason: str
     previous: str | None
     restores: int | None = None
+    overrides: str | None = None
     run_id: str | None = None
     etag: str | None = Field(default=None, exclude=True)  # of the object it was read from: what a move expects
 

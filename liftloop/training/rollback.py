@@ -8,7 +8,7 @@ from liftloop.training.registry import Pointer, RegistryError, champion, read_ve
 
 
 def rollback(store: Store, source: str, reason: str, to: str | None = None, run_id: str | None = None) -> Pointer:
-    """Restore the champion before the one there is, or the former champion `to`.
+    """Restore the champion before the one there is (`to` "previous" says the same), or the former champion `to`.
 
     Two rollbacks in a row go two champions back: none that was rolled back before is restored unless `to` names it.
     The same run rolls back once, however often it asks.
@@ -28,8 +28,22 @@ def rollback(store: Store, source: str, reason: str, to: str | None = None, run_
     if done is not None:
         record_move(store, source, done)  # in case this run was interrupted between the two
         return done
-    target = _before(moves, current, source) if to is None else _named(store, moves, current, source, to)
+    if to is None or to == "previous":
+        target = _before(moves, current)
+        if target is None:
+            raise RegistryError(
+                f"there is no champion of {source} before {current.version} to go back to{_former(moves, current)}"
+            )
+    else:
+        target = _named(store, moves, current, source, to)
     return move(store, source, target.version, reason, current, restores=_promotion(target), run_id=run_id)
+
+
+def previous(store: Store, source: str) -> str | None:
+    """The version that a rollback would restore now."""
+    current = champion(store, source)
+    target = _before(_moves(store, source, current), current) if current else None
+    return target.version if target else None
 
 
 def withdrawal(store: Store, source: str, version: str) -> Pointer | None:
@@ -67,7 +81,7 @@ def _promotion(made: Pointer) -> int:
     return made.number if made.restores is None else made.restores
 
 
-def _before(moves: Sequence[Pointer], current: Pointer, source: str) -> Pointer:
+def _before(moves: Sequence[Pointer], current: Pointer) -> Pointer | None:
     """The move to walk back to: past what was rolled back already."""
     withdrawn = _withdrawals(moves)
     number = _promotion(current)
@@ -76,9 +90,7 @@ def _before(moves: Sequence[Pointer], current: Pointer, source: str) -> Pointer:
         if before.version != current.version and before.version not in withdrawn:
             return before
         number = _promotion(before)
-    raise RegistryError(
-        f"there is no champion of {source} before {current.version} to go back to{_former(moves, current)}"
-    )
+    return None
 
 
 def _named(store: Store, moves: Sequence[Pointer], current: Pointer, source: str, to: str) -> Pointer:
@@ -87,7 +99,9 @@ def _named(store: Store, moves: Sequence[Pointer], current: Pointer, source: str
     read_version(store, source, to)
     target = next((made for made in reversed(moves) if made.version == to), None)
     if target is None:
-        raise RegistryError(f"{to} never was champion of {source}: only the gate makes one{_former(moves, current)}")
+        raise RegistryError(
+            f"{to} never was champion of {source}: a rollback makes no new one{_former(moves, current)}"
+        )
     return target
 
 

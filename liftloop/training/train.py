@@ -63,18 +63,22 @@ class Trained:
 
 
 def train(
-    store: Store, contract: Contract, frame: TrainingFrame, progress: Progress = _log.info
+    store: Store,
+    contract: Contract,
+    frame: TrainingFrame,
+    progress: Progress = _log.info,
+    manifest: str | None = None,
 ) -> tuple[ModelVersion, Step]:
     """Train on a frame and register the model; if just that was done before, the version on record.
 
-    `progress` is told of each trial as it ends.
+    `progress` is told of each trial as it ends; `manifest` is the key of the run's manifest.
 
     Raises:
         TrainingError: the Dask workers did not finish.
     """
     fingerprint = training_fingerprint(contract, frame)
     known = find_trained(store, contract.source, fingerprint)
-    version = known or _train(store, contract, frame, fingerprint, progress)
+    version = known or _train(store, contract, frame, fingerprint, progress, manifest)
     metrics = {"version": version.version} | version.metrics
     inputs, outputs = version.frame, version.blobs
     return version, Step(name="train", inputs=inputs, outputs=outputs, metrics=metrics, is_reused=known is not None)
@@ -183,7 +187,12 @@ def _spec(contract: Contract, encoder: Encoder, calibration: PlattCalibration) -
 
 
 def _train(
-    store: Store, contract: Contract, frame: TrainingFrame, fingerprint: str, progress: Progress
+    store: Store,
+    contract: Contract,
+    frame: TrainingFrame,
+    fingerprint: str,
+    progress: Progress,
+    manifest: str | None,
 ) -> ModelVersion:
     trained = fit_model(contract, frame, progress)
     return register(
@@ -193,4 +202,5 @@ def _train(
         training_fingerprint=fingerprint,
         frame=frame.index,
         metrics=trained.metrics,
+        manifest=manifest,
     )

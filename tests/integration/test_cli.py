@@ -16,6 +16,7 @@ from liftloop.settings import Settings
 from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
 from liftloop.store import Store
+from liftloop.training.aliases import aliases
 from liftloop.training.moves import promote, read_audit
 from liftloop.training.registry import audit_key, champion_key
 
@@ -113,6 +114,60 @@ def test_rollback_restores_the_champion_before_and_is_on_record(
     done = liftloop(object_store, "rollback", source, "--reason", "still bad", project=project)
     assert done.returncode == 1
     assert f"there is no champion of {source} before good to go back to" in " ".join(done.stderr.split())
+
+
+def test_models_lists_versions_with_their_aliases(object_store: Settings, project: Path, source: str) -> None:
+    store = Store(object_store)
+    promote_two(store, source)
+    put_version(store, source, "new")
+    done = liftloop(object_store, "promote", source, "new", "--challenger", "--although-refused", "--reason", "try it",
+                    project=project)  # fmt: skip
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0,
+        ["the gate on new: not judged", f"the challenger of {source} is new"],
+    ), done.stderr
+    done = liftloop(object_store, "models", source, project=project)
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0] == "version alias created (UTC) reward validation log loss gate rounds KiB"
+    assert [line.split(" 20")[0] for line in lines[1:]] == ["good previous", "bad champion", "new challenger"]
+    assert all("click not judged" in line for line in lines[1:])
+
+
+def test_promote_by_hand_is_on_record_with_what_it_overrides(
+    object_store: Settings, project: Path, source: str
+) -> None:
+    store = Store(object_store)
+    promote_two(store, source)
+    done = liftloop(object_store, "promote", source, "previous", "--reason", "it was better", project=project)
+    assert done.returncode == 1
+    assert "the gate has not judged it" in " ".join(done.stderr.split())
+    assert "--although-refused" in done.stderr
+    wanted = ("promote", source, "previous", "--reason", "it was better", "--although-refused")
+    done = liftloop(object_store, *wanted, project=project)
+    assert done.returncode == 0, done.stderr
+    assert f"the champion of {source} is good" in done.stdout
+    failed, run = [run for run in read_manifests(store, "promote") if run.source == source]
+    assert (failed.status, run.status) == ("failed", "completed")
+    assert run.parameters["although_refused"] is True
+    entry = read_audit(store, source)[-1].pointer
+    assert (entry.version, entry.reason, entry.overrides) == ("good", "it was better", "not judged")
+    assert entry.run_id == run.run_id
+    assert {ref.key for ref in run.outputs} == {champion_key(source), audit_key(source, 3)}
+    assert aliases(store, source) == {"champion": "good", "previous": "bad"}
+
+
+def test_export_and_compare_take_aliases(object_store: Settings, project: Path, source: str, tmp_path: Path) -> None:
+    store = Store(object_store)
+    promote_two(store, source)
+    folder = tmp_path / "model"
+    done = liftloop(object_store, "export", source, "champion", str(folder), project=project)
+    assert (done.returncode, done.stdout) == (0, f"wrote 5 files into {folder}\n"), done.stderr
+    assert (folder / "data" / "booster.ubj").read_bytes() == f"{source} bad trees".encode()
+    done = liftloop(object_store, "compare", source, "champion", "previous", project=project)
+    assert done.returncode == 1
+    assert "the training frame of bad is gone" in " ".join(done.stderr.split())
+    done = liftloop(object_store, "compare", source, "champion", "challenger", project=project)
+    assert f"{source} has no challenger now; `liftloop models {source}` lists" in " ".join(done.stderr.split())
 
 
 def test_status_says_what_waits_and_by_how_much_the_objective_is_missed(

@@ -141,7 +141,7 @@ def test_what_was_rolled_back_is_remembered_until_it_is_champion_again(
     [
         ("b", "b is the champion of .* already, since "),
         ("beef", r"no model version 'beef'; on record: \['a', 'b', 'other'\]"),
-        ("other", "other never was champion of .*: only the gate makes one; former champions: a"),
+        ("other", "other never was champion of .*: a rollback makes no new one; former champions: a"),
     ],
 )
 def test_what_cannot_be_restored_is_named(

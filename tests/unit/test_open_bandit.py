@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from liftloop.landing import open_bandit
-from liftloop.landing.open_bandit import SDIST, OpenBanditError, fetch, land_sample
+from liftloop.landing.open_bandit import SDIST, OpenBanditError, land_sample, obtain
 
 MEMBERS = f"{open_bandit.RELEASE}/obp/dataset/obd"
 LOGS = [(policy, campaign) for policy in ("random", "bts") for campaign in ("all", "men", "women")]
@@ -21,7 +21,7 @@ def _nowhere(_key: str, _content: bytes) -> None:
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
-    fetch(_nowhere, cache=folder)
+    obtain(folder)
     return folder
 
 
@@ -79,29 +79,27 @@ def test_item_contexts_of_both_policies_differ_in_hash_salt_alone(cache: Path, c
 @pytest.mark.usefixtures("no_index")
 def test_second_fetch_needs_no_index(cache: Path, landed: dict[str, bytes]) -> None:
     again: dict[str, bytes] = {}
-    assert fetch(again.__setitem__, cache=cache) == list(again)
+    assert land_sample(obtain(cache), again.__setitem__) == list(again)
     assert again == landed
 
 
 @pytest.mark.usefixtures("no_index")
 def test_without_an_index_the_error_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(OpenBanditError, match=r"pip could not download .*No matching distribution.*package index"):
-        fetch(_nowhere, cache=tmp_path)
+        obtain(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_download_of_another_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_bandit, "SDIST_SHA256", "0" * 64)
     with pytest.raises(OpenBanditError, match="DO NOT MATCH THE HASHES"):
-        fetch(_nowhere, cache=tmp_path)
+        obtain(tmp_path)
 
 
-def test_a_damaged_cache_is_refused_before_anything_lands(tmp_path: Path) -> None:
+def test_a_damaged_cache_is_refused(tmp_path: Path) -> None:
     (tmp_path / SDIST).write_bytes(b"damaged")
-    landed: dict[str, bytes] = {}
     with pytest.raises(OpenBanditError, match=rf"{SDIST} has SHA-256 .* expected .* Delete it"):
-        fetch(landed.__setitem__, cache=tmp_path)
-    assert landed == {}
+        obtain(tmp_path)
 
 
 def test_a_missing_file_is_named() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
 from liftloop.training.registry import Pointer
-from tasks.registry import is_promotion, promote, reason_of, was_interrupted
+from tasks.registry import challenge, is_promotion, promote, reason_of, was_interrupted
 
 
 def verdict_on(version: str, found: CheckVerdict = "pass", *, approver: str = "") -> Verdict:
@@ -53,6 +53,13 @@ def test_a_run_that_moved_the_champion_to_another_version_gets_no_second_one(mon
     assert not was_interrupted(verdict_on("v2"), pointer_to("v1", "r1"))
     assert not was_interrupted(verdict_on("v1"), pointer_to("v1", "r2"))
     assert promote.fn(verdict_on("v2", "fail"), pointer_to("v1", "r1")) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "champion"), [("pass", "v1"), ("fail", "v1"), ("inconclusive", None), ("inconclusive", "v2")]
+)
+def test_who_is_no_challenger(found: CheckVerdict, champion: str | None) -> None:
+    assert challenge.fn(verdict_on("v2", found), pointer_to(champion, "r") if champion else None) == []
 
 
 def test_the_audit_trail_names_who_approved() -> None:

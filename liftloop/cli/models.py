@@ -1,0 +1,132 @@
+"""Commands on model versions: which there are, which serves, which is better, and away with them."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from liftloop.cli.output import console, print_table
+from liftloop.contract import load_contract
+from liftloop.runs import recorded
+from liftloop.store import concurrently, open_store
+from liftloop.training.aliases import ALIASES, aliases, find_version
+from liftloop.training.challenger import challenge_step
+from liftloop.training.export import export
+from liftloop.training.moves import move_step
+from liftloop.training.registry import list_versions
+from liftloop.training.rollback import rollback as restore
+
+commands = typer.Typer()
+
+Source = Annotated[str, typer.Argument(help="A source with a contract.")]
+_NAMES = f"A version, or one of {', '.join(ALIASES)}."
+Named = Annotated[str, typer.Argument(help=_NAMES)]
+
+
+@commands.command()
+def models(source: Source) -> None:
+    """List a source's model versions, newest last, with what the gate said of each."""
+    from liftloop.gate.by_hand import read_verdict  # noqa: PLC0415  (pandas takes seconds; other commands need not wait)
+
+    load_contract(source)
+    store = open_store()
+    named, versions = aliases(store, source), list_versions(store, source)
+    rows = []
+    for each, verdict in zip(versions, concurrently(partial(read_verdict, store), versions), strict=True):
+        loss = each.metrics.get("validation_log_loss")
+        rows.append(
+            (
+                each.version,
+                ", ".join(alias for alias, version in named.items() if version == each.version),
+                f"{each.created_at:%F %T}",
+                each.reward,
+                f"{loss:.5f}" if loss is not None else "",
+                verdict.verdict if verdict else "not judged",
+                each.metrics.get("rounds"),
+                f"{sum(blob.size_bytes for blob in each.blobs) / 2**10:,.0f}",
+            )
+        )
+    columns = ["version", "alias", "created (UTC)", "reward", "validation log loss", "gate", "rounds", "KiB"]
+    print_table(columns, rows)
+
+
+@commands.command()
+def promote(
+    source: Source,
+    version: Named,
+    reason: Annotated[str, typer.Option(help="Why. Kept in the audit trail.")],
+    challenger: Annotated[bool, typer.Option("--challenger", help="To be tried; the champion stays.")] = False,
+    although_refused: Annotated[
+        bool, typer.Option("--although-refused", help="Even if the gate refused or never judged it; kept, too.")
+    ] = False,
+) -> None:
+    """Make a version champion, or challenger, by hand; what the gate said of it is shown."""
+    from liftloop.gate import by_hand  # noqa: PLC0415  (pandas takes seconds; other commands need not wait)
+
+    load_contract(source)
+    store, run_id = open_store(), str(uuid4())
+    wanted = find_version(store, source, version)
+    console.print(
+        f"the gate on {wanted.version}: {by_hand.gate_said(by_hand.read_verdict(store, wanted))}", markup=False
+    )
+    parameters = {"version": wanted.version, "reason": reason, "challenger": challenger}
+    with recorded(store, "promote", run_id, source, parameters | {"although_refused": although_refused}) as run:
+        if challenger:
+            made = by_hand.challenge_by_hand(store, wanted, reason, run_id, although_refused=although_refused)
+            run.steps.append(challenge_step(store, source, made))
+        else:
+            pointer = by_hand.promote_by_hand(store, wanted, reason, run_id, although_refused=although_refused)
+            run.steps.append(move_step("promote", store, source, pointer))
+    console.print(f"the {'challenger' if challenger else 'champion'} of {source} is {wanted.version}")
+
+
+@commands.command()
+def compare(source: Source, first: Named, second: Named) -> None:
+    """Compare two versions on the newest impressions that neither was trained on, paired and with intervals."""
+    from liftloop.gate.compare import compare as compare_versions  # noqa: PLC0415  (the same)
+
+    contract, store = load_contract(source), open_store()
+    found = compare_versions(store, contract, *(find_version(store, source, name) for name in (first, second)))
+    rows = [
+        (
+            each.name,
+            f"{each.impressions:,}",
+            f"{each.rewards:,}",
+            f"{each.first.log_loss:.5f}",
+            f"{each.second.log_loss:.5f}",
+            f"{each.saved:+.2%}",
+        )
+        for each in found.rows
+    ]
+    console.print(f"log loss on impressions from {found.since:%F %T} to {found.until:%F %T} UTC", highlight=False)
+    names = [found.first.version, found.second.version]
+    print_table(["", "impressions", f"{contract.reward}s", *names, f"{names[0]} saves"], rows)
+    console.print(found.words)
+
+
+@commands.command("export")
+def export_version(
+    source: Source, version: Named, folder: Annotated[Path, typer.Argument(help="New, or empty.")]
+) -> None:
+    """Write a version as a folder that MLflow can load."""
+    load_contract(source)
+    store = open_store()
+    files = export(store, find_version(store, source, version), folder)
+    console.print(f"wrote {len(files)} files into {folder}", soft_wrap=True)
+
+
+@commands.command()
+def rollback(
+    source: Source,
+    reason: Annotated[str, typer.Option(help="Why. Kept in the audit trail.")],
+    to: Annotated[str | None, typer.Option(help="A former champion; else the one before.")] = None,
+) -> None:
+    """Restore a former champion at once, and put the reason on record."""
+    load_contract(source)
+    store, run_id = open_store(), str(uuid4())
+    with recorded(store, "rollback", run_id, source, {"reason": reason, "to": to}) as run:
+        pointer = restore(store, source, reason, to, run_id)
+        run.steps.append(move_step("rollback", store, source, pointer))
+    console.print(f"the champion of {source} is {pointer.version}, no longer {pointer.previous}")

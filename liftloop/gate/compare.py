@@ -1,0 +1,126 @@
+"""Two versions on the same impressions, which neither has seen: paired, row by row, overall and by slice."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from liftloop.contract import Contract
+from liftloop.errors import UserError
+from liftloop.gate.accuracy import MINIMUM_SLICE_REWARDS
+from liftloop.outcomes import Outcomes, Score
+from liftloop.stats.columns import Floats
+from liftloop.stats.interval import Interval
+from liftloop.store import Store
+from liftloop.training.frame import TrainingFrame, open_frame
+from liftloop.training.model import load_model
+from liftloop.training.registry import ModelVersion, list_versions
+
+SLICES_COMPARED = 10  # of each column: those with the most rewards
+
+
+class ComparisonError(UserError):
+    """Two versions cannot be compared; the message says why."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Both versions on some of the impressions. `saved` is the share of the second's log loss that the first saves."""
+
+    name: str
+    impressions: int
+    rewards: int
+    first: Score
+    second: Score
+    saved: Interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Impressions with `since` <= event time < `until`: all of them first, then the slices with enough rewards."""
+
+    first: ModelVersion
+    second: ModelVersion
+    since: datetime
+    until: datetime
+    rows: tuple[Compared, ...]
+
+    @property
+    def words(self) -> str:
+        """What follows from the interval."""
+        saved = self.rows[0].saved
+        if saved.low <= 0 <= saved.high:
+            return f"These impressions cannot tell {self.first.version} from {self.second.version}."
+        better, worse = (self.first, self.second) if saved.low > 0 else (self.second, self.first)
+        return f"{better.version} is better than {worse.version}."
+
+
+def compare(store: Store, contract: Contract, first: ModelVersion, second: ModelVersion) -> Comparison:
+    """The paired difference on the newest hold-out on record, as far as neither was trained or calibrated on it.
+
+    Raises:
+        ComparisonError: they are the same or predict different rewards; a training frame is gone; there are too few
+            rewards, or a column that one of them reads is not there.
+        RegistryError: a blob is not as recorded.
+    """
+    if first.version == second.version or first.reward != second.reward:
+        same = "the same version" if first.version == second.version else "models of different rewards"
+        raise ComparisonError(f"{first.version} and {second.version} are {same}: name two others")
+    seen_until = max(_frame_of(store, version).index.parts["validation"].end for version in (first, second))
+    frame = _newest_frame(store, contract.source)
+    rows = frame.holdout[frame.holdout["event_timestamp"] >= seen_until].reset_index(drop=True)
+    reward = rows[first.reward].to_numpy(dtype=np.float64)
+    if not MINIMUM_SLICE_REWARDS <= reward.sum() < len(reward):
+        raise ComparisonError(
+            f"{reward.sum():.0f} {first.reward}s in {len(reward)} impressions since {seen_until:%F %T} tell nothing:"
+            f" {MINIMUM_SLICE_REWARDS} are needed; wait for more to mature"
+        )
+    paired = _Paired(Outcomes.of(contract, rows, reward), _predict(store, first, rows), _predict(store, second, rows))
+    everything = paired.on("all", np.ones(len(rows), dtype=np.bool_))
+    sliced = [each for column in contract.gate.slices for each in _slices(paired, rows[column])]
+    holdout = frame.index.parts["holdout"]
+    return Comparison(first, second, max(seen_until, holdout.start), holdout.end, (everything, *sliced))
+
+
+@dataclass(frozen=True)
+class _Paired:
+    outcomes: Outcomes
+    first: Floats
+    second: Floats
+
+    def on(self, name: str, is_member: NDArray[np.bool_]) -> Compared:
+        """Both on the rows of one slice."""
+        outcomes, first, second = self.outcomes.where(is_member), self.first[is_member], self.second[is_member]
+        scores = outcomes.score(first), outcomes.score(second)
+        return Compared(name, len(first), outcomes.rewards, *scores, outcomes.loss_saved(first, second))
+
+
+def _slices(paired: _Paired, values: "pd.Series[str]") -> list[Compared]:
+    """The values with enough rewards, those with the most first."""
+    by_value = pd.Series(paired.outcomes.reward).groupby(values.to_numpy()).agg(["sum", "size"])
+    enough = by_value[(by_value["sum"] >= MINIMUM_SLICE_REWARDS) & (by_value["sum"] < by_value["size"])]
+    most = enough.sort_values("sum", ascending=False, kind="stable").index[:SLICES_COMPARED]
+    return [paired.on(f"{values.name} {value}", (values == value).to_numpy()) for value in most]
+
+
+def _newest_frame(store: Store, source: str) -> TrainingFrame:
+    """The frame with the newest hold-out, of those that some version was made from."""
+    fingerprints = {version.frame_fingerprint for version in list_versions(store, source)}
+    frames = [frame for each in sorted(fingerprints) if (frame := open_frame(store, source, each))]
+    return max(frames, key=lambda frame: frame.index.parts["holdout"].end)
+
+
+def _frame_of(store: Store, version: ModelVersion) -> TrainingFrame:
+    frame = open_frame(store, version.source, version.frame_fingerprint)
+    if frame is None:
+        raise ComparisonError(f"the training frame of {version.version} is gone: nobody knows what it was trained on")
+    return frame
+
+
+def _predict(store: Store, version: ModelVersion, rows: pd.DataFrame) -> Floats:
+    try:
+        return load_model(store, version).predict(rows)
+    except ValueError as error:  # the contract's columns were changed between the two
+        raise ComparisonError(f"{version.version} cannot score the newest hold-out: {error}") from None
