@@ -96,7 +96,8 @@ class Contract(Frozen):
     @model_validator(mode="after")
     def _names_are_columns(self) -> Self:
         known = {*self.columns, *self.context}
-        used = {"deduplicate_by": self.deduplicate_by, "choose_among": (self.choose_among,), "slices": self.gate.slices}
+        used = {"deduplicate_by": self.deduplicate_by, "choose_among": (self.choose_among,)}
+        used |= {"slices": self.gate.slices, "groups": self.gate.groups}
         for key, names in used.items():
             if unknown := sorted(set(names) - known):
                 raise ValueError(f"{key} names {unknown}; allowed: {sorted(known)}")

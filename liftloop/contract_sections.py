@@ -93,6 +93,9 @@ class Outcome(Frozen):
 
     delay: Duration = timedelta(0)  # used where no outcome_timestamp is mapped
     horizon: Duration  # the longest time from an impression to its last outcome
+    negatives_kept: Annotated[float, Field(gt=0, le=1)] = (
+        1.0  # share of the impressions without a reward that the log kept
+    )
 
 
 class Split(Frozen):
@@ -114,14 +117,35 @@ class Retraining(Frozen):
     new_impressions_share: Annotated[float, Field(gt=0)] = 0.05  # newly matured, of what the newest model knows
 
 
+class OverlapPolicy(Frozen):
+    """What the log has to have in common with a model's decisions, for their off-policy value to be trusted."""
+
+    max_weight: Annotated[float, Field(gt=0)] = 1000.0  # target probability over propensity, clipped there
+    clipped_share: Share = 0.01  # of impressions, at most
+    mean_weight_tolerance: Annotated[float, Field(gt=0)] = 0.1  # the mean weight is 1 if the propensities are true
+    unsupported_mass: Share = 0.05  # of the decisions, for ads that the log never shows there
+    largest_reward_share: Share = 0.2  # of all weighted rewards, that a single impression may make up
+
+
 class GatePolicy(Frozen):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     resamples: Annotated[int, Field(ge=100)] = 1000
+    power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8  # with which the minimum detectable effect is stated
+    meaningful_effect: Annotated[float, Field(gt=0, lt=1)] = 0.005  # less log loss: a lesser gain is none
     minimum_rewards: Annotated[int, Field(ge=1)] = 100  # matured hold-out rewards, below which no verdict is honest
     calibration_ratio: tuple[float, float] = (0.8, 1.25)  # predicted over observed rewards
-    worst_slice_entropy: float = 1.1  # normalized entropy that no large slice may exceed
+    calibration_error: Annotated[float, Field(gt=0)] = 0.3  # between predicted and observed rate, over the mean rate
+    worst_slice_entropy: Annotated[float, Field(gt=0)] = 1.1  # normalized entropy that no large slice may exceed
+    slice_calibration_ratio: tuple[float, float] = (0.5, 2.0)  # predicted over observed rewards of each large slice
     slices: tuple[str, ...] = ("placement_id",)
+    groups: tuple[str, ...] = ()  # columns between whose values promises must be equally true
+    group_calibration_spread: Annotated[float, Field(ge=1)] = 2.0  # highest over lowest calibration ratio of groups
     minimum_effective_sample_size: Annotated[int, Field(ge=1)] = 2000  # a reward in hundreds of impressions is rare
+    overlap: OverlapPolicy = OverlapPolicy()
+    single_feature_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.9  # above, a single column knows the outcome
+    stale_after: Duration = timedelta(days=2)  # of newer matured impressions that the model was not judged by
+    latency_p99_milliseconds: Annotated[float, Field(gt=0)] = 20.0  # of processor time, to score 50 ads
+    model_bytes: Annotated[int, Field(ge=1)] = 50_000_000  # of all that a process loads to serve it
 
 
 def placeholders(template: str) -> list[str]:

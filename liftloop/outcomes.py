@@ -1,6 +1,7 @@
 """Matured rewards and the intervals drawn from them: what gate and evaluation measure a model by."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract import Contract
 from liftloop.contract_sections import GatePolicy
+from liftloop.stats.calibration_error import calibration_error
 from liftloop.stats.columns import Floats, column
-from liftloop.stats.interval import BootstrapOptions, Interval, bootstrap_mean, bootstrap_ratio
+from liftloop.stats.interval import BootstrapOptions, Interval, bootstrap_ratio
 from liftloop.stats.scoring import log_loss_per_row
 
 
@@ -31,15 +33,27 @@ class Outcomes:
     blocks: NDArray[np.intp]
     policy: GatePolicy
     seed: int
+    negatives_kept: float = 1.0  # share of the rows without a reward that the log kept
 
     @classmethod
     def of(cls, contract: Contract, rows: pd.DataFrame, reward: Floats) -> "Outcomes":
         """Outcomes of these rows, which need `impression_id`, `event_timestamp` and `user_id`."""
-        return cls(reward, _blocks(rows), contract.gate, contract.training.seed)
+        kept = contract.outcome.negatives_kept
+        return cls(reward, _blocks(rows), contract.gate, contract.training.seed, kept)
 
     @property
     def rewards(self) -> int:
         return int(self.reward.sum())
+
+    @cached_property
+    def weight(self) -> Floats:
+        """Rows that each one stands for, shape (rows,): of those without a reward the log may have kept only some."""
+        return np.where(self.reward > 0, 1.0, 1 / self.negatives_kept)
+
+    @property
+    def mean_rate(self) -> float:
+        """Rewards per row of the whole log."""
+        return float(np.average(self.reward, weights=self.weight))
 
     @property
     def options(self) -> BootstrapOptions:
@@ -48,7 +62,7 @@ class Outcomes:
         )
 
     def where(self, is_kept: NDArray[np.bool_]) -> "Outcomes":
-        return Outcomes(self.reward[is_kept], self.blocks[is_kept], self.policy, self.seed)
+        return replace(self, reward=self.reward[is_kept], blocks=self.blocks[is_kept])
 
     def score(self, probability: Floats) -> Score:
         """Log loss and normalized entropy of predictions.
@@ -56,21 +70,40 @@ class Outcomes:
         Raises:
             ValueError: no reward, nothing but rewards, or fewer than two blocks.
         """
-        losses = log_loss_per_row(self.reward, probability)
-        of_mean_rate = log_loss_per_row(self.reward, np.full_like(self.reward, self.reward.mean()))
+        losses, of_mean_rate = self.losses(probability), self.losses(np.full_like(self.reward, self.mean_rate))
         return Score(
-            log_loss=bootstrap_mean(losses, **self.options),
+            log_loss=bootstrap_ratio(losses, self.weight, **self.options),
             normalized_entropy=bootstrap_ratio(losses, of_mean_rate, **self.options),
         )
 
+    def losses(self, probability: Floats) -> Floats:
+        """Log loss of each row times the rows that it stands for, in nats, shape (rows,)."""
+        return self.weight * log_loss_per_row(self.reward, probability)
+
     def calibration_ratio(self, probability: Floats) -> Interval:
         """Predicted over observed rewards: above 1 the model promises too much."""
-        return bootstrap_ratio(probability, self.reward, **self.options)
+        return bootstrap_ratio(self.weight * probability, self.weight * self.reward, **self.options)
+
+    def calibration_error(self, probability: Floats) -> Interval:
+        """Debiased distance between predicted and observed rate, over the mean rate: see `calibration_error`."""
+        confidence = self.policy.confidence
+        error = calibration_error(
+            self.reward, probability, blocks=self.blocks, weight=self.weight, confidence=confidence
+        )
+        return Interval(*(each / self.mean_rate for each in (error.estimate, error.low, error.high)))
 
     def loss_saved(self, probability: Floats, rival: Floats) -> Interval:
         """Share of the rival's log loss that the model does without, row by row: above 0 the model is better."""
-        loss, rival_loss = log_loss_per_row(self.reward, probability), log_loss_per_row(self.reward, rival)
+        loss, rival_loss = self.losses(probability), self.losses(rival)
         return bootstrap_ratio(rival_loss - loss, rival_loss, **self.options)
+
+
+def on_the_whole_log(probability: Floats, negatives_kept: float) -> Floats:
+    """Rates of a log that kept only some of the impressions without a reward, as they are in the whole log.
+
+    Elkan 2001, "The Foundations of Cost-Sensitive Learning", theorem 2: the odds shrink by the share kept.
+    """
+    return probability / (probability + (1 - probability) / negatives_kept)
 
 
 def _blocks(rows: pd.DataFrame) -> NDArray[np.intp]:

@@ -14,13 +14,14 @@ from liftloop.competition import Chunk, Competition
 from liftloop.contract import Contract
 from liftloop.outcomes import Outcomes
 from liftloop.stats.columns import Floats
-from liftloop.stats.interval import Interval, bootstrap_mean
+from liftloop.stats.interval import BootstrapOptions, Interval
 from liftloop.stats.off_policy import (
     LoggedFeedback,
     doubly_robust_value,
     effective_sample_size,
     importance_weights,
     self_normalized_value,
+    weighted_mean,
 )
 from liftloop.store import Store
 from liftloop.training.model import Model
@@ -97,16 +98,26 @@ def decide(
 
 
 def decision_value(contract: Contract, decisions: pd.DataFrame) -> DecisionValue:
-    """Off-policy value of what `decide` returned, by SNIPS and doubly robust, beside the mean of the logged rewards."""
-    feedback = LoggedFeedback(**{name: decisions[name].to_numpy(dtype=np.float64) for name in _FEEDBACK})
-    options = Outcomes.of(contract, decisions, feedback.reward).options
+    """Off-policy value of what `decide` returned, by SNIPS and doubly robust, beside the mean of the logged rewards.
+
+    Weights are clipped at the contract's `overlap.max_weight`.
+    """
+    feedback, options = logged_feedback(contract, decisions)
+    clipped_at = contract.gate.overlap.max_weight
     return DecisionValue(
         impressions=len(decisions),
-        logged=bootstrap_mean(feedback.reward, **options),
-        self_normalized=self_normalized_value(feedback, **options),
-        doubly_robust=doubly_robust_value(feedback, **options),
+        logged=weighted_mean(feedback, feedback.reward, **options),
+        self_normalized=self_normalized_value(feedback, max_weight=clipped_at, **options),
+        doubly_robust=doubly_robust_value(feedback, max_weight=clipped_at, **options),
         effective_sample_size=effective_sample_size(importance_weights(feedback)),
     )
+
+
+def logged_feedback(contract: Contract, decisions: pd.DataFrame) -> tuple[LoggedFeedback, BootstrapOptions]:
+    """What `decide` returned, as the off-policy estimators read it, and how to draw intervals from it."""
+    columns = {name: decisions[name].to_numpy(dtype=np.float64) for name in _FEEDBACK}
+    outcomes = Outcomes.of(contract, decisions, columns["reward"])
+    return LoggedFeedback(**columns, row_weight=outcomes.weight), outcomes.options
 
 
 def _logged_columns(contract: Contract) -> list[str]:

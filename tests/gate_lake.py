@@ -39,7 +39,7 @@ def make_contract(source: str, **changes: Any) -> Contract:
             "maturity": "1d",
             "split": {"validation": "1d", "holdout": "1d"},
             "training": {"trials": 2, "maximum_rounds": 60},
-            "gate": {"resamples": 300, "minimum_effective_sample_size": 200},
+            "gate": {"resamples": 300, "minimum_effective_sample_size": 200, "groups": ["segment"]},
         }
         | changes
     )

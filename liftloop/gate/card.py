@@ -1,11 +1,14 @@
 """The model card: the model and what the gate saw of it, as a page that works offline."""
 
+from collections.abc import Sequence
+
 from liftloop.gate import card_facts
-from liftloop.gate.accuracy import slice_entropies, slice_interval
 from liftloop.gate.evidence import Evidence
-from liftloop.gate.verdict import Verdict
+from liftloop.gate.slices import slice_entropies, slice_interval
+from liftloop.gate.verdict import GroupRow, Verdict
 from liftloop.plots import interval_plot, reliability_plot
 from liftloop.reports import Figures, Plot, Section, Table, render_report
+from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import reliability_table
 
 SLICES_SHOWN = 12
@@ -24,6 +27,7 @@ def model_card(evidence: Evidence, verdict: Verdict) -> str:
     if "model" in verdict.scores:
         sections += [_reliability(evidence)]
         sections += [_slice_plot(evidence, column) for column in evidence.contract.gate.slices]
+        sections += [_groups(column, verdict.groups) for column in dict.fromkeys(row.column for row in verdict.groups)]
         sections += [card_facts.importance_plot(evidence.model)]
     sections += [
         card_facts.data_table(evidence.frame.index, evidence.version),
@@ -89,3 +93,26 @@ def _slice_plot(evidence: Evidence, column: str) -> Section | None:
     intervals = {value: slice_interval(evidence.outcomes, evidence.probability, values, value) for value in worst}
     caption = f"The {len(worst)} worst of {len(entropies)} with enough rewards; 1 is no better than a slice's own rate."
     return Plot(f"By {column}", interval_plot(intervals, guide=1, label="normalized entropy"), caption)
+
+
+def _groups(column: str, groups: Sequence[GroupRow]) -> Table:
+    """What the model does for each of the largest values of a slice or group column."""
+    rows = [
+        [
+            row.value,
+            row.impressions,
+            row.rewards,
+            _figure(row.calibration_ratio),
+            _figure(row.normalized_entropy),
+            None if row.chosen_otherwise is None else f"{row.chosen_otherwise:.0%}",
+        ]
+        for row in groups
+        if row.column == column
+    ]
+    names = [column, "impressions", "rewards", "promised for each that came", "normalized entropy", "another ad chosen"]
+    note = "The largest first; – where too few rewards came, or nobody knows what would have been chosen."
+    return Table(f"For each {column}", names, rows[:SLICES_SHOWN], note)
+
+
+def _figure(interval: Interval | None) -> str | None:
+    return None if interval is None else f"{interval:.2f}"

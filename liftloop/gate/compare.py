@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from liftloop.contract import Contract
 from liftloop.errors import UserError
-from liftloop.gate.accuracy import MINIMUM_SLICE_REWARDS
+from liftloop.gate.slices import MINIMUM_SLICE_REWARDS
 from liftloop.outcomes import Outcomes, Score
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval

@@ -1,24 +1,26 @@
 """What the checks look at."""
 
-import io
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from liftloop.competition import competing_ads
 from liftloop.contract import Contract
 from liftloop.errors import UserError
 from liftloop.gate.baselines import ad_counts, mean_rate, per_ad, seen_keys, smoothed_rates
-from liftloop.outcomes import Outcomes, Score
+from liftloop.gate.groups import group_table
+from liftloop.gate.inputs import lag
+from liftloop.gate.serving import FreshRun, run_in_fresh_process
+from liftloop.gate.verdict import GroupRow
+from liftloop.outcomes import Outcomes, Score, on_the_whole_log
 from liftloop.policy import decide
 from liftloop.stats.columns import Floats
-from liftloop.store import ObjectRef, Store
+from liftloop.store import Store
 from liftloop.training.frame import TrainingFrame, open_frame
 from liftloop.training.model import Model, load_model
 from liftloop.training.registry import ModelVersion
@@ -62,22 +64,56 @@ class Evidence:
 
     @cached_property
     def constant(self) -> Floats:
-        return np.full(len(self.holdout), mean_rate(self.frame))
+        return self._of_the_whole_log(np.full(len(self.holdout), mean_rate(self.frame)))
 
     @cached_property
     def ad_rate(self) -> Floats:
         rate = mean_rate(self.frame)
-        return per_ad(self.holdout["ad_id"], smoothed_rates(ad_counts(self.contract, self.frame), rate), rate)
+        rates = smoothed_rates(ad_counts(self.contract, self.frame), rate)
+        return self._of_the_whole_log(per_ad(self.holdout["ad_id"], rates, rate))
+
+    def _of_the_whole_log(self, rates: Floats) -> Floats:
+        return on_the_whole_log(rates, self.contract.outcome.negatives_kept)
+
+    @property
+    def rival(self) -> str | None:
+        return self.champion.version if self.champion else None
 
     @cached_property
     def champion_probability(self) -> Floats:
         assert self.champion is not None  # asked for only then
         return load_model(self.store, self.champion).predict(self.holdout)
 
+    @cached_property
+    def fresh(self) -> FreshRun:
+        return run_in_fresh_process(self.store, self.version, self.holdout)
+
+    @cached_property
+    def lag(self) -> pd.Timedelta:
+        return lag(self.store, self.contract, self.frame.index)
+
+    @property
+    def has_propensities(self) -> bool:
+        return bool(self.holdout["propensity"].notna().any())
+
+    @cached_property
     def decisions(self) -> pd.DataFrame:
         """What the version's policy decides on the hold-out: see `decide`."""
         ads = competing_ads(self.store, self.contract, seen_keys(self.frame))
         return decide(self.store, self.contract, self.model, ads, self.holdout)
+
+    def groups(self) -> tuple[GroupRow, ...]:
+        """The fairness table of the contract's groups, and the same figures of its slices."""
+        columns = dict.fromkeys([*self.contract.gate.groups, *self.contract.gate.slices])
+        tables = [group_table(self.outcomes, self.probability, self.holdout[name], self._kept()) for name in columns]
+        return tuple(chain(*tables))
+
+    def _kept(self) -> "pd.Series[float] | None":
+        """P(logged ad) under the version's policy, by position in the hold-out, of the impressions decided on."""
+        if not self.has_propensities:
+            return None
+        position = pd.Index(self.holdout["impression_id"]).get_indexer(pd.Index(self.decisions["impression_id"]))
+        return pd.Series(self.decisions["target_probability"].to_numpy(), index=position)
 
     def scores(self) -> dict[str, Score]:
         """Scores on the hold-out, by who predicted."""
@@ -93,10 +129,3 @@ class Evidence:
             with suppress(Exception):  # who cannot be scored has failed a check, and that says why
                 scores[name] = self.outcomes.score(predict())
         return scores
-
-
-def keep_rows(store: Store, rows: pd.DataFrame) -> ObjectRef:
-    """Store rows as a Parquet blob, for others to look into."""
-    body = io.BytesIO()
-    pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), body, compression="zstd")
-    return store.put_blob(body.getvalue(), ".parquet")

@@ -1,23 +1,21 @@
 """The gate itself: all checks on one model version, at once."""
 
-from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 
 from liftloop.contract import Contract
 from liftloop.features.lookup import materialized_key
-from liftloop.gate.accuracy import beats, enough_evidence, is_calibrated, worst_slice
 from liftloop.gate.card import model_card
-from liftloop.gate.decisions import no_worse_decisions
+from liftloop.gate.checks import all_checks, make_check
 from liftloop.gate.evidence import Evidence
-from liftloop.gate.serving import online_features_agree, scores_identically
-from liftloop.gate.verdict import Check, Finding, Verdict
+from liftloop.gate.inputs import is_of_today, lag
+from liftloop.gate.verdict import GroupRow, Verdict
 from liftloop.runs import Step
 from liftloop.store import ObjectRef, Store, fingerprint_of
+from liftloop.training.frame import open_frame
 from liftloop.training.registry import ModelVersion, Pointer, card_key, read_version, write_version
 from liftloop.training.rollback import withdrawal
 
-RULE_VERSION = "gate 3"
-LONGEST_ERROR_CHARACTERS = 300
+RULE_VERSION = "gate 4"
 
 
 def judge(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> tuple[Verdict, Step]:
@@ -43,6 +41,7 @@ def judge(store: Store, contract: Contract, version: ModelVersion, champion: Poi
 
 
 def _judge(evidence: Evidence, *, is_champion: bool) -> Verdict:
+    checks = all_checks(evidence.contract, is_champion=is_champion)
     return Verdict(
         source=evidence.contract.source,
         version=evidence.version.version,
@@ -51,60 +50,15 @@ def _judge(evidence: Evidence, *, is_champion: bool) -> Verdict:
         rows=evidence.frame.index.parts["holdout"].rows,
         rewards=evidence.frame.index.parts["holdout"].rewards,
         scores=evidence.scores(),
-        checks=tuple(_check(name, find, evidence) for name, find in _checks(evidence.contract, is_champion).items()),
+        groups=_groups(evidence),
+        checks=tuple(make_check(name, find, evidence) for name, find in checks.items()),
     )
 
 
-def _checks(contract: Contract, is_champion: bool) -> dict[str, Callable[[Evidence], Finding]]:
-    return {
-        "enough evidence": lambda seen: enough_evidence(seen.outcomes),
-        "beats the constant": lambda seen: beats(seen.outcomes, seen.probability, seen.constant, "the constant"),
-        "beats the per-ad rate": lambda seen: beats(
-            seen.outcomes, seen.probability, seen.ad_rate, "each ad's own rate"
-        ),
-        "beats the champion": partial(_beats_champion, is_champion=is_champion),
-        "never rolled back": _never_rolled_back,
-        "calibration": lambda seen: is_calibrated(seen.outcomes, seen.probability),
-        **{f"worst {column}": partial(_worst_slice, column=column) for column in contract.gate.slices},
-        "decisions": _decisions,
-        "fresh process": lambda seen: scores_identically(seen.store, seen.version, seen.model, seen.holdout),
-        "online features": lambda seen: online_features_agree(seen.store, seen.contract, seen.holdout),
-    }
-
-
-def _beats_champion(seen: Evidence, *, is_champion: bool) -> Finding:
-    if is_champion:
-        return Finding("not_applicable", "It is the champion already; there is nothing to promote.")
-    if seen.champion is None:
-        return Finding("not_applicable", "There is no champion yet.")
-    return beats(seen.outcomes, seen.probability, seen.champion_probability, f"the champion {seen.champion.version}")
-
-
-def _never_rolled_back(seen: Evidence) -> Finding:
-    """What people took out of service returns only by their hand, however well it does on the hold-out."""
-    left = withdrawal(seen.store, seen.contract.source, seen.version.version)
-    if left is None:
-        return Finding("pass", "It was not rolled back, or was made champion again since.")
-    return Finding("fail", f"It was rolled back on {left.since:%Y-%m-%d %H:%M} UTC because: {left.reason}.")
-
-
-def _worst_slice(seen: Evidence, *, column: str) -> Finding:
-    return worst_slice(seen.outcomes, seen.probability, seen.holdout[column])
-
-
-def _decisions(seen: Evidence) -> Finding:
-    if seen.holdout["propensity"].isna().all():
-        return Finding("not_applicable", "No impression of the hold-out was logged with its propensity.")
-    return no_worse_decisions(seen.store, seen.contract, seen.decisions())
-
-
-def _check(name: str, find: Callable[[Evidence], Finding], evidence: Evidence) -> Check:
-    """One check, whatever the others say; if it cannot be made, it fails with the error as its reason."""
-    try:
-        return Check(name=name, **vars(find(evidence)))
-    except Exception as error:
-        reason = f"It could not be checked: {type(error).__name__}: {error}"[:LONGEST_ERROR_CHARACTERS]
-        return Check(name=name, verdict="fail", reason=reason, observed="–", threshold="–", is_error=True)
+def _groups(evidence: Evidence) -> tuple[GroupRow, ...]:
+    with suppress(Exception):  # what cannot be shown has failed a check, and that says why
+        return evidence.groups()
+    return ()
 
 
 def known_verdict(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> Verdict | None:
@@ -123,13 +77,19 @@ def known_verdict(store: Store, contract: Contract, version: ModelVersion, champ
 
 
 def _fingerprint(store: Store, contract: Contract, version: ModelVersion) -> str:
-    """Of everything that a verdict rests on, but for the champion."""
+    """Of everything that a verdict rests on, but for the champion; nothing that was timed is among it."""
     online = store.fingerprint(materialized_key(contract.source))
     left = withdrawal(store, contract.source, version.version)
     rolled_back = left.number if left else None
-    return fingerprint_of(
-        RULE_VERSION, contract.model_dump_json(), version.version, version.frame_fingerprint, online, rolled_back
-    )
+    stale = _is_stale(store, contract, version)
+    data = (version.version, version.frame_fingerprint, online, rolled_back, stale)
+    return fingerprint_of(RULE_VERSION, contract.model_dump_json(), *data)
+
+
+def _is_stale(store: Store, contract: Contract, version: ModelVersion) -> bool:
+    """What new impressions change: not the verdict, as long as the data are fresh enough."""
+    frame = open_frame(store, contract.source, version.frame_fingerprint)
+    return frame is not None and is_of_today(contract, lag(store, contract, frame.index)).verdict == "fail"
 
 
 def _step(verdict: Verdict, version: ModelVersion, kept: tuple[ObjectRef, ...], *, is_reused: bool) -> Step:

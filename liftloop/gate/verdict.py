@@ -1,6 +1,6 @@
 """What the gate says: the evidence of every check, and the verdict that follows from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,8 +10,17 @@ from liftloop.outcomes import Score
 from liftloop.stats.interval import Interval
 from liftloop.store import ObjectRef
 
-CheckVerdict = Literal["pass", "fail", "inconclusive", "not_applicable"]
+CheckVerdict = Literal["pass", "fail", "inconclusive", "untrustworthy", "not_applicable"]
 GateVerdict = Literal["promote", "refuse", "inconclusive"]
+
+
+DOUBTS: frozenset[CheckVerdict] = frozenset({"inconclusive", "untrustworthy"})
+
+
+def overall(found: Iterable[CheckVerdict]) -> GateVerdict:
+    """Refuse if a check fails, else inconclusive if one leaves a doubt, else promote."""
+    found = set(found)
+    return "refuse" if "fail" in found else "inconclusive" if found & DOUBTS else "promote"
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,7 @@ class Finding:
     observed: str = "–"
     threshold: str = "–"
     values: Mapping[str, Interval] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)  # numbers without an interval
     artifacts: tuple[ObjectRef, ...] = ()
 
 
@@ -39,8 +49,22 @@ class Check(_Frozen):
     verdict: CheckVerdict
     reason: str
     values: dict[str, Interval] = {}
+    figures: dict[str, float] = {}
     artifacts: tuple[ObjectRef, ...] = ()
     is_error: bool = False  # it could not be made
+
+
+class GroupRow(_Frozen):
+    """One value of a slice or group column, on the hold-out; None where too few rewards came for a figure."""
+
+    column: str
+    value: str
+    impressions: int
+    rewards: int
+    calibration_ratio: Interval | None  # predicted over observed rewards
+    calibration_error: Interval | None  # debiased, over the group's own mean rate
+    normalized_entropy: Interval | None  # 1 is no better than the group's own mean rate
+    chosen_otherwise: float | None  # share of the impressions that the model's policy would give to another ad
 
 
 class Verdict(_Frozen):
@@ -53,21 +77,20 @@ class Verdict(_Frozen):
     rows: int  # of the hold-out
     rewards: int
     scores: dict[str, Score]  # on the hold-out, by who predicted: model, constant, per-ad rate, champion
+    groups: tuple[GroupRow, ...] = ()  # by the contract's groups and slices, the largest of each
     checks: tuple[Check, ...]
 
     @property
     def verdict(self) -> GateVerdict:
-        """Refuse if a check fails, else inconclusive if one is, else promote."""
-        found = {check.verdict for check in self.checks}
-        return "refuse" if "fail" in found else "inconclusive" if "inconclusive" in found else "promote"
+        return overall(check.verdict for check in self.checks)
 
     @property
     def summary(self) -> str:
         """The verdict and the reasons that decided it."""
         if self.verdict == "promote":
             return f"promote: {sum(check.verdict == 'pass' for check in self.checks)} checks passed, none failed"
-        deciding = "fail" if self.verdict == "refuse" else "inconclusive"
-        reasons = [f"{check.name}: {check.reason}" for check in self.checks if check.verdict == deciding]
+        deciding = {"fail"} if self.verdict == "refuse" else DOUBTS
+        reasons = [f"{check.name}: {check.reason}" for check in self.checks if check.verdict in deciding]
         return f"{self.verdict}: {' '.join(reasons)}"
 
     def check(self, name: str) -> Check:

@@ -1,7 +1,8 @@
 """What another policy would have earned, from logged impressions and the propensities they were served with.
 
 All estimators need every ad the target policy may choose to have had a propensity above 0, and rewards that depend on
-the context and the ad alone. Look at `effective_sample_size` first: where it is small, so is the worth of an interval.
+the context and the ad alone. Look at the overlap first (`liftloop.stats.overlap`): where it is poor, an interval says
+little, however narrow it is.
 """
 
 from dataclasses import dataclass, fields
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from liftloop.stats.columns import Floats, column, require, require_same_length, shares
-from liftloop.stats.interval import BootstrapOptions, Interval, bootstrap_mean, bootstrap_ratio
+from liftloop.stats.interval import BootstrapOptions, Interval, bootstrap_ratio
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +28,14 @@ class LoggedFeedback:
     target_probability: Floats  # P(logged ad | context) under the policy to be valued, in [0, 1]
     model_reward: Floats | None = None  # q(x, a): what the model expects of the logged ad
     model_target_reward: Floats | None = None  # sum over ads of pi(a | x) q(x, a): what it expects of the target policy
+    row_weight: Floats | None = None  # rows that each one stands for, where the log kept only some; None: 1
 
     def __post_init__(self) -> None:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         checked = {name: column(name, values) for name, values in given.items() if values is not None}
         require_same_length(**checked)
+        if self.row_weight is not None:
+            require("row_weight", checked["row_weight"], checked["row_weight"] > 0, "above 0")
         require("propensity", checked["propensity"], checked["propensity"] > 0, "above 0")
         for name in ("propensity", "target_probability"):
             shares(name, checked[name])
@@ -57,7 +61,8 @@ def clipped_share(feedback: LoggedFeedback, max_weight: float | None) -> float:
 
 
 def effective_sample_size(weights: ArrayLike) -> float:
-    """Rows of equal weight that would tell as much as these, between 0 and rows (Kish 1965)."""
+    """Rows of equal weight that would tell as much as these, between 0 and rows (Kish 1965; of importance weights Kong
+    1992, "A Note on Importance Sampling using Standardized Weights")."""
     weights = column("weights", weights)
     require("weights", weights, weights >= 0, "0 or more")
     return float(weights.sum() ** 2 / np.square(weights).sum()) if weights.any() else 0.0
@@ -67,7 +72,7 @@ def inverse_propensity_value(
     feedback: LoggedFeedback, *, max_weight: float | None = None, **options: Unpack[BootstrapOptions]
 ) -> Interval:
     """Mean weighted reward (Horvitz & Thompson 1952): unbiased without clipping, and noisy."""
-    return bootstrap_mean(importance_weights(feedback, max_weight) * feedback.reward, **options)
+    return weighted_mean(feedback, importance_weights(feedback, max_weight) * feedback.reward, **options)
 
 
 def self_normalized_value(
@@ -78,7 +83,7 @@ def self_normalized_value(
     Raises:
         ValueError: the target policy gives every logged ad probability 0.
     """
-    weights = importance_weights(feedback, max_weight)
+    weights = importance_weights(feedback, max_weight) * _rows(feedback)
     return bootstrap_ratio(weights * feedback.reward, weights, **options)
 
 
@@ -92,7 +97,7 @@ def doubly_robust_value(
     Raises:
         ValueError: `feedback` lacks one of the model's two columns.
     """
-    return bootstrap_mean(_doubly_robust(feedback, importance_weights(feedback, max_weight)), **options)
+    return weighted_mean(feedback, _doubly_robust(feedback, importance_weights(feedback, max_weight)), **options)
 
 
 def switch_doubly_robust_value(
@@ -105,7 +110,17 @@ def switch_doubly_robust_value(
         ValueError: `feedback` lacks one of the model's two columns, or `max_weight` is not above 0.
     """
     is_trusted = importance_weights(feedback) <= importance_weights(feedback, max_weight)
-    return bootstrap_mean(_doubly_robust(feedback, importance_weights(feedback) * is_trusted), **options)
+    return weighted_mean(feedback, _doubly_robust(feedback, importance_weights(feedback) * is_trusted), **options)
+
+
+def weighted_mean(feedback: LoggedFeedback, values: Floats, **options: Unpack[BootstrapOptions]) -> Interval:
+    """Mean of a value per row, over all the rows that those of `feedback` stand for."""
+    rows = _rows(feedback)
+    return bootstrap_ratio(values * rows, rows, **options)
+
+
+def _rows(feedback: LoggedFeedback) -> Floats:
+    return np.ones_like(feedback.reward) if feedback.row_weight is None else feedback.row_weight
 
 
 def _doubly_robust(feedback: LoggedFeedback, weights: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import xlog1py, xlogy
 from scipy.stats import rankdata
 
@@ -94,13 +94,23 @@ def reliability_table(reward: ArrayLike, probability: ArrayLike, bins: int = 10)
         ValueError: as `log_loss_per_row`, or `bins` below 1.
     """
     reward, probability = _scored(reward, probability)
-    if bins < 1:
-        raise ValueError(f"bins={bins}: at least 1 is needed")
-    position = (rankdata(probability) - 0.5) / probability.size  # in (0, 1), the same for equal predictions
-    _, bin_of_row, rows = np.unique((position * bins).astype(np.intp), return_inverse=True, return_counts=True)
+    bin_of_row = mass_bins(probability, bins)
+    rows = np.bincount(bin_of_row)
     predicted = np.bincount(bin_of_row, weights=probability) / rows
     observed = np.bincount(bin_of_row, weights=reward) / rows
     return [ReliabilityBin(*each) for each in zip(rows.tolist(), predicted.tolist(), observed.tolist(), strict=True)]
+
+
+def mass_bins(probability: Floats, bins: int) -> NDArray[np.intp]:
+    """The equal-mass bin of each row, shape (rows,), numbered from 0 by rising prediction and none empty.
+
+    Raises:
+        ValueError: `bins` below 1.
+    """
+    if bins < 1:
+        raise ValueError(f"bins={bins}: at least 1 is needed")
+    position = (rankdata(probability) - 0.5) / probability.size  # in (0, 1), the same for equal predictions
+    return np.asarray(np.unique((position * bins).astype(np.intp), return_inverse=True)[1])
 
 
 def _scored(reward: ArrayLike, probability: ArrayLike) -> tuple[Floats, Floats]:

@@ -12,8 +12,10 @@ from scipy.stats import bootstrap, norm, t
 
 from liftloop.stats.calibrate import fit_platt
 from liftloop.stats.interval import bootstrap_mean, bootstrap_ratio
+from liftloop.stats.multiple import holm
 from liftloop.stats.off_policy import LoggedFeedback, effective_sample_size, self_normalized_value
 from liftloop.stats.scoring import area_under_roc, log_loss, normalized_entropy, reliability_table
+from liftloop.stats.slices import log_ratios
 
 few = settings(max_examples=60, deadline=None)
 shares = st.one_of(st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.floats(0, 1))
@@ -81,6 +83,36 @@ def test_effective_sample_size(weights: list[float]) -> None:
     expected = math.fsum(weights) ** 2 / math.fsum(weight**2 for weight in weights)
     assert effective_sample_size(weights) == pytest.approx(expected)
     assert 1 - 1e-9 <= effective_sample_size(weights) <= len(weights) * (1 + 1e-9)
+
+
+@few
+@given(st.lists(st.sampled_from([0.001, 0.004, 0.01, 0.02, 0.05, 0.3, 1.0]), min_size=1, max_size=12))
+def test_holm_rejects_step_by_step(p_values: list[float]) -> None:
+    for alpha in (0.011, 0.052):
+        rejected = set()
+        for step, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+            if p_values[place] > alpha / (len(p_values) - step):
+                break
+            rejected.add(place)
+        assert set(np.flatnonzero(holm(p_values) <= alpha)) == rejected
+
+
+@few
+@given(st.lists(st.tuples(st.floats(0.1, 100), st.floats(0.1, 100), st.integers(0, 2), st.integers(0, 5)), min_size=2))
+def test_log_ratios_by_slice_and_block(rows: list[tuple[float, float, int, int]]) -> None:
+    numerator, denominator, values, blocks = zip(*rows, strict=True)
+    found = log_ratios(numerator, denominator, values, blocks)
+    count = len(set(blocks))
+    for position, name in enumerate(found.names):
+        members = [row for row in rows if str(row[2]) == name]
+        top, bottom = math.fsum(row[0] for row in members), math.fsum(row[1] for row in members)
+        assert found.estimate[position] == pytest.approx(math.log(top / bottom))
+        parts = [
+            math.fsum(row[0] / top - row[1] / bottom for row in members if row[3] == block) for block in set(blocks)
+        ]
+        error = math.sqrt(math.fsum(part**2 for part in parts) * count / max(count - 1, 1))
+        assert found.standard_error[position] == pytest.approx(error, abs=1e-9)
+        assert found.blocks[position] == len({row[3] for row in members})
 
 
 def naive_limits(rows: BlockedRows, is_blocked: bool, resamples: int, seed: int) -> tuple[float, float]:

@@ -4,6 +4,7 @@ import io
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -19,9 +20,13 @@ from liftloop.evaluation.report import evaluation_page
 from liftloop.features.lookup import historical_features
 from liftloop.features.names import feature_columns
 from liftloop.gate.baselines import seen_keys
+from liftloop.gate.checks import all_checks, make_check
+from liftloop.gate.decisions import no_worse_decisions
+from liftloop.gate.evidence import Evidence
+from liftloop.gate.inputs import lag
 from liftloop.gate.judge import judge, known_verdict
-from liftloop.gate.serving import online_features_agree, scores_identically
-from liftloop.gate.verdict import Verdict
+from liftloop.gate.serving import online_features_agree, run_in_fresh_process, scores_identically
+from liftloop.gate.verdict import Check, Verdict
 from liftloop.policy import EXPLORATION_SHARE, decide
 from liftloop.runs import Step
 from liftloop.settings import ONE_PROCESS, Settings
@@ -114,15 +119,27 @@ def test_a_good_model_is_promoted_on_evidence_that_is_kept(
         "beats the champion": "not_applicable",
         "never rolled back": "pass",
         "calibration": "pass",
+        "calibration error": "pass",
         "worst placement_id": "pass",
+        "calibration by placement_id": "pass",
+        "fair by segment": "pass",
+        "leakage": "pass",
         "decisions": "pass",
+        "data freshness": "pass",
         "fresh process": "pass",
+        "latency": "pass",
+        "size": "pass",
         "online features": "pass",
     }
     assert (verdict.rows, verdict.rewards) == (len(frame.holdout), frame.holdout["click"].sum())
     entropies = {name: score.normalized_entropy for name, score in verdict.scores.items()}
     assert entropies["model"].high < entropies["per-ad rate"].low
     assert entropies["constant"].estimate == pytest.approx(1, abs=0.02)
+
+    values = {"segment": ["s0", "s1", "s2"], "placement_id": ["p0", "p1"]}
+    rows = [(column, value) for column, known in values.items() for value in known]
+    assert sorted((row.column, row.value) for row in verdict.groups) == sorted(rows)
+    assert all(row.chosen_otherwise is not None and 0.5 < row.chosen_otherwise < 1 for row in verdict.groups)
 
     evidence = read_version(store, contract.source, version.version).evidence
     assert evidence is not None
@@ -285,10 +302,76 @@ def test_only_impressions_with_propensity_and_competing_ads_are_decided_on(
         decide(store, contract, model, ads, rows.head(20))
 
 
+def check_of(evidence: Evidence, name: str) -> Check:
+    return make_check(name, all_checks(evidence.contract, is_champion=False)[name], evidence)
+
+
+def with_gate(contract: Contract, **changes: Any) -> Contract:
+    return contract.model_copy(update={"gate": contract.gate.model_copy(update=changes)})
+
+
+def test_a_leaking_column_fails_the_gate(store: Store, contract: Contract, version: ModelVersion) -> None:
+    evidence = Evidence(store, contract, version, None)
+    assert check_of(evidence, "leakage").verdict == "pass"
+    leaky = Evidence(store, contract, version, None)
+    vars(leaky)["holdout"] = evidence.holdout.assign(affinity=evidence.holdout["click"].where(lambda click: click == 1))
+    assert "affinity (" in check_of(leaky, "leakage").reason
+    assert check_of(leaky, "leakage").verdict == "fail"
+
+
+def test_decisions_that_the_log_tells_too_little_of_are_untrustworthy(
+    store: Store, contract: Contract, version: ModelVersion
+) -> None:
+    demanding = Evidence(store, with_gate(contract, minimum_effective_sample_size=100_000), version, None)
+    check = check_of(demanding, "decisions")
+    assert check.verdict == "untrustworthy"
+    assert "the log cannot be trusted to say so: it tells no more of these decisions than" in check.reason
+    assert set(check.values) == {
+        "logged",
+        "self_normalized",
+        "doubly_robust",
+        "inverse_propensity",
+        "switch_doubly_robust",
+        "mean_weight",
+    }
+    untrue = demanding.decisions.assign(propensity=demanding.decisions["propensity"] / 2)
+    assert "the weights average 2" in no_worse_decisions(store, contract, untrue).reason
+    clipping = with_gate(contract, overlap=contract.gate.overlap.model_copy(update={"max_weight": 1.0}))
+    clipped = no_worse_decisions(store, clipping, demanding.decisions)
+    assert clipped.verdict == "untrustworthy"
+    assert clipped.figures["clipped_share"] == (demanding.decisions["weight"] > 1).mean() > 0.2
+    assert clipped.values["inverse_propensity"].estimate < check.values["inverse_propensity"].estimate
+
+
+def test_a_model_over_its_budget_fails(store: Store, contract: Contract, version: ModelVersion) -> None:
+    size = sum(ref.size_bytes for ref in version.blobs)
+    for limit, verdict in [(size, "pass"), (size - 1, "fail")]:
+        assert (
+            check_of(Evidence(store, with_gate(contract, model_bytes=limit), version, None), "size").verdict == verdict
+        )
+    hasty = Evidence(store, with_gate(contract, latency_p99_milliseconds=1e-3), version, None)
+    latency = check_of(hasty, "latency")
+    assert latency.verdict == "fail"
+    assert 0.01 < latency.figures["latency_p99_milliseconds"] < 1_000
+
+
+def test_rates_are_those_of_the_whole_log_where_negatives_were_dropped(
+    store: Store, contract: Contract, version: ModelVersion
+) -> None:
+    outcome = contract.outcome.model_copy(update={"negatives_kept": 0.1})
+    whole = Evidence(store, contract, version, None)
+    sampled = Evidence(store, contract.model_copy(update={"outcome": outcome}), version, None)
+    assert sampled.outcomes.mean_rate < 0.15 * whole.outcomes.mean_rate
+    for rates in ("constant", "ad_rate"):
+        here, there = getattr(sampled, rates), getattr(whole, rates)
+        np.testing.assert_allclose(here / (1 - here), there / (1 - there) * 0.1)
+
+
 def test_another_model_in_the_registry_than_in_this_process_is_found(
     store: Store, version: ModelVersion, weak: ModelVersion, frame: TrainingFrame
 ) -> None:
-    finding = scores_identically(store, version, load_model(store, weak), frame.holdout)
+    fresh = run_in_fresh_process(store, version, frame.holdout)
+    finding = scores_identically(store, load_model(store, weak), fresh)
     assert finding.verdict == "fail"
     assert "A fresh process comes to other scores" in finding.reason
 
@@ -343,3 +426,18 @@ def test_evaluations_follow_each_other_and_notice_a_champion_that_fails(
     assert any(finding.startswith("It promises") for finding in worse.findings)
     page = evaluation_page(contract, worse)
     assert all(word in page for word in ("degraded", "It promises", "revenue per mille", version.version))
+
+
+def test_data_that_grew_old_fail_and_end_the_verdict_on_record(
+    store: Store, contract: Contract, version: ModelVersion, frame: TrainingFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(store, contract, make_rows(20, days=1), name="much later")
+    behind = lag(store, contract, frame.index)
+    assert behind == pytest.approx(pd.Timedelta(days=15), abs=pd.Timedelta(minutes=5))
+    verdict, _ = judge(store, contract, version, None)
+    assert verdict.check("data freshness").verdict == "fail"
+    assert verdict.verdict == "refuse"
+    on_record = read_version(store, contract.source, version.version)
+    assert known_verdict(store, contract, on_record, None) == verdict
+    monkeypatch.setattr("liftloop.gate.judge.lag", lambda *_: pd.Timedelta(0))
+    assert known_verdict(store, contract, on_record, None) is None

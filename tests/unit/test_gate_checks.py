@@ -1,6 +1,7 @@
 """The checks of the gate on rewards made by hand, and the verdict that follows from them."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 from gate_lake import make_contract
 
 from liftloop.contract_sections import GatePolicy
-from liftloop.gate.accuracy import beats, enough_evidence, is_calibrated, is_outside, slice_entropies, worst_slice
+from liftloop.gate.accuracy import beats, enough_evidence, is_outside
 from liftloop.gate.baselines import per_ad, smoothed_rates
+from liftloop.gate.calibration import is_calibrated, is_calibrated_throughout
+from liftloop.gate.slices import slice_entropies, worst_slice
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
-from liftloop.outcomes import Outcomes
+from liftloop.outcomes import Outcomes, on_the_whole_log
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import log_loss
@@ -60,9 +63,83 @@ def test_a_model_beats_nobody_who_predicts_the_same() -> None:
 def test_a_lead_within_the_noise_is_inconclusive() -> None:
     truth = spread(1_000)
     nearly = np.clip(truth * 1.05, 0, 1)
-    seeds = [seed for seed in range(20) if beats(drawn(truth, seed), truth, nearly, "it").verdict == "inconclusive"]
-    assert len(seeds) > 5
-    assert "More rewards are needed" in beats(drawn(truth, seeds[0]), truth, nearly, "it").reason
+    policy = GatePolicy(resamples=200, meaningful_effect=0.001)
+    found = [beats(drawn(truth, seed, policy), truth, nearly, "it") for seed in range(20)]
+    unsure = [each for each in found if each.verdict == "inconclusive"]
+    assert len(unsure) > 5
+    assert all("More rewards are needed" in each.reason for each in unsure)
+
+
+def test_no_better_is_told_apart_from_not_known() -> None:
+    """The same interval rules a gain of some size out, and leaves a smaller one open."""
+    truth = spread(2_000)
+    saved = beats(drawn(truth), np.minimum(truth * 1.05, 1), truth, "it").values["log_loss_saved"]
+    assert saved.low < 0 < saved.high
+    no_better, unknown = (
+        beats(
+            drawn(truth, policy=GatePolicy(resamples=200, meaningful_effect=effect)),
+            np.minimum(truth * 1.05, 1),
+            truth,
+            "it",
+        )
+        for effect in (1.01 * saved.high, 0.5 * saved.high)
+    )
+    assert (no_better.verdict, unknown.verdict) == ("fail", "inconclusive")
+    assert f"rules out a saving of {1.01 * saved.high:.2%}, the least that would matter" in no_better.reason
+    times = ((saved.high - saved.low) / (0.5 * saved.high)) ** 2
+    assert f"in {times * 2_000:,.0f} impressions" in unknown.reason
+    detectable = no_better.figures["minimum_detectable_effect"]
+    assert detectable == pytest.approx(2.8016 * (saved.high - saved.low) / 3.92, rel=1e-3)
+    assert f"finds a true saving of {detectable:.2%} 80% of the time" in no_better.reason
+
+
+@pytest.mark.parametrize(
+    ("shape", "verdict"), [(1.0, "pass"), (1.5, "fail"), (0.3, "fail")], ids=["true", "too steep", "too flat"]
+)
+def test_calibration_at_every_level(shape: float, verdict: CheckVerdict) -> None:
+    """As many rewards promised as came, and yet at the wrong places."""
+    truth = spread(20_000)
+    outcomes = drawn(truth)
+    bent = 0.1 * (truth / 0.1) ** shape
+    bent = np.clip(bent * outcomes.reward.sum() / bent.sum(), 0, 1)
+    assert is_calibrated(outcomes, bent).verdict == "pass"
+    finding = is_calibrated_throughout(outcomes, bent)
+    assert finding.verdict == verdict, finding
+
+
+def test_a_calibration_error_that_may_be_above_the_limit_is_inconclusive() -> None:
+    truth = spread(20_000)
+    outcomes = drawn(truth)
+    error = outcomes.calibration_error(truth * 1.2)
+    policy = GatePolicy(calibration_error=(error.low + error.estimate) / 2)
+    assert is_calibrated_throughout(drawn(truth, policy=policy), truth * 1.2).verdict == "inconclusive"
+
+
+def test_kept_negatives_stand_for_those_that_were_dropped() -> None:
+    """Every second row without a reward left out, and weighed by two, says what all rows say."""
+    truth = spread(40_000)
+    whole = drawn(truth)
+    is_kept = (whole.reward == 1) | (np.arange(40_000) % 2 == 0)
+    sampled = replace(whole.where(is_kept), negatives_kept=0.5)
+    kept = truth[is_kept]
+    assert sampled.mean_rate == pytest.approx(whole.mean_rate, rel=0.02)
+    for measure in ("calibration_ratio", "calibration_error"):
+        found, expected = getattr(sampled, measure)(kept**0.8), getattr(whole, measure)(truth**0.8)
+        assert found.estimate == pytest.approx(expected.estimate, rel=0.05), measure
+        assert whole.where(is_kept).calibration_ratio(kept).estimate < 0.6  # without weights it would look modest
+    found, expected = sampled.score(kept), whole.score(truth)
+    assert found.log_loss.estimate == pytest.approx(expected.log_loss.estimate, rel=0.02)
+    assert found.normalized_entropy.estimate == pytest.approx(expected.normalized_entropy.estimate, rel=0.02)
+    constant = np.full_like(kept, whole.mean_rate)
+    assert sampled.loss_saved(kept, constant).estimate == pytest.approx(
+        whole.loss_saved(truth, np.full_like(truth, whole.mean_rate)).estimate, rel=0.1
+    )
+
+
+def test_a_rate_of_the_kept_rows_is_brought_back_to_the_whole_log() -> None:
+    kept_rate = 0.02 / (0.02 + 0.98 * 0.1)
+    assert on_the_whole_log(np.array([kept_rate, 0, 1]), 0.1) == pytest.approx([0.02, 0, 1])
+    assert on_the_whole_log(np.array([0.3]), 1.0) == pytest.approx([0.3])
 
 
 @pytest.mark.parametrize(
@@ -158,6 +235,7 @@ def verdict_of(*found: CheckVerdict, **values: Any) -> Verdict:
     [
         (["pass", "not_applicable"], "promote"),
         (["pass", "inconclusive"], "inconclusive"),
+        (["pass", "untrustworthy"], "inconclusive"),
         (["inconclusive", "fail", "pass"], "refuse"),
     ],
 )
@@ -168,6 +246,8 @@ def test_one_failed_check_refuses(found: list[CheckVerdict], verdict: str) -> No
 def test_the_summary_gives_the_reasons_that_decided() -> None:
     assert verdict_of("fail", "pass", "inconclusive", "fail").summary == "refuse: check 0: reason 0. check 3: reason 3."
     assert verdict_of("pass", "inconclusive").summary == "inconclusive: check 1: reason 1."
+    doubts = "inconclusive: check 0: reason 0. check 1: reason 1."
+    assert verdict_of("untrustworthy", "inconclusive").summary == doubts
     assert verdict_of("pass", "not_applicable", "pass").summary == "promote: 2 checks passed, none failed"
 
 

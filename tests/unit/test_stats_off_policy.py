@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -143,9 +145,24 @@ def test_blocks_reach_the_bootstrap() -> None:
     assert (whole.high - whole.low) / (split.high - split.low) == pytest.approx(math.sqrt(2), rel=0.15)
 
 
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, partial(switch_doubly_robust_value, max_weight=3)])
+def test_a_row_that_stands_for_two_counts_twice(estimator: Estimator) -> None:
+    log, twice = logged(300, seed=1), np.where(np.arange(300) % 3 == 0, 2, 1)
+    copies = LoggedFeedback(*(np.repeat(column, twice) for column in columns_of(log)))
+    weighted = replace(log, row_weight=twice.astype(float))
+    assert estimator(weighted, seed=0).estimate == pytest.approx(estimator(copies, seed=0).estimate)
+    assert estimator(weighted, seed=0).estimate != pytest.approx(estimator(log, seed=0).estimate)
+
+
+def columns_of(log: LoggedFeedback) -> list[Floats]:
+    columns = [getattr(log, field.name) for field in fields(log)]
+    return [column for column in columns if column is not None]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"row_weight": [1, 0, 1]}, "row_weight: 1 of 3 rows are not above 0, first 0.0 at row 1"),
         ({"reward": [1, 0]}, "lengths differ: reward has 2, propensity has 3"),
         ({"reward": [1, 0, np.nan]}, "reward: 1 of 3 rows are not finite, first nan at row 2"),
         ({"reward": []}, "reward: .* at least one row"),

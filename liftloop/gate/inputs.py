@@ -1,0 +1,84 @@
+"""Checks of what the model was made from: is it of today, and could all of it be known before the outcome?"""
+
+import numpy as np
+import pandas as pd
+
+from liftloop.contract import Contract
+from liftloop.duck import connect
+from liftloop.due import read_lake
+from liftloop.features.names import feature_columns
+from liftloop.gate.slices import MINIMUM_SLICE_REWARDS, listed
+from liftloop.gate.verdict import CheckVerdict, Finding
+from liftloop.outcomes import Outcomes
+from liftloop.stats.leakage import SingleFeature, single_feature
+from liftloop.store import Store
+from liftloop.training.frame import FrameIndex
+
+MAX_ROWS = 200_000  # of the hold-out, a sample of more: what leaks is seen in few
+SEED = 7  # of that sample
+
+
+def lag(store: Store, contract: Contract, frame: FrameIndex) -> pd.Timedelta:
+    """How far the matured impressions of the lake reach beyond the newest one that the model was judged by."""
+    uris = [store.uri(item.key) for item in read_lake(store, contract.source)]
+    if not uris:
+        return pd.Timedelta(0)
+    with connect(store.settings) as connection:
+        connection.read_parquet(uris, union_by_name=True).create_view("lake")
+        row = connection.execute("SELECT max(event_timestamp) FROM lake").fetchone()
+    assert row is not None  # an aggregate always answers
+    return max(pd.Timestamp(row[0]) - contract.maturity - frame.parts["holdout"].end, pd.Timedelta(0))
+
+
+def is_of_today(contract: Contract, behind: pd.Timedelta) -> Finding:
+    """Fail if impressions of more than the contract's `stale_after` have matured since the hold-out ended."""
+    limit = contract.gate.stale_after
+    reason = f"Matured impressions of {_words(behind)} are newer than all that it was trained and judged on."
+    verdict: CheckVerdict = "fail" if behind > limit else "pass"
+    return Finding(verdict, reason, _words(behind), f"at most {_words(pd.Timedelta(limit))}")
+
+
+def known_before_the_outcome(outcomes: Outcomes, rows: pd.DataFrame) -> Finding:
+    """Leakage alarm: fail if one column alone ranks the rewards better than the contract's `single_feature_auc`, or
+    has a value that comes with rewards alone. Each such column is named.
+    """
+    limit = outcomes.policy.single_feature_auc
+    threshold = f"AUC at most {limit:g}, and no value with rewards alone"
+    if outcomes.rewards < MINIMUM_SLICE_REWARDS:
+        return Finding("not_applicable", f"{outcomes.rewards} rewards are too few to tell.", threshold=threshold)
+    found = {name: single_feature(outcomes.reward, rows[name]) for name in rows}
+    best = max(found, key=lambda name: found[name].area_under_roc)
+    leaks = [f"{name} ({_how(each, limit)})" for name, each in found.items() if _how(each, limit)]
+    observed = f"AUC {found[best].area_under_roc:.2f} of {best}"
+    figures = {"single_feature_auc": found[best].area_under_roc}
+    if leaks:
+        reason = f"What these columns hold can hardly have been known before the outcome: {listed(leaks)}."
+        return Finding("fail", reason, observed, threshold, figures=figures)
+    return Finding(
+        "pass", f"None of {len(found)} columns predicts too well alone.", observed, threshold, figures=figures
+    )
+
+
+def model_columns(contract: Contract, holdout: pd.DataFrame) -> list[str]:
+    """What a model of this contract may read: what names the ad and the place, the context and the features."""
+    wanted = [*contract.keys, "ad_id", "placement_id", *contract.context, *feature_columns(contract)]
+    return [name for name in dict.fromkeys(wanted) if name in holdout]
+
+
+def sampled(outcomes: Outcomes, rows: pd.DataFrame) -> tuple[Outcomes, pd.DataFrame]:
+    """No more rows than the alarm needs."""
+    if len(rows) <= MAX_ROWS:
+        return outcomes, rows
+    is_kept = np.random.default_rng(SEED).permutation(len(rows)) < MAX_ROWS
+    return outcomes.where(is_kept), rows[is_kept]
+
+
+def _how(found: SingleFeature, limit: float) -> str:
+    """How a column gives itself away; nothing if it does not."""
+    if found.pure_rows:
+        return f"{found.pure_rows:,} impressions with one value, all rewarded"
+    return f"AUC {found.area_under_roc:.2f} alone" if found.area_under_roc > limit else ""
+
+
+def _words(span: pd.Timedelta) -> str:
+    return f"{span / pd.Timedelta(hours=1):,.1f} hours"

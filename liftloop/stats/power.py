@@ -1,0 +1,21 @@
+"""What a comparison could have shown: the smallest effect that it would find, and the sample that would tell more."""
+
+from scipy.stats import norm
+
+from liftloop.stats.interval import Interval
+
+
+def minimum_detectable_effect(interval: Interval, *, confidence: float, power: float) -> float:
+    """The true effect whose interval lies above 0 with probability `power`, in the unit of the interval.
+
+    Bloom 1995, "Minimum Detectable Effects: A Simple Way to Report the Statistical Power of Experimental Designs". The
+    standard error is read off the interval, so that it is the paired bootstrap's, blocks and all.
+    """
+    limit = norm.ppf((1 + confidence) / 2)
+    standard_error = (interval.high - interval.low) / (2 * limit)
+    return float((limit + norm.ppf(power)) * standard_error)
+
+
+def times_more_rows(interval: Interval, effect: float) -> float:
+    """How many times the rows it takes until no interval holds both 0 and `effect`: widths shrink as 1 / sqrt(rows)."""
+    return ((interval.high - interval.low) / effect) ** 2
