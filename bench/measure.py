@@ -71,10 +71,10 @@ def _timed(run: Callable[[], Any]) -> Sample:
     started = time.perf_counter()
     run()
     seconds = time.perf_counter() - started
-    return Sample(seconds, _peak_bytes())
+    return Sample(seconds, peak_bytes())
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Of this process since it was started; `ru_maxrss` would begin with the parent's."""
     status = Path("/proc/self/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))

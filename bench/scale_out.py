@@ -26,7 +26,7 @@ from liftloop.features.tiles import update_tiles
 from liftloop.settings import Settings
 from liftloop.stack.alone import object_store_alone
 from liftloop.store import Store
-from liftloop.training.compute import LOOPBACK
+from liftloop.training.cluster import LOOPBACK
 
 GOAL = 1.7
 S3_PORT = 14_220
@@ -41,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="liftloop-") as home, ExitStack() as stack:
         settings = stack.enter_context(object_store_alone(Settings(home=Path(home), s3_port=S3_PORT)))
         put_days(Store(settings), SOURCE, range(1, arguments.days + 1), arguments.rows // arguments.days)
-        clusters = {count: stack.enter_context(_one_core_workers(count, settings)) for count in seconds}
+        clusters = {count: stack.enter_context(one_core_workers(count, settings)) for count in seconds}
         for number in range(1, ROUNDS + 1):
             for count, cluster in clusters.items():
                 seconds[count].append(_build(cluster))
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 @contextmanager
-def _one_core_workers(count: int, settings: Settings) -> Iterator[Settings]:
+def one_core_workers(count: int, settings: Settings) -> Iterator[Settings]:
     """Settings that name a scheduler with so many workers, the first on the first core and so on."""
     cores = sorted(os.sched_getaffinity(0))[:count]
     no_dashboard = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     bridge_token: SecretStr | None = None  # what they must bear; None: `up` makes one
     dask_scheduler: str | None = None  # None: a local cluster; "one-process"; or a scheduler's address
     dask_workers: int = 2
+    dask_worker_memory_bytes: int | None = Field(default=None, ge=2**28)  # of a local cluster; None: an equal share
+    device: Literal["cpu", "cuda"] = "cpu"  # what XGBoost trains on, in every worker
     redis_url: str | None = None  # None: online features in SQLite
     feast_registry_url: str | None = None  # None: a SQL registry on SQLite
     max_expanded_bytes: int = Field(default=4 * 2**30, ge=2**20)  # what a landed file may unpack to; larger: rejected

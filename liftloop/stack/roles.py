@@ -38,8 +38,8 @@ GRANTS: dict[Role, Grant] = {
     ),
     "train": Grant(
         read=("",),
-        write=("blobs/", "features/", "registry/", "reports/", "runs/", "tiles/"),
-        delete=("features/", "tiles/"),
+        write=("blobs/", "checkpoints/", "features/", "registry/", "reports/", "runs/", "tiles/"),
+        delete=("checkpoints/", "features/", "tiles/"),
     ),
     "serve": Grant(read=("blobs/", "features/", "registry/")),
     "audit": Grant(read=("audit/",), write=("audit/",)),

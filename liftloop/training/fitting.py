@@ -1,6 +1,12 @@
-"""One XGBoost fit: encoded rows in, booster out. Runs alike in this process and in a Dask worker."""
+"""One XGBoost fit: encoded rows in, booster out. Runs alike in this process and in a Dask worker.
 
-from collections.abc import Sequence
+The matrix takes a part at a time and keeps one byte or two of a value, in memory or in files; either way, and wherever
+a training is taken up again, the trees are the same to the byte.
+"""
+
+# mypy: allow-subclassing-any
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -54,7 +60,10 @@ class Recipe:
 
     def load(self, ref: ObjectRef) -> Rows:
         """A partition of the training frame, encoded."""
-        rows = read_partition(Store(self.settings), ref)
+        return self.as_rows(read_partition(Store(self.settings), ref))
+
+    def as_rows(self, rows: pd.DataFrame) -> Rows:
+        """Raw rows, encoded."""
         weight = pd.Series(1.0, index=rows.index, dtype=np.float32)
         return Rows(self.encoder.encode(rows), rows[self.reward].astype(np.float32), weight)
 
@@ -63,11 +72,8 @@ class Recipe:
         nothing = pd.Series(dtype=np.float32)
         return Rows(pd.DataFrame(columns=self.encoder.columns, dtype=np.float32), nothing, nothing)
 
-    def matrix_options(self) -> dict[str, Any]:
-        return {"feature_types": self.encoder.feature_types, "enable_categorical": True, "max_bin": BINS}
-
     def train_options(self, parameters: Parameters) -> dict[str, Any]:
-        """Keyword arguments of `xgboost.train` and of `xgboost.dask.train`."""
+        """The parameters of the booster."""
         fixed = {
             "objective": "binary:logistic",
             "eval_metric": "logloss",
@@ -75,13 +81,10 @@ class Recipe:
             "max_bin": BINS,
             "base_score": self.reward_rate,
             "seed": self.seed,
+            "seed_per_iteration": True,  # so that a round draws the same, whatever was before it
+            "device": self.settings.device,
         }
-        return {
-            "params": fixed | parameters,
-            "num_boost_round": self.maximum_rounds,
-            "early_stopping_rounds": STOP_AFTER_ROUNDS,
-            "verbose_eval": False,
-        }
+        return fixed | parameters
 
 
 def thin_out(rows: Rows, stride: int, rewarded_stride: int) -> Rows:
@@ -103,11 +106,59 @@ def fit(
 
     The same rows in the same order give the same trees, whatever the number of threads.
     """
-    options = recipe.matrix_options() | {"nthread": threads}
-    learned = xgboost.QuantileDMatrix(**_joined(training), **options)
-    judged = xgboost.QuantileDMatrix(**_joined(validation), ref=learned, **options)
-    chosen = recipe.train_options(parameters | {"nthread": threads})
-    return xgboost.train(dtrain=learned, evals=[(judged, "validation")], **chosen)
+    learned = quantile_matrix(recipe, training, threads)
+    judged = quantile_matrix(recipe, validation, threads, learned)
+    return boost(recipe, parameters | {"nthread": threads}, learned, judged)
+
+
+def quantile_matrix(
+    recipe: Recipe,
+    parts: Iterable[Rows],
+    threads: int,
+    ref: xgboost.DMatrix | None = None,
+    cache_folder: str | None = None,
+) -> xgboost.DMatrix:
+    """The rows in bins, the same bins as those of `ref` if given.
+
+    Args:
+        parts: gone through three times, one part at a time; each time they must be the same.
+        cache_folder: where the bins are kept, in files; None: in memory.
+    """
+    options = {"max_bin": BINS, "enable_categorical": True, "nthread": threads, "ref": ref}
+    if cache_folder is None:
+        return xgboost.QuantileDMatrix(_Batches(recipe, parts), **options)
+    return xgboost.ExtMemQuantileDMatrix(_Batches(recipe, parts, f"{cache_folder}/bins"), **options)
+
+
+def boost(
+    recipe: Recipe,
+    parameters: Parameters,
+    learned: xgboost.DMatrix,
+    judged: xgboost.DMatrix,
+    *,
+    begun: bytes | None = None,
+    after_round: Callable[[xgboost.Booster], object] = bool,
+) -> xgboost.Booster:
+    """Grow trees until `judged` was not predicted better for some rounds.
+
+    Not by `xgboost.train`, which counts the rounds of a continued training from 0 and forgets which one was best.
+
+    Args:
+        begun: the booster of this very fit after any of its rounds (UBJSON): it ends as if it never had been cut off.
+        after_round: is told of each round but the last.
+    """
+    options = recipe.train_options(parameters)
+    booster = xgboost.Booster(options, [learned, judged], model_file=bytearray(begun) if begun else None)
+    for number in range(booster.num_boosted_rounds(), recipe.maximum_rounds):
+        booster.load_config(booster.save_config())  # a new sampler of columns: its state would be in no checkpoint
+        booster.update(learned, number)
+        log_loss = float(booster.eval(judged).rpartition(":")[2])
+        if number == 0 or log_loss < booster.best_score:
+            booster.set_attr(best_iteration=str(number), best_score=repr(log_loss))
+        elif number - booster.best_iteration >= STOP_AFTER_ROUNDS:
+            break
+        after_round(booster)
+    return booster
 
 
 def try_out(
@@ -125,9 +176,22 @@ def try_out(
     return Trial(number, parameters, booster.best_iteration + 1, booster.best_score, seconds)
 
 
-def _joined(parts: Sequence[Rows]) -> dict[str, Any]:
-    return {
-        "data": pd.concat([part.features for part in parts]),
-        "label": pd.concat([part.reward for part in parts]),
-        "weight": pd.concat([part.weight for part in parts]),
-    }
+class _Batches(xgboost.DataIter):
+    """Hands XGBoost one part after the other."""
+
+    def __init__(self, recipe: Recipe, parts: Iterable[Rows], cache_prefix: str | None = None) -> None:
+        self._recipe, self._parts = recipe, parts
+        self.reset()
+        super().__init__(cache_prefix)
+
+    def reset(self) -> None:
+        self._left: Iterator[Rows] = iter(self._parts)
+
+    def next(self, input_data: Callable[..., None]) -> bool:
+        rows = next(self._left, None)
+        if rows is None:
+            return False
+        encoder = self._recipe.encoder
+        names = {"feature_names": encoder.columns, "feature_types": encoder.feature_types}
+        input_data(data=rows.features.to_numpy(), label=rows.reward, weight=rows.weight, **names)
+        return True

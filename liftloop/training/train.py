@@ -16,7 +16,7 @@ from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.runs import Step
 from liftloop.stats.calibrate import PlattCalibration, fit_platt
 from liftloop.stats.scoring import log_loss
-from liftloop.store import Store, fingerprint_of, sha256_of
+from liftloop.store import ObjectRef, Store, fingerprint_of, sha256_of
 from liftloop.training.compute import Compute, open_compute
 from liftloop.training.encoder import Encoder
 from liftloop.training.fitting import Parameters, Recipe, Rows, Trial, thin_out, try_out
@@ -95,11 +95,13 @@ def fit_model(contract: Contract, frame: TrainingFrame, progress: Progress = _lo
     recipe = make_recipe(contract, frame)
     parts = {name: frame.index.parts[name] for name in FITTED}
     with open_compute(frame.store.settings) as compute:
-        rows = {name: compute.load(recipe.load, part.partitions) for name, part in parts.items()}
-        samples = {name: compute.map(sampler(part), rows[name]) for name, part in parts.items()}
+        samples = {
+            name: compute.load(partial(_load_sample, recipe=recipe, thin=sampler(part)), part.partitions)
+            for name, part in parts.items()
+        }
         trials = _search(compute, recipe, draw_parameters(contract.training), samples, progress)
         best = min(trials, key=lambda trial: trial.log_loss)
-        booster = compute.fit(recipe, best.parameters, **rows)
+        booster = compute.fit(recipe, best.parameters, **parts)
     booster = booster[: booster.best_iteration + 1]
     calibration, loss = _calibrate(recipe, booster, frame)
     return Trained(Model(booster, _spec(contract, recipe.encoder, calibration)), trials, best, loss)
@@ -125,6 +127,11 @@ def sampler(part: FramePart) -> "partial[Rows]":
     """What takes a trial's share out of each partition of a part: nearly all rewards, and few of the other rows."""
     others = part.rows - part.rewards
     return partial(thin_out, stride=ceil(others / SAMPLED_ROWS), rewarded_stride=ceil(part.rewards / SAMPLED_ROWS))
+
+
+def _load_sample(ref: ObjectRef, recipe: Recipe, thin: Callable[[Rows], Rows]) -> Rows:
+    """At once, so that the whole partition is in memory no longer than it must."""
+    return thin(recipe.load(ref))
 
 
 def draw_parameters(training: Training) -> list[Parameters]:

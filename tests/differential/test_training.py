@@ -13,7 +13,9 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost
 from distributed import wait
+from fit_parts import make_recipe, make_rows, put_part
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_lake import make_contract, make_frame
@@ -23,15 +25,11 @@ from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.stack.addresses import variables
 from liftloop.store import Store
 from liftloop.training.compute import Compute, OneProcess, Workers, open_compute
-from liftloop.training.encoder import Encoder
-from liftloop.training.fitting import Recipe, Rows
+from liftloop.training.fitting import STOP_AFTER_ROUNDS, Recipe, Rows, boost, quantile_matrix
 from liftloop.training.frame import TrainingFrame
 from liftloop.training.train import Trained, fit_model
 
 TESTS = Path(__file__).parents[1]
-COLUMNS = [f"column_{number}" for number in range(4)]
-VALUES = 6  # so few that every one gets a bin of its own, and the workers' sketches cannot differ
-
 few = settings(max_examples=12, deadline=None, derandomize=True)
 partitions = st.lists(st.integers(40, 300), min_size=1, max_size=5)
 parameters = st.fixed_dictionaries(
@@ -46,54 +44,79 @@ parameters = st.fixed_dictionaries(
 
 
 @pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compute]:
-    with open_compute(Settings(home=tmp_path_factory.mktemp("dask"))) as compute:
+def workers(object_store: Settings) -> Iterator[Compute]:
+    with open_compute(object_store) as compute:
         yield compute
 
 
-def make_rows(seed: int, count: int) -> Rows:
-    """Codes of two categories and two numbers, a tenth of them missing, and rewards that depend on them."""
-    random = np.random.default_rng([seed, count])
-    values = random.integers(0, VALUES, (count, len(COLUMNS))).astype(np.float32)
-    score = values[:, 0] * (values[:, 2] > 2) - 3 + values[:, 1] % 2
-    values[random.random(values.shape) < 0.1] = np.nan
-    reward = pd.Series(random.random(count) < 1 / (1 + np.exp(-score)), dtype=np.float32)
-    return Rows(pd.DataFrame(values, columns=COLUMNS), reward, pd.Series(1, reward.index, dtype=np.float32))
-
-
-def as_it_is(rows: Rows) -> Rows:
-    return rows
-
-
-def test_partitions_are_spread_evenly(workers: Compute) -> None:
+def test_items_are_spread_evenly(workers: Compute) -> None:
     assert isinstance(workers, Workers)
-    rows = workers.load(as_it_is, [make_rows(number, 40) for number in range(8)])
-    wait(rows)
-    holders = Counter(address for addresses in workers.client.who_has(rows).values() for address in addresses)
+    loaded = workers.load(abs, range(8))
+    wait(loaded)
+    holders = Counter(address for addresses in workers.client.who_has(loaded).values() for address in addresses)
     assert list(holders.values()) == [4, 4]
-
-
-def recipe(rate: float) -> Recipe:
-    known = tuple(map(str, range(VALUES)))
-    encoder = Encoder(categories=dict.fromkeys(COLUMNS[:2], known), numbers=tuple(COLUMNS[2:]))
-    return Recipe(Settings(), encoder, "click", reward_rate=rate, maximum_rounds=25, seed=7)
 
 
 @few
 @given(partitions, partitions, parameters, st.integers(0, 99))
 def test_workers_grow_the_trees_of_one_process(
-    workers: Compute, training: list[int], validation: list[int], chosen: dict[str, float], seed: int
+    object_store: Settings,
+    workers: Compute,
+    training: list[int],
+    validation: list[int],
+    chosen: dict[str, float],
+    seed: int,
 ) -> None:
-    learned = [make_rows(seed, count) for count in training]
-    judged = [make_rows(seed + 100, count) for count in validation]
-    shared = recipe(0.2)
-    here = OneProcess().fit(shared, chosen, learned, judged)
-    there = workers.fit(shared, chosen, workers.load(as_it_is, learned), workers.load(as_it_is, judged))
+    store, recipe = Store(object_store), make_recipe(object_store)
+    learned, judged = put_part(store, "learned", training, seed), put_part(store, "judged", validation, seed + 100)
+    here = OneProcess().fit(recipe, chosen, learned, judged)
+    there = workers.fit(recipe, chosen, learned, judged)
     assert there.best_iteration == here.best_iteration
     assert there.best_score == pytest.approx(here.best_score, rel=1e-5)
-    rows = pd.concat([each.features for each in judged]).to_numpy()
+    rows = pd.concat([recipe.load(ref).features for ref in judged.partitions]).to_numpy()
     expected, found = (model.inplace_predict(rows, validate_features=False) for model in (here, there))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@few
+@given(partitions, parameters, st.integers(0, 99), st.integers(0, 24))
+def test_a_fit_cut_off_after_any_round_comes_to_the_same_bytes(
+    object_store: Settings, training: list[int], chosen: dict[str, float], seed: int, cut: int
+) -> None:
+    recipe, checkpoints = make_recipe(object_store), []
+    learned = quantile_matrix(recipe, [encoded(recipe, seed, count) for count in training], 2)
+    judged = quantile_matrix(recipe, [encoded(recipe, seed + 100, 300)], 2, learned)
+    whole = boost(recipe, chosen, learned, judged, after_round=lambda it: checkpoints.append(bytes(it.save_raw("ubj"))))
+    begun = checkpoints[min(cut, len(checkpoints) - 1)]
+    assert boost(recipe, chosen, learned, judged, begun=begun).save_raw("ubj") == whole.save_raw("ubj")
+
+
+def encoded(recipe: Recipe, seed: int, count: int) -> Rows:
+    return recipe.as_rows(make_rows(seed, count))
+
+
+@few
+@given(partitions, partitions, parameters, st.integers(0, 99))
+def test_out_of_core_comes_to_the_same_bytes(
+    object_store: Settings, training: list[int], validation: list[int], chosen: dict[str, float], seed: int
+) -> None:
+    store, recipe = Store(object_store), make_recipe(object_store)
+    parts = put_part(store, "learned", training, seed), put_part(store, "judged", validation, seed + 100)
+    in_memory, in_files = (OneProcess(memory_bytes=limit).fit(recipe, chosen, *parts) for limit in (2**40, 0))
+    assert in_files.save_raw("ubj") == in_memory.save_raw("ubj")
+
+
+def test_an_early_stop_is_that_of_xgboost(object_store: Settings) -> None:
+    recipe = make_recipe(object_store, maximum_rounds=200)
+    chosen = {"max_depth": 5, "eta": 0.5}
+    learned = quantile_matrix(recipe, [encoded(recipe, 1, 500)], 2)
+    judged = quantile_matrix(recipe, [encoded(recipe, 2, 300)], 2, learned)
+    ours = boost(recipe, chosen, learned, judged)
+    options = {"evals": [(judged, "validation")], "early_stopping_rounds": STOP_AFTER_ROUNDS, "verbose_eval": False}
+    theirs = xgboost.train(recipe.train_options(chosen), learned, 200, **options)
+    assert (ours.best_iteration, ours.num_boosted_rounds()) == (theirs.best_iteration, theirs.num_boosted_rounds())
+    assert ours.num_boosted_rounds() < 200
+    assert ours.get_dump() == theirs.get_dump()
 
 
 @pytest.fixture(scope="module")

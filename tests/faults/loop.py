@@ -35,7 +35,7 @@ from liftloop.training.registry import champion
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 DERIVED = (f"lake/{SOURCE}/", f"tiles/{SOURCE}/", f"features/{SOURCE}/")
 OURS: tuple[str, ...] = ("landing/", "quarantine/", "ledger/", "lake/", "tiles/", "features/", "registry/", "audit/")
-OURS += ("blobs/", "runs/", "reports/", "evaluations/")
+OURS += ("blobs/", "runs/", "reports/", "evaluations/", "checkpoints/")
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from liftloop.store import Store, SwapConflict
 
 ROLES: tuple[Role, ...] = get_args(Role)
 PREFIXES = (
-    *("audit/", "blobs/", "decisions/", "erasures/", "features/", "landing/", "lake/", "ledger/", "outcomes/"),
-    *("quarantine/", "registry/", "reports/", "runs/", "tiles/", "other/", ""),
+    *("audit/", "blobs/", "checkpoints/", "decisions/", "erasures/", "features/", "landing/", "lake/", "ledger/"),
+    *("outcomes/", "quarantine/", "registry/", "reports/", "runs/", "tiles/", "other/", ""),
 )
 # By hand, so that a slip in the grants is seen here. Everything that is not here is denied.
 MAY_READ = {
@@ -49,14 +49,14 @@ MAY_READ = {
 MAY_WRITE = {
     "operator": set(PREFIXES),
     "ingest": {"lake/", "ledger/", "quarantine/", "reports/", "runs/"},
-    "train": {"blobs/", "features/", "registry/", "reports/", "runs/", "tiles/"},
+    "train": {"blobs/", "checkpoints/", "features/", "registry/", "reports/", "runs/", "tiles/"},
     "serve": set(),
     "audit": {"audit/"},
 }
 MAY_DELETE = {
     "operator": set(PREFIXES),
     "ingest": {"lake/"},
-    "train": {"features/", "tiles/"},
+    "train": {"checkpoints/", "features/", "tiles/"},
     "serve": set(),
     "audit": set(),
 }

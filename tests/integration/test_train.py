@@ -1,27 +1,23 @@
-"""Training on a real store: what reaches the registry, what is not done twice, what happens when a worker is lost."""
+"""Training on a real store: what reaches the registry, what is not done twice, where it can be done."""
 
 # mypy: allow-untyped-calls
 
-import os
-import signal
-from threading import Thread
-from time import sleep
 from uuid import uuid4
 
-import psutil
 import pytest
-from distributed import Client, LocalCluster
+from distributed import LocalCluster
 from training_lake import make_contract, make_frame
 
 from liftloop.contract import Contract
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.store import Store
-from liftloop.training import compute
-from liftloop.training.compute import TrainingError, Workers, open_compute
+from liftloop.training import cluster as clusters
+from liftloop.training.cluster import TrainingError, has_device
+from liftloop.training.compute import open_compute
 from liftloop.training.frame import TrainingFrame
 from liftloop.training.model import load_model
 from liftloop.training.registry import list_versions
-from liftloop.training.train import CAUTIOUS, FITTED, fit_model, make_recipe, train
+from liftloop.training.train import fit_model, train
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +85,7 @@ def test_a_cluster_of_the_users_own_is_used_and_left_running(
 
 
 def test_a_scheduler_that_is_not_there_is_named(object_store: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compute, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 1)
     settings = object_store.model_copy(update={"dask_scheduler": "tcp://127.0.0.1:1"})
     with (
         pytest.raises(TrainingError, match=r"LIFTLOOP_DASK_SCHEDULER='tcp://127.0.0.1:1': no Dask scheduler answers"),
@@ -108,29 +104,28 @@ def test_a_cluster_without_workers_is_refused(object_store: Settings) -> None:
             pass
 
 
-def kill_one_that_fits(client: Client) -> None:
-    victim = next(iter(client.run(os.getpid).values()))
-    while not all(any("fn-" in str(task) for task in tasks) for tasks in client.processing().values()):
-        sleep(0.1)
-    sleep(4)  # by now they have found each other and grow trees together
-    os.kill(victim, signal.SIGKILL)
-
-
-def test_a_lost_worker_ends_the_training_with_a_clear_word(
-    object_store: Settings, contract: Contract, frame: TrainingFrame
+@pytest.mark.parametrize("scheduler", [ONE_PROCESS, None])
+def test_a_device_that_is_not_there_is_told_before_anything_starts(
+    object_store: Settings, scheduler: str | None
 ) -> None:
-    endless = contract.training.model_copy(update={"maximum_rounds": 10_000_000})
-    recipe = make_recipe(contract.model_copy(update={"training": endless}), frame)
+    if has_device("cuda"):
+        pytest.skip("there is a GPU")
+    settings = object_store.model_copy(update={"device": "cuda", "dask_scheduler": scheduler})
+    with (
+        pytest.raises(TrainingError, match="LIFTLOOP_DEVICE='cuda': XGBoost finds no such device"),
+        open_compute(settings),
+    ):
+        pass
 
-    def train_until_killed() -> None:
-        with open_compute(object_store) as workers:
-            assert isinstance(workers, Workers)
-            parts = [frame.index.parts[name].partitions for name in FITTED]
-            rows = [workers.load(recipe.load, partitions) for partitions in parts]
-            Thread(target=kill_one_that_fits, args=[workers.client], daemon=True).start()
-            workers.fit(recipe, CAUTIOUS | {"eta": 1e-6}, *rows)  # so slow that it never stops improving
 
-    with pytest.raises(TrainingError, match=r"one may have been lost\. Start the run again"):
-        train_until_killed()
-    left = [child.cmdline() for child in psutil.Process().children(recursive=True)]
-    assert [command for command in left if "--multiprocessing-fork" in command] == []
+@pytest.mark.parametrize("scheduler", [ONE_PROCESS, None])
+def test_a_training_on_a_gpu_comes_to_the_same(
+    object_store: Settings, contract: Contract, frame: TrainingFrame, scheduler: str | None
+) -> None:
+    if not has_device("cuda"):
+        pytest.skip("XGBoost finds no GPU here")
+    models = [
+        fit_model(contract, TrainingFrame(Store(object_store.model_copy(update=changes)), frame.index))
+        for changes in ({"dask_scheduler": ONE_PROCESS}, {"dask_scheduler": scheduler, "device": "cuda"})
+    ]
+    assert models[1].log_loss == pytest.approx(models[0].log_loss, rel=0.01)

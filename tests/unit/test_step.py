@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from liftloop.errors import UserError
-from liftloop.training.compute import TrainingError, WorkersLostError
+from liftloop.training.cluster import TrainingError, WorkersLostError
 from tasks.step import is_transient
 
 

@@ -1,0 +1,141 @@
+"""The Dask cluster that the settings name: our own, for as long as it is needed, or another's."""
+
+# mypy: allow-untyped-calls
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+import dask
+import numpy as np
+import xgboost
+from distributed import Client, LocalCluster
+
+from liftloop.errors import UserError
+from liftloop.settings import Settings
+
+LOOPBACK = "127.0.0.1"
+CONNECT_SECONDS = 10.0
+
+_UNUSABLE = "LIFTLOOP_DASK_SCHEDULER={!r}: {}. Mend that, or take the setting away for a local cluster."
+_NO_DEVICE = (
+    "LIFTLOOP_DEVICE={!r}: XGBoost finds no such device {}. Start it where there is one, or take the setting away to"
+    " train on processors."
+)
+# XGBoost's rows cannot be spilled to disk, and a worker that paused would keep all others waiting.
+_WORKER_CONFIG = {
+    # A worker that has nothing to do would take rows from another, and the trials would find them elsewhere.
+    "distributed.scheduler.work-stealing": False,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+}
+
+
+class TrainingError(UserError):
+    """There are no workers, or not the right ones; the message says what to do."""
+
+
+class WorkersLostError(TrainingError):
+    """The workers did not finish."""
+
+    may_pass = True
+
+
+def known_workers(client: Client) -> dict[str, dict[str, Any]]:
+    """What the scheduler knows of each worker, by address."""
+    # Not by `client.scheduler_info`: a background task may have put an answer without workers in its place.
+    assert client.scheduler is not None  # it is connected
+    workers: dict[str, dict[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return workers
+
+
+def worker_addresses(client: Client) -> list[str]:
+    """The workers there are, always in the same order."""
+    known = known_workers(client)
+    return sorted(known, key=lambda address: str(known[address]["name"]))
+
+
+@contextmanager
+def open_client(settings: Settings) -> Iterator[Client]:
+    """A client of the cluster. A local one ends with the block, whatever ends that.
+
+    Raises:
+        TrainingError: nothing answers at that address, or workers without this code or without the device.
+    """
+    if settings.dask_scheduler:
+        with _connected(settings.dask_scheduler) as client:
+            _check_devices(client, settings.device)
+            yield client
+    else:
+        with _local_cluster(settings) as cluster, Client(cluster) as client:
+            _check_devices(client, settings.device)
+            yield client
+
+
+def check_device_here(device: str) -> None:
+    """Nothing if this process can train on it.
+
+    Raises:
+        TrainingError: it cannot.
+    """
+    if device != "cpu" and not has_device(device):
+        raise TrainingError(_NO_DEVICE.format(device, "on this machine"))
+
+
+def has_device(device: str) -> bool:
+    """Whether XGBoost here trains on it; without a GPU it would only warn, and use the processor."""
+    with xgboost.config_context(verbosity=0):
+        booster = xgboost.train({"device": device}, xgboost.DMatrix(np.eye(2), label=[0, 1]), num_boost_round=1)
+    used: str = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
+    return used.startswith(device)
+
+
+def _check_devices(client: Client, device: str) -> None:
+    found = client.run(has_device, device) if device != "cpu" else {}
+    if lacking := [address for address, is_there in found.items() if not is_there]:
+        raise TrainingError(_NO_DEVICE.format(device, f"for the workers {lacking}"))
+
+
+def _connected(address: str) -> Client:
+    """A client of a scheduler whose workers run this code; others would wait with us for ever."""
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except OSError:
+        raise TrainingError(_UNUSABLE.format(address, "no Dask scheduler answers there")) from None
+    ours, theirs = version("liftloop"), client.run(version, "liftloop", on_error="return")
+    if not theirs or any(found != ours for found in theirs.values()):
+        client.close()
+        raise TrainingError(_UNUSABLE.format(address, f"its workers must have liftloop {ours}, they have {theirs}"))
+    return client
+
+
+def _local_cluster(settings: Settings) -> LocalCluster:
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # else every connection gets a line
+    workers = 1 if settings.device == "cuda" else settings.dask_workers  # of one fit, no two may share a GPU
+    with _no_main_module(), dask.config.set(_WORKER_CONFIG):
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=max(1, (os.cpu_count() or 1) // workers),
+            host=LOOPBACK,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"},  # else port 8787 is claimed
+            memory_limit=settings.dask_worker_memory_bytes or "auto",  # beyond it a worker is ended
+        )
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Started processes import their parent's main module; ours load Feast and Prefect, seconds of work for nothing."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -1,0 +1,190 @@
+"""One fit on the workers of a cluster, begun again from its last checkpoint when one of them is lost."""
+
+# mypy: allow-untyped-calls
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import inf
+from time import monotonic, sleep
+from typing import Any
+from uuid import uuid4
+
+import xgboost
+from distributed import Client, KilledWorker, wait
+from xgboost.core import XGBoostError
+
+from liftloop.training.checkpoints import Checkpoints, rounds_done
+from liftloop.training.cluster import WorkersLostError, known_workers, worker_addresses
+from liftloop.training.fitting import Parameters, Recipe
+from liftloop.training.frame import FramePart
+from liftloop.training.shares import (
+    Fit,
+    Share,
+    close_tracker,
+    deal,
+    fit_on_worker,
+    is_in_memory,
+    is_running,
+    open_tracker,
+)
+
+_log = logging.getLogger(__name__)
+
+MOST_LOSSES = 3  # one after the other, without a checkpoint in between
+RETURN_SECONDS = 60.0  # for a lost worker to be replaced; after that the others go on without it
+_POLL_SECONDS = 0.5
+_RESULT_SECONDS = 60.0
+_NOTICE_SECONDS = 3.0  # until all know of a loss that one of them has seen
+
+LOST = (
+    "The Dask workers did not finish; one may have been lost. Start the run again, or without workers by"
+    " LIFTLOOP_DASK_SCHEDULER=one-process. Cause: {}"
+)
+_LONGEST_CAUSE_CHARACTERS = 500
+
+
+def fit_on_workers(
+    client: Client,
+    recipe: Recipe,
+    parameters: Parameters,
+    training: FramePart,
+    validation: FramePart,
+    *,
+    stuck_after_seconds: float,
+    checkpoint_seconds: float,
+) -> xgboost.Booster:
+    """The booster of all rows, each read by the worker that has the share with it.
+
+    The same parts and number of workers give the same bytes, also if a worker is lost and replaced on the way.
+
+    Raises:
+        WorkersLostError: workers were lost again and again, or nothing went on within the limit.
+    """
+    workers = worker_addresses(client)
+    shares = deal(training.partitions, validation.partitions, min(len(workers), len(training.partitions)))
+    checkpoints = Checkpoints.of(recipe, parameters, shares)
+    in_memory = is_in_memory(recipe, training.rows + validation.rows, _memory_bytes(client, workers))
+    begun, losses = checkpoints.newest(), 0
+    while True:
+        fit = Fit(recipe, parameters, checkpoints, begun, in_memory, checkpoint_seconds)
+        attempt = _Attempt(client, fit, shares, workers)
+        try:
+            booster = attempt.run(stuck_after_seconds)
+        except _Lost as lost:
+            attempt.release()
+            before, begun = begun, checkpoints.newest()
+            losses = losses + 1 if begun == before else 1
+            if losses == MOST_LOSSES:
+                raise WorkersLostError(LOST.format(lost)) from lost
+            _log.warning("A Dask worker was lost; the fit goes on after round %d. Cause: %s", rounds_done(begun), lost)
+            workers = _replaced(client, len(shares))
+            shares = deal(training.partitions, validation.partitions, min(len(workers), len(shares)))
+        else:
+            checkpoints.clear()
+            return booster
+
+
+class _Lost(Exception):
+    """A worker left while it was needed."""
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """Each share on a worker of its own, until all are done or one cannot be."""
+
+    client: Client
+    fit: Fit
+    shares: Sequence[Share]
+    workers: list[str]
+    name: str = field(default_factory=lambda: uuid4().hex)
+
+    def run(self, limit_seconds: float) -> xgboost.Booster:
+        try:
+            futures = self._submit(limit_seconds)
+        except OSError as error:
+            raise _Lost(error) from error
+        try:
+            self._watch(futures, limit_seconds)
+            return xgboost.Booster(model_file=bytearray(futures[0].result(timeout=_RESULT_SECONDS)))
+        except TimeoutError as error:
+            raise _Lost("the worker with the finished model left") from error
+        finally:
+            self.client.cancel(futures)
+            if self.workers[0] in self._present():
+                self.client.run(close_tracker, self.name, workers=self.workers[:1], on_error="ignore")
+
+    def _submit(self, limit_seconds: float) -> list[Any]:
+        first = self.workers[0]
+        meeting = (self.name, first, len(self.shares), int(limit_seconds))
+        arguments = self.client.run(open_tracker, *meeting, workers=[first])[first]
+        return [
+            self.client.submit(fit_on_worker, self.name, self.fit, share, arguments, workers=[address], pure=False)
+            for share, address in zip(self.shares, self.workers, strict=False)  # there may be more workers than shares
+        ]
+
+    def release(self) -> None:
+        """Leave no worker waiting in the collective for one that is gone: it could do nothing else."""
+        deadline = monotonic() + _NOTICE_SECONDS
+        while (held := self._held()) and monotonic() < deadline:
+            sleep(_POLL_SECONDS)
+        if held:  # the thread cannot be interrupted; Dask's nanny starts the process anew
+            self.client.run(os._exit, 1, workers=held, on_error="ignore")
+
+    def _held(self) -> list[str]:
+        present = self._present()
+        answers = self.client.run(is_running, self.name, workers=present, on_error="ignore") if present else {}
+        return [address for address in present if answers.get(address)]
+
+    def _present(self) -> list[str]:
+        known = worker_addresses(self.client)
+        return [address for address in self.workers[: len(self.shares)] if address in known]
+
+    def _watch(self, futures: Sequence[Any], limit_seconds: float) -> None:
+        """Return when all are done.
+
+        Raises:
+            _Lost: a worker is gone.
+            WorkersLostError: the limit passed without a checkpoint, or XGBoost could not go on.
+        """
+        newest, deadline = self.fit.begun, monotonic() + limit_seconds
+        while waiting := [future for future in futures if not future.done()]:
+            with suppress(TimeoutError):
+                wait(waiting, timeout=_POLL_SECONDS, return_when="FIRST_COMPLETED")
+            self._check(futures)
+            if monotonic() > deadline:
+                before, newest, deadline = newest, self.fit.checkpoints.newest(), monotonic() + limit_seconds
+                if newest == before:
+                    raise WorkersLostError(LOST.format(f"nothing went on for {limit_seconds:.0f} s"))
+
+    def _check(self, futures: Sequence[Any]) -> None:
+        errors = [future.exception() for future in futures if future.status == "error"]
+        if self._has_lost_one(_NOTICE_SECONDS if errors else 0):
+            raise _Lost("; ".join(str(error)[:_LONGEST_CAUSE_CHARACTERS] for error in errors) or "it left")
+        for error in sorted(errors, key=lambda error: isinstance(error, XGBoostError)):  # others follow from the first
+            if isinstance(error, XGBoostError | KilledWorker):
+                raise WorkersLostError(LOST.format(str(error)[:_LONGEST_CAUSE_CHARACTERS])) from error
+            raise error
+
+    def _has_lost_one(self, notice_seconds: float) -> bool:
+        deadline = monotonic() + notice_seconds
+        while not (is_lost := len(self._present()) < len(self.shares)) and monotonic() < deadline:
+            sleep(_POLL_SECONDS)
+        return is_lost
+
+
+def _replaced(client: Client, workers: int) -> list[str]:
+    """The workers, as soon as there are so many again, or those that are left."""
+    with suppress(TimeoutError):
+        client.wait_for_workers(workers, timeout=RETURN_SECONDS)
+    if found := worker_addresses(client):
+        return found
+    raise WorkersLostError(LOST.format(f"no worker came back within {RETURN_SECONDS:.0f} s"))
+
+
+def _memory_bytes(client: Client, workers: Sequence[str]) -> float:
+    """What these workers may use together."""
+    known = known_workers(client)
+    return sum(known[address]["memory_limit"] or inf for address in workers)

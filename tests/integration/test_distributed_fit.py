@@ -1,0 +1,141 @@
+"""Fits on real workers: lost, stuck, without rows. Each comes to the bytes of a fit in one process, or says why."""
+
+# mypy: allow-untyped-calls
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from threading import Thread
+from time import sleep
+
+import pytest
+from fit_parts import make_recipe, put_part
+
+from liftloop.settings import Settings
+from liftloop.store import Store
+from liftloop.training import distributed_fit
+from liftloop.training.cluster import WorkersLostError, open_client
+from liftloop.training.compute import OneProcess, Workers
+from liftloop.training.fitting import Parameters
+from liftloop.training.frame import FramePart
+
+PARAMETERS: Parameters = {"max_depth": 4, "eta": 0.2, "colsample_bytree": 0.6}
+ENDLESS: Parameters = {"max_depth": 2, "eta": 1e-6}  # so slow that it never stops improving
+
+
+@pytest.fixture
+def victims(object_store: Settings) -> Iterator[Workers]:
+    """Two of a cluster of their own: what is done to them is felt by nobody else. A checkpoint after every round."""
+    with open_client(object_store) as client:
+        yield Workers(client, stuck_after_seconds=15, checkpoint_seconds=0)
+
+
+@pytest.fixture(scope="module")
+def workers(object_store: Settings) -> Iterator[Workers]:
+    with open_client(object_store) as client:
+        yield Workers(client)
+
+
+@pytest.fixture(scope="module")
+def training(object_store: Settings) -> FramePart:
+    return put_part(Store(object_store), "training", [1500, 900, 2100, 1200], seed=1)
+
+
+@pytest.fixture(scope="module")
+def validation(object_store: Settings) -> FramePart:
+    return put_part(Store(object_store), "validation", [800, 700], seed=50)
+
+
+def strike(workers: Workers, sign: signal.Signals, is_time: Callable[[], bool]) -> Thread:
+    """Sends the signal to one of the workers as soon as it is time."""
+    victim = next(iter(workers.client.run(os.getpid).values()))
+
+    def wait_and_strike() -> None:
+        while not is_time():
+            sleep(0.01)
+        os.kill(victim, sign)
+
+    thread = Thread(target=wait_and_strike, daemon=True)
+    thread.start()
+    return thread
+
+
+def has_checkpoints(store: Store, count: int) -> Callable[[], bool]:
+    return lambda: len(list(store.list("checkpoints/"))) >= count
+
+
+def clear_checkpoints(store: Store) -> None:
+    store.delete([item.key for item in store.list("checkpoints/")])
+
+
+def test_a_killed_worker_changes_no_bit_of_the_model(
+    object_store: Settings,
+    victims: Workers,
+    training: FramePart,
+    validation: FramePart,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store, recipe = Store(object_store), make_recipe(object_store, maximum_rounds=60)
+    slow = PARAMETERS | {"eta": 0.02}
+    expected = OneProcess().fit(recipe, slow, training, validation)
+    killer = strike(victims, signal.SIGKILL, has_checkpoints(store, 10))
+    found = victims.fit(recipe, slow, training, validation)
+    killer.join()
+    assert found.save_raw("ubj") == expected.save_raw("ubj")
+    (message,) = [record.getMessage() for record in caplog.records if record.name == distributed_fit.__name__]
+    goes_on_after = re.search(r"goes on after round (\d+)", message)
+    assert goes_on_after is not None
+    assert int(goes_on_after[1]) >= 10
+    assert not list(store.list("checkpoints/"))
+
+
+def test_a_worker_lost_too_often_ends_the_fit_with_a_clear_word(
+    object_store: Settings,
+    victims: Workers,
+    training: FramePart,
+    validation: FramePart,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(distributed_fit, "MOST_LOSSES", 1)
+    store, recipe = Store(object_store), make_recipe(object_store, maximum_rounds=10_000_000)
+    killer = strike(victims, signal.SIGKILL, has_checkpoints(store, 2))
+    with pytest.raises(WorkersLostError, match=r"one may have been lost\. Start the run again"):
+        victims.fit(recipe, ENDLESS, training, validation)
+    killer.join()
+    clear_checkpoints(store)
+
+
+def test_a_worker_that_hangs_ends_the_fit_after_the_limit(
+    object_store: Settings, victims: Workers, training: FramePart, validation: FramePart
+) -> None:
+    store, recipe = Store(object_store), make_recipe(object_store, maximum_rounds=10_000_000)
+    striker = strike(victims, signal.SIGSTOP, has_checkpoints(store, 2))
+    with pytest.raises(WorkersLostError, match="The Dask workers did not finish"):
+        victims.fit(recipe, ENDLESS, training, validation)
+    striker.join()
+    clear_checkpoints(store)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_empty_and_skewed_partitions(
+    object_store: Settings, workers: Workers, in_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed_fit, "is_in_memory", lambda *_: in_memory)
+    store, recipe = Store(object_store), make_recipe(object_store)
+    cases = [([4000, 1, 0, 30], [600]), ([3000], [500, 0]), ([0, 0, 2000], [0, 900])]
+    for number, (learned, judged) in enumerate(cases):
+        parts = (put_part(store, f"{number}-l", learned, seed=1), put_part(store, f"{number}-j", judged, seed=50))
+        expected = OneProcess().fit(recipe, PARAMETERS, *parts)
+        assert workers.fit(recipe, PARAMETERS, *parts).save_raw("ubj") == expected.save_raw("ubj")
+
+
+def test_a_partition_that_was_changed_is_named(
+    object_store: Settings, workers: Workers, training: FramePart, validation: FramePart
+) -> None:
+    store, recipe = Store(object_store), make_recipe(object_store)
+    changed = put_part(store, "changed", [500, 500], seed=3)
+    store.put(changed.partitions[1].key, b"other bytes")
+    with pytest.raises(ValueError, match=r"changed-001\.parquet was changed"):
+        workers.fit(recipe, PARAMETERS, changed, validation)
+    workers.fit(recipe, PARAMETERS, training, validation)  # nobody waits any longer for the one that failed
