@@ -15,6 +15,7 @@ from liftloop.features.names import feature_columns
 from liftloop.features.tables import entity_name
 from liftloop.stats.columns import Floats
 from liftloop.store import Store
+from liftloop.training.encoder import Encoder, Matrix
 from liftloop.training.model import Model, uncalibrated
 
 CHUNK_EXPANDED_ROWS = 250_000  # impressions times ads at a time, so that memory stays small
@@ -66,8 +67,9 @@ class Chunk:
 class Competition:
     """Impressions times their competing ads, as a model reads them, never all of it at once.
 
-    Impressions and ads are encoded apart and put together as numbers. An ad's features change at whole hours only, so
-    they are joined once per ad and hour. No decision may see which ad was logged: what is about the pair is missing.
+    Impressions and ads are coded apart and put together as numbers; then the model's columns are made of those, as some
+    are of both. An ad's features change at whole hours only, so they are joined once per ad and hour. No decision may
+    see which ad was logged: what is about the pair is missing.
 
     `ads` are as `competing_ads` returns them; there are some for every one of `rows`.
     """
@@ -84,15 +86,15 @@ class Competition:
 
     def score(self, chunk: Chunk) -> Floats:
         """P(reward) of every competing ad, shape (expanded rows,)."""
-        encoded = self._impressions[chunk.owner]
-        encoded[:, self._is_of_ad] = self._ads_by_hour[chunk.ad * len(self._hours) + self._hour[chunk.owner]]
-        encoded[:, self._is_recency] += self._seconds_past_half[chunk.owner, None]
-        probabilities = uncalibrated(self.model.booster, pd.DataFrame(encoded, columns=self._columns))
-        return self.model.spec.calibration.apply(probabilities)
+        coded = self._impressions[chunk.owner]
+        coded[:, self._is_of_ad] = self._ads_by_hour[chunk.ad * len(self._hours) + self._hour[chunk.owner]]
+        coded[:, self._is_recency] += self._seconds_past_half[chunk.owner, None]
+        encoded = pd.DataFrame(self._encoder.derive(coded), columns=self._encoder.columns)
+        return self.model.spec.calibration.apply(uncalibrated(self.model.booster, encoded))
 
     @property
-    def _columns(self) -> list[str]:
-        return self.model.spec.encoder.columns
+    def _encoder(self) -> Encoder:
+        return self.model.spec.encoder
 
     @cached_property
     def _groups(self) -> "pd.Series[int]":
@@ -119,30 +121,29 @@ class Competition:
         columns = _ad_columns(self.contract)
         prefixes = tuple(f"{entity_name(key)}_" for key in self.contract.keys if key in columns)
         features = [name for name in feature_columns(self.contract) if name.startswith(prefixes)]
-        return np.isin(self._columns, [*columns, *features])
+        return np.isin(self._encoder.raw_columns, [*columns, *features])
 
     @cached_property
     def _is_recency(self) -> NDArray[np.bool_]:
-        return np.asarray(self._is_of_ad & ["_seconds_since_" in name for name in self._columns])
+        return np.asarray(self._is_of_ad & ["_seconds_since_" in name for name in self._encoder.raw_columns])
 
     @cached_property
-    def _impressions(self) -> NDArray[np.float32]:
-        """Encoded, shape (impressions, columns)."""
+    def _impressions(self) -> Matrix:
+        """Coded, shape (impressions, raw columns)."""
         pairs = [name for name, column in self.contract.context.items() if column.about == "pair"]
-        return self._encode(self.rows.drop(columns=pairs))
+        return self._code(self.rows.drop(columns=pairs))
 
     @cached_property
-    def _ads_by_hour(self) -> NDArray[np.float32]:
-        """Encoded, shape (ads * hours, columns about the ad)."""
+    def _ads_by_hour(self) -> Matrix:
+        """Coded, shape (ads * hours, raw columns about the ad)."""
         crossed = self.ads.merge(pd.DataFrame({"event_timestamp": self._hours + _HALF_HOUR}), how="cross")
         nobody = {key: None for key in self.contract.keys if key not in crossed}
         features = historical_features(self.store, self.contract, crossed.assign(**nobody))
-        return self._encode(features)[:, self._is_of_ad]
+        return self._code(features)[:, self._is_of_ad]
 
-    def _encode(self, rows: pd.DataFrame) -> NDArray[np.float32]:
-        """Encoded, with columns that the rows lack as missing values."""
-        encoded = self.model.spec.encoder.encode(rows.reindex(columns=self._columns))
-        return np.asarray(encoded.to_numpy(dtype=np.float32))
+    def _code(self, rows: pd.DataFrame) -> Matrix:
+        """Coded, with columns that the rows lack as missing values."""
+        return self._encoder.code(rows.reindex(columns=self._encoder.raw_columns))
 
     @cached_property
     def _full_hour(self) -> pd.DatetimeIndex:

@@ -93,9 +93,7 @@ class Outcome(Frozen):
 
     delay: Duration = timedelta(0)  # used where no outcome_timestamp is mapped
     horizon: Duration  # the longest time from an impression to its last outcome
-    negatives_kept: Annotated[float, Field(gt=0, le=1)] = (
-        1.0  # share of the impressions without a reward that the log kept
-    )
+    negatives_kept: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of impressions without a reward that the log has
 
 
 class Split(Frozen):
@@ -106,9 +104,14 @@ class Split(Frozen):
 
 
 class Training(Frozen):
-    trials: Annotated[int, Field(ge=1)] = 4
+    """How much may be tried, and what a model must respect. Monotone are numbers; groups name any raw columns."""
+
+    trials: Annotated[int, Field(ge=1)] = 4  # at most
+    budget_seconds: Annotated[float, Field(gt=0)] = 600.0  # wall clock, of the trials
     maximum_rounds: Annotated[int, Field(ge=1)] = 200
     seed: int = 7
+    monotone: dict[str, Literal["increasing", "decreasing"]] = Field(default_factory=dict)
+    interactions: tuple[tuple[str, ...], ...] = ()  # only columns of one group may act together; empty: all may
 
 
 class Retraining(Frozen):

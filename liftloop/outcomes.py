@@ -98,14 +98,6 @@ class Outcomes:
         return bootstrap_ratio(rival_loss - loss, rival_loss, **self.options)
 
 
-def on_the_whole_log(probability: Floats, negatives_kept: float) -> Floats:
-    """Rates of a log that kept only some of the impressions without a reward, as they are in the whole log.
-
-    Elkan 2001, "The Foundations of Cost-Sensitive Learning", theorem 2: the odds shrink by the share kept.
-    """
-    return probability / (probability + (1 - probability) / negatives_kept)
-
-
 def _blocks(rows: pd.DataFrame) -> NDArray[np.intp]:
     """What is resampled together: a user's impressions where users are known, else those of one hour."""
     if rows["user_id"].notna().any():

@@ -14,10 +14,11 @@ from liftloop.contract import Contract
 from liftloop.errors import UserError
 from liftloop.gate.baselines import ad_counts, mean_rate, per_ad, seen_keys, smoothed_rates
 from liftloop.gate.groups import group_table
+from liftloop.gate.hashed_regression import fit_hashed_regression, hash_columns
 from liftloop.gate.inputs import lag
 from liftloop.gate.serving import FreshRun, run_in_fresh_process
 from liftloop.gate.verdict import GroupRow
-from liftloop.outcomes import Outcomes, Score, on_the_whole_log
+from liftloop.outcomes import Outcomes, Score
 from liftloop.policy import decide
 from liftloop.stats.columns import Floats
 from liftloop.store import Store
@@ -64,20 +65,21 @@ class Evidence:
 
     @cached_property
     def constant(self) -> Floats:
-        return self._of_the_whole_log(np.full(len(self.holdout), mean_rate(self.frame)))
+        return np.full(len(self.holdout), mean_rate(self.contract, self.frame))
 
     @cached_property
     def ad_rate(self) -> Floats:
-        rate = mean_rate(self.frame)
-        rates = smoothed_rates(ad_counts(self.contract, self.frame), rate)
-        return self._of_the_whole_log(per_ad(self.holdout["ad_id"], rates, rate))
-
-    def _of_the_whole_log(self, rates: Floats) -> Floats:
-        return on_the_whole_log(rates, self.contract.outcome.negatives_kept)
+        rate = mean_rate(self.contract, self.frame)
+        return per_ad(self.holdout["ad_id"], smoothed_rates(ad_counts(self.contract, self.frame), rate), rate)
 
     @property
     def rival(self) -> str | None:
         return self.champion.version if self.champion else None
+
+    @cached_property
+    def hashed_regression(self) -> Floats:
+        regression = fit_hashed_regression(self.contract, self.frame)
+        return regression.predict(hash_columns(self.contract, self.holdout))
 
     @cached_property
     def champion_probability(self) -> Floats:
@@ -121,6 +123,7 @@ class Evidence:
             "model": lambda: self.probability,
             "constant": lambda: self.constant,
             "per-ad rate": lambda: self.ad_rate,
+            "hashed regression": lambda: self.hashed_regression,
         }
         if self.champion:
             predictions["champion"] = lambda: self.champion_probability

@@ -76,7 +76,7 @@ class Verdict(_Frozen):
     fingerprint: str
     rows: int  # of the hold-out
     rewards: int
-    scores: dict[str, Score]  # on the hold-out, by who predicted: model, constant, per-ad rate, champion
+    scores: dict[str, Score]  # on the hold-out, by who predicted: see `Evidence.scores`
     groups: tuple[GroupRow, ...] = ()  # by the contract's groups and slices, the largest of each
     checks: tuple[Check, ...]
 

@@ -1,7 +1,7 @@
 """What a fit has come to so far, in the store: a lost worker, or a lost run, costs the last few seconds only."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from time import monotonic
@@ -11,7 +11,7 @@ import xgboost
 
 from liftloop.settings import Settings
 from liftloop.store import ObjectRef, Store, fingerprint_of
-from liftloop.training.fitting import Parameters, Recipe
+from liftloop.training.fitting import AfterRound, Parameters, Recipe
 
 SECONDS_BETWEEN = 3.0  # by the clock: what may be lost and what it costs are the same for short and long rounds
 
@@ -42,11 +42,11 @@ class Checkpoints:
     def read(self, ref: ObjectRef) -> bytes:
         return self._store().get_verified(ref)
 
-    def saver(self, seconds_between: float) -> Callable[[xgboost.Booster], None]:
+    def saver(self, seconds_between: float) -> AfterRound:
         """What saves the booster whenever the last time is so long ago."""
         store, saved = self._store(), monotonic()
 
-        def save(booster: xgboost.Booster) -> None:
+        def save(booster: xgboost.Booster, _log_loss: float) -> None:
             nonlocal saved
             if monotonic() - saved >= seconds_between:
                 store.put(f"{self.prefix}{booster.num_boosted_rounds():07}.ubj", bytes(booster.save_raw("ubj")))

@@ -25,16 +25,13 @@ STUCK_AFTER_SECONDS = 900.0  # of a fit, without a checkpoint or with a worker t
 
 
 class Compute(Protocol):
-    """A way to get work done. What `load` and `map` return may lie in other processes: hand it on to the methods."""
+    """A way to get work done. What `load` returns may lie in other processes: hand it on to the methods."""
 
     def threads_for(self, tasks: int) -> int:
         """The threads that each of so many tasks may use."""
 
     def load(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Sequence[Any]:
         """The function's result for each item, spread evenly over the workers."""
-
-    def map(self, function: Callable[[Any], Any], results: Sequence[Any]) -> Sequence[Any]:
-        """The function's result for each result, where that lies."""
 
     def run(self, function: Callable[..., Any], items: Iterable[Any], **shared: Any) -> Iterator[Any]:
         """The function's results themselves, each as soon as it is there."""
@@ -73,8 +70,6 @@ class OneProcess:
     def load(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         return [function(item) for item in items]
 
-    map = load
-
     def run(self, function: Callable[..., Any], items: Iterable[Any], **shared: Any) -> Iterator[Any]:
         return (function(item, **shared) for item in items)
 
@@ -111,10 +106,6 @@ class Workers:
             self.client.submit(function, item, pure=False, **wanted[number % len(wanted)])
             for number, item in enumerate(items)
         ]
-
-    def map(self, function: Callable[[Any], Any], results: Sequence[Any]) -> list[Any]:
-        futures: list[Any] = self.client.map(function, results, pure=False)
-        return futures
 
     def run(self, function: Callable[..., Any], items: Iterable[Any], **shared: Any) -> Iterator[Any]:
         futures = self.client.map(function, list(items), pure=False, **shared)

@@ -7,21 +7,25 @@ a training is taken up again, the trees are the same to the byte.
 # mypy: allow-subclassing-any
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from time import perf_counter
-from typing import Any
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import xgboost
+from numpy.typing import NDArray
 
-from liftloop.contract_sections import Reward
+from liftloop.contract_sections import Reward, Training
 from liftloop.settings import Settings
 from liftloop.store import ObjectRef, Store
+from liftloop.training.constraints import constraint_parameters
 from liftloop.training.encoder import Encoder
-from liftloop.training.frame import read_partition
+from liftloop.training.frame import FramePart, read_partition
+from liftloop.training.rates import encode_out_of_fold
 
 Parameters = dict[str, float]
+AfterRound = Callable[[xgboost.Booster, float], bool | None]
 
 BINS = 64  # per number: rare rewards cannot tell finer ones apart, and a fit takes half the time of XGBoost's 256
 STOP_AFTER_ROUNDS = 15  # without improvement on the validation part
@@ -37,14 +41,16 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What one choice of parameters came to on the validation part."""
+class Strides:
+    """Which rows are taken: every so many of those without a reward, and of those with."""
 
-    number: int
-    parameters: Parameters
-    rounds: int
-    log_loss: float
-    seconds: float
+    others: int = 1
+    rewarded: int = 1
+
+    @classmethod
+    def to_keep(cls, rows: int, part: FramePart) -> Self:
+        """At most so many rows of a part with a reward, and as many without."""
+        return cls(others=ceil((part.rows - part.rewards) / rows), rewarded=ceil(part.rewards / rows))
 
 
 @dataclass(frozen=True)
@@ -57,15 +63,28 @@ class Recipe:
     reward_rate: float  # of the training part: where boosting starts from
     maximum_rounds: int
     seed: int
+    out_of_fold: tuple[Encoder, ...] = ()  # by fold: the encoder for its rows among those learned from
+    learned_from: frozenset[str] = frozenset()  # keys of the partitions that the encoders were made from
+    constraints: Training = field(default_factory=Training)
+    negatives_kept: float = 1.0
 
-    def load(self, ref: ObjectRef) -> Rows:
-        """A partition of the training frame, encoded."""
-        return self.as_rows(read_partition(Store(self.settings), ref))
+    def load(self, ref: ObjectRef, strides: Strides = Strides()) -> Rows:
+        """A partition of the training frame, or some of its rows, encoded; no row is told of its own reward."""
+        rows = read_partition(Store(self.settings), ref)
+        kept, stands_for = thin_out(rows[self.reward].to_numpy(dtype=np.float32), strides)
+        rows = rows.iloc[kept]
+        reward = rows[self.reward].astype(np.float32)
+        weights = stands_for * sampling_weight(reward.to_numpy(), self.negatives_kept)
+        return Rows(self._encode(rows, ref.key), reward, pd.Series(weights, index=rows.index, dtype=np.float32))
 
-    def as_rows(self, rows: pd.DataFrame) -> Rows:
-        """Raw rows, encoded."""
-        weight = pd.Series(1.0, index=rows.index, dtype=np.float32)
-        return Rows(self.encoder.encode(rows), rows[self.reward].astype(np.float32), weight)
+    def _encode(self, rows: pd.DataFrame, key: str) -> pd.DataFrame:
+        is_learned_from = self.out_of_fold and key in self.learned_from
+        return encode_out_of_fold(self.out_of_fold, rows) if is_learned_from else self.encoder.encode(rows)
+
+    def select(self, columns: Sequence[str]) -> Self:
+        """The recipe of a model that reads these of the encoder's columns alone."""
+        out_of_fold = tuple(encoder.select(columns) for encoder in self.out_of_fold)
+        return replace(self, encoder=self.encoder.select(columns), out_of_fold=out_of_fold)
 
     def no_rows(self) -> Rows:
         """The shape and types of what `load` returns."""
@@ -84,31 +103,27 @@ class Recipe:
             "seed_per_iteration": True,  # so that a round draws the same, whatever was before it
             "device": self.settings.device,
         }
-        return fixed | parameters
+        return fixed | constraint_parameters(self.encoder, self.constraints) | parameters
 
 
-def thin_out(rows: Rows, stride: int, rewarded_stride: int) -> Rows:
-    """Every `stride`-th row without a reward and every `rewarded_stride`-th with, weighted to stand for all of them.
+def thin_out(reward: NDArray[Any], strides: Strides) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """The positions of the rows that are taken, ascending, and how many rows each of them stands for.
 
     Rewards are what little there is to learn from: He et al. 2014, "Practical Lessons from Predicting Clicks on Ads at
     Facebook", section 6.3. The weights keep the rate, and what a parameter such as min_child_weight means.
     """
-    is_rewarded = rows.reward.to_numpy() > 0
-    kept = np.sort(np.r_[np.flatnonzero(~is_rewarded)[::stride], np.flatnonzero(is_rewarded)[::rewarded_stride]])
-    stands_for = np.where(is_rewarded, rewarded_stride, stride).astype(np.float32)
-    return Rows(rows.features.iloc[kept], rows.reward.iloc[kept], (rows.weight * stands_for).iloc[kept])
+    is_rewarded = reward > 0
+    rewarded, others = np.flatnonzero(is_rewarded), np.flatnonzero(~is_rewarded)
+    kept = np.sort(np.r_[others[:: strides.others], rewarded[:: strides.rewarded]])
+    return kept, np.where(is_rewarded[kept], strides.rewarded, strides.others).astype(np.float32)
 
 
-def fit(
-    recipe: Recipe, parameters: Parameters, training: Sequence[Rows], validation: Sequence[Rows], threads: int
-) -> xgboost.Booster:
-    """Boost until the validation part stops improving; `best_iteration` and `best_score` say where that was.
+def sampling_weight(reward: NDArray[Any], negatives_kept: float) -> NDArray[np.float64]:
+    """How many impressions of the real traffic each one stands for, where the log dropped some without a reward.
 
-    The same rows in the same order give the same trees, whatever the number of threads.
+    He et al. 2014, as above: probabilities learned with these weights are those of the traffic, not of the log.
     """
-    learned = quantile_matrix(recipe, training, threads)
-    judged = quantile_matrix(recipe, validation, threads, learned)
-    return boost(recipe, parameters | {"nthread": threads}, learned, judged)
+    return np.where(np.asarray(reward) > 0, 1.0, 1 / negatives_kept)
 
 
 def quantile_matrix(
@@ -137,7 +152,7 @@ def boost(
     judged: xgboost.DMatrix,
     *,
     begun: bytes | None = None,
-    after_round: Callable[[xgboost.Booster], object] = bool,
+    after_round: AfterRound | None = None,
 ) -> xgboost.Booster:
     """Grow trees until `judged` was not predicted better for some rounds.
 
@@ -145,7 +160,7 @@ def boost(
 
     Args:
         begun: the booster of this very fit after any of its rounds (UBJSON): it ends as if it never had been cut off.
-        after_round: is told of each round but the last.
+        after_round: is told of each round but the last and of its log loss; if it says True the fit ends there.
     """
     options = recipe.train_options(parameters)
     booster = xgboost.Booster(options, [learned, judged], model_file=bytearray(begun) if begun else None)
@@ -157,23 +172,9 @@ def boost(
             booster.set_attr(best_iteration=str(number), best_score=repr(log_loss))
         elif number - booster.best_iteration >= STOP_AFTER_ROUNDS:
             break
-        after_round(booster)
+        if after_round and after_round(booster, log_loss):
+            break
     return booster
-
-
-def try_out(
-    numbered: tuple[int, Parameters],
-    recipe: Recipe,
-    training: Sequence[Rows],
-    validation: Sequence[Rows],
-    threads: int,
-) -> Trial:
-    """One trial of a search."""
-    started = perf_counter()
-    number, parameters = numbered
-    booster = fit(recipe, parameters, training, validation, threads)
-    seconds = round(perf_counter() - started, 3)
-    return Trial(number, parameters, booster.best_iteration + 1, booster.best_score, seconds)
 
 
 class _Batches(xgboost.DataIter):

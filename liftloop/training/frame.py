@@ -1,14 +1,17 @@
 """The training frame: matured impressions with their point-in-time features, split by time, kept as Parquet."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Literal
 
+import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.duck import connect, quoted
@@ -16,7 +19,14 @@ from liftloop.store import ObjectRef, Store
 
 Part = Literal["training", "validation", "holdout"]
 
-_COUNT = "SELECT {name}, count(*) FROM rows WHERE {name} IS NOT NULL GROUP BY 1"
+FOLDS = 4  # more would tell a row more of its own reward: the others of its value have all but that
+# Stable, and spread over time, so that a fold is like the rest of the rows.
+FOLD = f"(md5_number_lower(impression_id) % {FOLDS})::INTEGER"
+
+_TALLY = """
+SELECT {names}, {fold} AS fold, count(*) AS impressions, sum({reward})::BIGINT AS rewards
+FROM rows WHERE {known} GROUP BY {names}, fold QUALIFY sum(count(*)) OVER (PARTITION BY {names}) >= $minimum
+"""
 
 
 class _Frozen(BaseModel):
@@ -45,6 +55,17 @@ class FrameIndex(_Frozen):
     def partitions(self) -> tuple[ObjectRef, ...]:
         return tuple(ref for part in self.parts.values() for ref in part.partitions)
 
+    def together(self, names: Sequence[Part]) -> FramePart:
+        """Neighbouring parts as one."""
+        parts = [self.parts[name] for name in names]
+        return FramePart(
+            start=parts[0].start,
+            end=parts[-1].end,
+            rows=sum(part.rows for part in parts),
+            rewards=sum(part.rewards for part in parts),
+            partitions=tuple(ref for part in parts for ref in part.partitions),
+        )
+
 
 @dataclass(frozen=True)
 class TrainingFrame:
@@ -69,12 +90,32 @@ class TrainingFrame:
         """The partitions of a part one by one, for where the whole of it may be too much."""
         return (read_partition(self.store, ref) for ref in self.index.parts[part].partitions)
 
-    def value_counts(self, part: Part, columns: Iterable[str]) -> dict[str, dict[str, int]]:
-        """How often each value of these columns occurs in a part, by column."""
-        uris = [self.store.uri(ref.key) for ref in self.index.parts[part].partitions]
+    def reward_rate(self, parts: Iterable[Part], negatives_kept: float) -> float:
+        """Rewards per impression of the real traffic, of which the log kept that share of those without a reward."""
+        counted = [self.index.parts[name] for name in parts]
+        rewards, rows = sum(part.rewards for part in counted), sum(part.rows for part in counted)
+        return rewards / (rewards + (rows - rewards) / negatives_kept)
+
+    def tallies(
+        self, parts: Iterable[Part], reward: str, groups: Iterable[tuple[str, ...]], minimum_occurrences: int
+    ) -> list[pd.DataFrame]:
+        """`impressions` and `rewards` of parts by the values of some columns and `fold`, for each group of columns.
+
+        Values that are missing, or occur less often, are left out.
+        """
+        uris = [self.store.uri(ref.key) for name in parts for ref in self.index.parts[name].partitions]
         with connect(self.store.settings) as connection:
             connection.read_parquet(uris).create_view("rows")
-            return {name: dict(connection.execute(_COUNT.format(name=quoted(name))).fetchall()) for name in columns}
+            return [
+                connection.execute(_tally(reward, columns), {"minimum": minimum_occurrences}).df() for columns in groups
+            ]
+
+
+def folds_of(rows: pd.DataFrame) -> NDArray[np.intp]:
+    """The fold of each impression, as `tallies` counts them, shape (rows,)."""
+    with duckdb.connect() as connection:
+        connection.register("impressions", rows[["impression_id"]])
+        return np.asarray(connection.execute(f"SELECT {FOLD} AS fold FROM impressions").fetchnumpy()["fold"], np.intp)
 
 
 def read_partition(store: Store, ref: ObjectRef) -> pd.DataFrame:
@@ -94,3 +135,9 @@ def open_frame(store: Store, source: str, fingerprint: str) -> TrainingFrame | N
 
 def frame_prefix(source: str, fingerprint: str) -> str:
     return f"features/{source}/frames/{fingerprint}/"
+
+
+def _tally(reward: str, columns: tuple[str, ...]) -> str:
+    names = [quoted(name) for name in columns]
+    known = " AND ".join(f"{name} IS NOT NULL" for name in names)
+    return _TALLY.format(names=", ".join(names), fold=FOLD, reward=quoted(reward), known=known)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract_sections import Reward
 from liftloop.runs import code_revision
-from liftloop.stats.calibrate import PlattCalibration
+from liftloop.stats.calibrate import Calibration
 from liftloop.store import Store, fingerprint_of, sha256_of
 from liftloop.training.encoder import Encoder
 from liftloop.training.frame import FrameIndex
@@ -28,7 +28,7 @@ class ModelSpec(BaseModel):
     reward: Reward
     feature_service: str
     encoder: Encoder
-    calibration: PlattCalibration
+    calibration: Calibration
     contract_sha256: str
 
 

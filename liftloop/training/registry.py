@@ -149,5 +149,10 @@ def training_key(source: str, fingerprint: str) -> str:
     return f"registry/{source}/trainings/{fingerprint}"
 
 
+def trials_prefix(source: str, fingerprint: str) -> str:
+    """Where the trials of a training are put on record as they end."""
+    return f"registry/{source}/trials/{fingerprint}/"
+
+
 def _versions_prefix(source: str) -> str:
     return f"registry/{source}/versions/"

@@ -96,7 +96,7 @@ def _fit_rows(
     """Takes the rows out of the dict: once they are in bins, nobody needs them."""
     learned = quantile_matrix(fit.recipe, rows.pop("training"), threads, None, cache_folder)
     judged = quantile_matrix(fit.recipe, rows.pop("validation"), threads, learned, cache_folder)
-    save = fit.checkpoints.saver(fit.checkpoint_seconds) if saves else bool
+    save = fit.checkpoints.saver(fit.checkpoint_seconds) if saves else None
     return boost(fit.recipe, fit.parameters | {"nthread": threads}, learned, judged, begun=begun, after_round=save)
 
 

@@ -1,44 +1,37 @@
-"""Training: a small seeded search on samples, one fit of the best on all rows, calibration."""
+"""Training: a search on samples, calibration by the validation part, a fit of the best on all rows."""
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil, exp, log
 from typing import Any
 
 import numpy as np
+import optuna
 import xgboost
 
 from liftloop.contract import Contract
-from liftloop.contract_sections import Training
 from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.runs import Step
-from liftloop.stats.calibrate import PlattCalibration, fit_platt
-from liftloop.stats.scoring import log_loss
-from liftloop.store import ObjectRef, Store, fingerprint_of, sha256_of
+from liftloop.stats.calibrate import Calibration, fit_calibration
+from liftloop.stats.scoring import log_loss_per_row
+from liftloop.store import Store, fingerprint_of, sha256_of
 from liftloop.training.compute import Compute, open_compute
+from liftloop.training.constraints import check_constraints, model_columns
 from liftloop.training.encoder import Encoder
-from liftloop.training.fitting import Parameters, Recipe, Rows, Trial, thin_out, try_out
-from liftloop.training.frame import FramePart, Part, TrainingFrame
+from liftloop.training.fitting import Recipe, Strides, sampling_weight
+from liftloop.training.frame import Part, TrainingFrame
 from liftloop.training.model import Model, ModelSpec, register, uncalibrated
-from liftloop.training.registry import ModelVersion, find_trained
+from liftloop.training.rates import learn_encoders
+from liftloop.training.registry import ModelVersion, find_trained, trials_prefix
+from liftloop.training.search import Journal, Search, Space, allowed_encoders
+from liftloop.training.trial import Trial
 
 Progress = Callable[[str], object]
 
-RULE_VERSION = "training 1"
+RULE_VERSION = "training 2"
 SAMPLED_ROWS = 50_000  # with a reward, and as many without: the most that a trial sees
 FITTED: tuple[Part, ...] = ("training", "validation")
-
-# Hardly any splits: what remains to be tried where logs hold next to no signal.
-CAUTIOUS: Parameters = {
-    "max_depth": 2,
-    "eta": 0.2,
-    "min_child_weight": 20,
-    "lambda": 50,
-    "max_delta_step": 1,
-    "colsample_bytree": 1,
-}
 
 _log = logging.getLogger(__name__)
 
@@ -57,8 +50,9 @@ class Trained:
         return {
             "rounds": self.model.booster.num_boosted_rounds(),
             "parameters": self.best.parameters,
+            "encoding": self.best.encoding,
             "validation_log_loss": self.log_loss,
-            "trials": [asdict(trial) for trial in self.trials],
+            "trials": [trial.model_dump(exclude={"curve"}) for trial in self.trials],
         }
 
 
@@ -71,9 +65,11 @@ def train(
 ) -> tuple[ModelVersion, Step]:
     """Train on a frame and register the model; if just that was done before, the version on record.
 
-    `progress` is told of each trial as it ends; `manifest` is the key of the run's manifest.
+    `progress` is told of each trial as it ends; `manifest` is the key of the run's manifest. A training that was cut
+    off is taken up with the trials it had ended.
 
     Raises:
+        ContractError: a constraint names no column.
         TrainingError: the Dask workers did not finish.
     """
     fingerprint = training_fingerprint(contract, frame)
@@ -87,103 +83,98 @@ def train(
 def training_fingerprint(contract: Contract, frame: TrainingFrame) -> str:
     """Changes with whatever a model is made from."""
     settings = contract.training.model_dump_json()
-    return fingerprint_of(RULE_VERSION, xgboost.__version__, settings, frame.index.fingerprint)
+    kept = contract.outcome.negatives_kept
+    versions = xgboost.__version__, optuna.__version__
+    return fingerprint_of(RULE_VERSION, *versions, settings, kept, frame.index.fingerprint)
 
 
-def fit_model(contract: Contract, frame: TrainingFrame, progress: Progress = _log.info) -> Trained:
-    """The model of a frame. In one process, the same frame and contract give the same bytes."""
+def fit_model(
+    contract: Contract, frame: TrainingFrame, progress: Progress = _log.info, journal: Journal | None = None
+) -> Trained:
+    """The model of a frame. In one process, the same frame and contract give the same bytes if the budget allows.
+
+    The validation part stops and calibrates a fit on the training part; then the model learns from both, with as many
+    rounds. Trials are put on record in the `journal` as they end, and those found there are not done again.
+    """
     recipe = make_recipe(contract, frame)
-    parts = {name: frame.index.parts[name] for name in FITTED}
+    space = Space(recipe.encoder, windows=frozenset(feature_columns(contract)))
     with open_compute(frame.store.settings) as compute:
-        samples = {
-            name: compute.load(partial(_load_sample, recipe=recipe, thin=sampler(part)), part.partitions)
-            for name, part in parts.items()
-        }
-        trials = _search(compute, recipe, draw_parameters(contract.training), samples, progress)
+        samples = _load_samples(compute, recipe, frame)
+        trials = Search(compute, recipe, space, samples, contract.training, journal, progress).run()
         best = min(trials, key=lambda trial: trial.log_loss)
-        booster = compute.fit(recipe, best.parameters, **parts)
-    booster = booster[: booster.best_iteration + 1]
-    calibration, loss = _calibrate(recipe, booster, frame)
-    return Trained(Model(booster, _spec(contract, recipe.encoder, calibration)), trials, best, loss)
+        columns = space.columns(best.encoding)
+        chosen = recipe.select(columns)
+        stopped = _fit(compute, chosen, best, frame, learned=("training",))
+        calibration, loss = _calibrate(chosen, stopped, frame)
+        whole = make_recipe(contract, frame, FITTED, crosses=space.crosses).select(columns)
+        whole = replace(whole, maximum_rounds=stopped.num_boosted_rounds())
+        booster = _fit(compute, whole, best, frame, learned=FITTED)
+    return Trained(Model(booster, _spec(contract, whole.encoder, calibration)), trials, best, loss)
 
 
-def make_recipe(contract: Contract, frame: TrainingFrame) -> Recipe:
-    """What all fits share, learned from the training part alone. A user enters by features, never by name."""
-    text = [name for name, column in contract.context.items() if column.type == "string"]
-    numbers = [name for name in contract.context if name not in text]
-    counts = frame.value_counts("training", ["ad_id", "placement_id", *text])
-    part = frame.index.parts["training"]
+def make_recipe(
+    contract: Contract,
+    frame: TrainingFrame,
+    parts: Sequence[Part] = ("training",),
+    crosses: Sequence[tuple[str, ...]] | None = None,
+) -> Recipe:
+    """What all fits share, learned from these parts alone. Its encoder has every column that may be chosen.
+
+    Args:
+        crosses: see `learn_encoders`.
+
+    Raises:
+        ContractError: a constraint names no column.
+    """
+    check_constraints(contract)
+    kept = contract.outcome.negatives_kept
+    learned = learn_encoders(frame, parts, contract.reward, *model_columns(contract), kept, crosses)
+    encoder, *out_of_fold = allowed_encoders(learned, contract.training)
     return Recipe(
         settings=frame.store.settings,
-        encoder=Encoder.fit(counts, [*numbers, *feature_columns(contract)]),
+        encoder=encoder,
         reward=contract.reward,
-        reward_rate=part.rewards / part.rows,
+        reward_rate=frame.reward_rate(parts, kept),
         maximum_rounds=contract.training.maximum_rounds,
         seed=contract.training.seed,
+        out_of_fold=tuple(out_of_fold),
+        learned_from=frozenset(ref.key for name in parts for ref in frame.index.parts[name].partitions),
+        constraints=contract.training,
+        negatives_kept=kept,
     )
 
 
-def sampler(part: FramePart) -> "partial[Rows]":
-    """What takes a trial's share out of each partition of a part: nearly all rewards, and few of the other rows."""
-    others = part.rows - part.rewards
-    return partial(thin_out, stride=ceil(others / SAMPLED_ROWS), rewarded_stride=ceil(part.rewards / SAMPLED_ROWS))
-
-
-def _load_sample(ref: ObjectRef, recipe: Recipe, thin: Callable[[Rows], Rows]) -> Rows:
-    """At once, so that the whole partition is in memory no longer than it must."""
-    return thin(recipe.load(ref))
-
-
-def draw_parameters(training: Training) -> list[Parameters]:
-    """One choice for each trial; the same seed draws the same."""
-    random = np.random.default_rng(training.seed)
-    return [CAUTIOUS, *(_draw(random) for _ in range(training.trials - 1))]
-
-
-def _draw(random: np.random.Generator) -> Parameters:
+def _load_samples(compute: Compute, recipe: Recipe, frame: TrainingFrame) -> dict[str, Sequence[Any]]:
+    """A trial's share of each part."""
+    parts = {name: frame.index.parts[name] for name in FITTED}
     return {
-        "max_depth": int(random.integers(3, 7)),
-        "eta": _log_uniform(random, 0.1, 0.3),
-        "min_child_weight": _log_uniform(random, 2, 50),  # for rare rewards: about the rewards expected in a leaf
-        "lambda": _log_uniform(random, 1, 100),
-        "max_delta_step": int(random.integers(0, 2)),  # 1 bounds what a leaf with few rewards may claim
-        "colsample_bytree": round(float(random.uniform(0.6, 1)), 2),
+        name: compute.load(partial(recipe.load, strides=Strides.to_keep(SAMPLED_ROWS, part)), part.partitions)
+        for name, part in parts.items()
     }
 
 
-def _log_uniform(random: np.random.Generator, low: float, high: float) -> float:
-    return float(f"{exp(random.uniform(log(low), log(high))):.3g}")
+def _fit(
+    compute: Compute, recipe: Recipe, best: Trial, frame: TrainingFrame, learned: Sequence[Part]
+) -> xgboost.Booster:
+    """Up to the round that the validation part likes best: if it is learned from, too, that is the last."""
+    booster = compute.fit(recipe, best.parameters, frame.index.together(learned), frame.index.parts["validation"])
+    return booster[: booster.best_iteration + 1]
 
 
-def _search(
-    compute: Compute,
-    recipe: Recipe,
-    drawn: Sequence[Parameters],
-    samples: dict[Part, Sequence[Any]],
-    progress: Progress,
-) -> list[Trial]:
-    trials = []
-    threads = compute.threads_for(len(drawn))
-    numbered = enumerate(drawn, start=1)
-    for trial in compute.run(try_out, numbered, recipe=recipe, threads=threads, **samples):
-        came_to = f"log loss {trial.log_loss:.5f} after {trial.rounds} rounds and {trial.seconds:.1f} s"
-        progress(f"trial {trial.number} of {len(drawn)}: {came_to}")
-        trials.append(trial)
-    return sorted(trials, key=lambda trial: trial.number)
-
-
-def _calibrate(recipe: Recipe, booster: xgboost.Booster, frame: TrainingFrame) -> tuple[PlattCalibration, float]:
+def _calibrate(recipe: Recipe, booster: xgboost.Booster, frame: TrainingFrame) -> tuple[Calibration, float]:
     """The calibration that the validation part asks for, and the log loss with it."""
     scored = [
         (rows[recipe.reward].to_numpy(), uncalibrated(booster, recipe.encoder.encode(rows)))
         for rows in frame.read("validation")
     ]
     reward, probability = (np.concatenate(column) for column in zip(*scored, strict=True))
-    calibration = fit_platt(reward, probability)
-    return calibration, log_loss(reward, calibration.apply(probability))
+    weight = sampling_weight(reward, recipe.negatives_kept)
+    calibration = fit_calibration(reward, probability, weight)
+    losses = log_loss_per_row(reward, calibration.apply(probability))
+    return calibration, float(np.average(losses, weights=weight))
 
 
-def _spec(contract: Contract, encoder: Encoder, calibration: PlattCalibration) -> ModelSpec:
+def _spec(contract: Contract, encoder: Encoder, calibration: Calibration) -> ModelSpec:
     return ModelSpec(
         reward=contract.reward,
         feature_service=feature_service_name(contract),
@@ -201,7 +192,8 @@ def _train(
     progress: Progress,
     manifest: str | None,
 ) -> ModelVersion:
-    trained = fit_model(contract, frame, progress)
+    journal = Journal(store, trials_prefix(contract.source, fingerprint))
+    trained = fit_model(contract, frame, progress, journal)
     return register(
         store,
         contract.source,

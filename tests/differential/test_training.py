@@ -23,11 +23,13 @@ from training_lake import make_contract, make_frame
 from liftloop.contract import Contract
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.stack.addresses import variables
+from liftloop.stats.shrinkage import prior_strength
 from liftloop.store import Store
 from liftloop.training.compute import Compute, OneProcess, Workers, open_compute
 from liftloop.training.fitting import STOP_AFTER_ROUNDS, Recipe, Rows, boost, quantile_matrix
-from liftloop.training.frame import TrainingFrame
+from liftloop.training.frame import FOLDS, TrainingFrame, folds_of
 from liftloop.training.train import Trained, fit_model
+from liftloop.training.train import make_recipe as recipe_of
 
 TESTS = Path(__file__).parents[1]
 few = settings(max_examples=12, deadline=None, derandomize=True)
@@ -86,13 +88,16 @@ def test_a_fit_cut_off_after_any_round_comes_to_the_same_bytes(
     recipe, checkpoints = make_recipe(object_store), []
     learned = quantile_matrix(recipe, [encoded(recipe, seed, count) for count in training], 2)
     judged = quantile_matrix(recipe, [encoded(recipe, seed + 100, 300)], 2, learned)
-    whole = boost(recipe, chosen, learned, judged, after_round=lambda it: checkpoints.append(bytes(it.save_raw("ubj"))))
+    whole = boost(
+        recipe, chosen, learned, judged, after_round=lambda it, _: checkpoints.append(bytes(it.save_raw("ubj")))
+    )
     begun = checkpoints[min(cut, len(checkpoints) - 1)]
     assert boost(recipe, chosen, learned, judged, begun=begun).save_raw("ubj") == whole.save_raw("ubj")
 
 
 def encoded(recipe: Recipe, seed: int, count: int) -> Rows:
-    return recipe.as_rows(make_rows(seed, count))
+    rows = make_rows(seed, count)
+    return Rows(recipe.encoder.encode(rows), rows["click"].astype(float), pd.Series(1.0, index=rows.index))
 
 
 @few
@@ -153,9 +158,28 @@ def test_a_training_on_workers_comes_to_the_same(
 def test_it_has_learned_something(frame: TrainingFrame, in_one_process: Trained) -> None:
     predicted = in_one_process.model.predict(frame.holdout)
     is_likely = (frame.holdout["ad_id"] == "a7") & (frame.holdout["device"] == "phone")
-    assert predicted[is_likely].mean() > 2 * predicted[~is_likely].mean()
-    assert in_one_process.model.spec.encoder.columns[:3] == ["ad_id", "device", "placement_id"]
-    assert "user_id" not in in_one_process.model.spec.encoder.columns
+    assert predicted[is_likely].mean() > 1.5 * predicted[~is_likely].mean()
+    assert {"ad_id", "device"} <= set(in_one_process.model.spec.encoder.raw_columns)
+    assert "user_id" not in in_one_process.model.spec.encoder.raw_columns
+
+
+def test_rates_are_those_of_the_other_folds(frame: TrainingFrame, contract: Contract) -> None:
+    """Partition by partition against the whole training part in memory."""
+    recipe, rows = recipe_of(contract, frame), frame.training
+    loaded = [recipe.load(ref) for ref in frame.index.parts["training"].partitions]
+    found = pd.concat([each.features for each in loaded], ignore_index=True)
+    assert found.columns.tolist() == recipe.encoder.columns
+    fold, rate = folds_of(rows), rows["click"].mean()
+    for column in ("ad_id", "device"):
+        known = [rows[fold != own].groupby(column)["click"].agg(["sum", "size"]) for own in range(FOLDS)]
+        whole = rows.groupby(column)["click"].agg(["sum", "size"])
+        strength = prior_strength(whole["size"], whole["sum"], rate)
+        others = pd.concat([known[own].loc[value] for own, value in zip(fold, rows[column], strict=True)], axis=1).T
+        expected = (others["sum"] + strength * rate) / (others["size"] + strength)
+        np.testing.assert_allclose(found[f"rate({column})"], expected, rtol=1e-5)
+        validation = recipe.load(frame.index.parts["validation"].partitions[0]).features[f"rate({column})"]
+        of_all = (whole["sum"] + strength * rate) / (whole["size"] + strength)
+        assert validation.to_numpy() == pytest.approx(of_all[frame.validation[column][: len(validation)]], rel=1e-5)
 
 
 def test_one_process_gives_the_same_bytes_again(

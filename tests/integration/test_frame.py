@@ -14,7 +14,7 @@ from liftloop.features.names import feature_columns
 from liftloop.settings import Settings
 from liftloop.store import Store
 from liftloop.training import frame_builder
-from liftloop.training.frame import open_frame
+from liftloop.training.frame import Part, folds_of, open_frame
 from liftloop.training.frame_builder import FrameError, build_frame
 
 DAY = timedelta(days=1)
@@ -140,10 +140,17 @@ def test_a_part_without_rewards_is_refused_and_nothing_is_written(store: Store, 
     assert list(store.list(f"features/{contract.source}/frames/")) == []
 
 
-def test_value_counts(store: Store, contract: Contract) -> None:
+def test_tallies_count_impressions_and_rewards_by_value_and_fold(store: Store, contract: Contract) -> None:
     land(store, contract, make_rows())
     frame, _ = build_frame(store, contract)
-    counts = frame.value_counts("training", ["ad_id", "device", "campaign_id"])
-    assert counts["ad_id"] == frame.training["ad_id"].value_counts().to_dict()
-    assert sum(counts["device"].values()) == len(frame.training)
-    assert counts["campaign_id"] == {}
+    parts: tuple[Part, ...] = ("training", "validation")
+    groups: list[tuple[str, ...]] = [("ad_id",), ("ad_id", "device"), ("campaign_id",)]
+    by_ad, by_both, by_campaign = frame.tallies(parts, "click", groups, minimum_occurrences=70)
+    rows = pd.concat([frame.training, frame.validation], ignore_index=True)
+    rows = rows.assign(fold=folds_of(rows), impressions=1, rewards=rows["click"])
+    for found, names in ((by_ad, ["ad_id"]), (by_both, ["ad_id", "device"])):
+        often = rows[rows.groupby(names)["impressions"].transform("sum") >= 70]
+        expected = often.groupby([*names, "fold"])[["impressions", "rewards"]].sum()
+        assert len(expected) > 0
+        pd.testing.assert_frame_equal(found.set_index([*names, "fold"]).sort_index(), expected, check_index_type=False)
+    assert by_campaign.empty

@@ -2,22 +2,28 @@
 
 # mypy: allow-untyped-calls
 
+from typing import Any
 from uuid import uuid4
 
+import numpy as np
+import pandas as pd
 import pytest
 from distributed import LocalCluster
+from numpy.typing import NDArray
 from training_lake import make_contract, make_frame
 
-from liftloop.contract import Contract
+from liftloop.contract import Contract, ContractError
+from liftloop.contract_sections import Training
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.store import Store
 from liftloop.training import cluster as clusters
 from liftloop.training.cluster import TrainingError, has_device
-from liftloop.training.compute import open_compute
+from liftloop.training.compute import OneProcess, open_compute
+from liftloop.training.fitting import Parameters
 from liftloop.training.frame import TrainingFrame
-from liftloop.training.model import load_model
+from liftloop.training.model import load_model, uncalibrated
 from liftloop.training.registry import list_versions
-from liftloop.training.train import fit_model, train
+from liftloop.training.train import fit_model, make_recipe, train
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +76,85 @@ def test_a_version_whose_bytes_are_gone_is_trained_anew(store: Store, contract: 
     assert not step.is_reused
     assert again.blobs == version.blobs  # one process, so the same bytes
     load_model(store, again)
+
+
+class Interrupted(Exception):
+    """Stands for a kill: whatever was not put on record before is lost."""
+
+
+def test_a_search_that_was_cut_off_is_taken_up_where_it_was(
+    store: Store, contract: Contract, frame: TrainingFrame
+) -> None:
+    longer = contract.model_copy(update={"training": Training(trials=7, maximum_rounds=15)})
+    undisturbed = fit_model(longer, frame)
+    told: list[str] = []
+
+    def interrupt(line: str) -> None:
+        told.append(line)
+        if len(told) == 6:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(store, longer, frame, interrupt)
+    resumed: list[str] = []
+    version, _ = train(store, longer, frame, resumed.append)
+    assert [line.split(":")[0] for line in told] == [f"trial {number} of 7" for number in range(1, 7)]
+    assert [line.split(":")[0] for line in resumed] == ["trial 7 of 7"]
+    assert version.version == undisturbed.model.version
+    again, losses = version.metrics["trials"], [trial.log_loss for trial in undisturbed.trials]
+    assert [trial["log_loss"] for trial in again] == losses
+
+
+EAGER: Parameters = {"max_depth": 6, "eta": 0.3, "lambda": 0, "min_child_weight": 0}  # learns its rows by heart
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("increasing", 1), ("decreasing", -1)])
+def test_a_monotone_column_is_kept(contract: Contract, frame: TrainingFrame, direction: str, sign: int) -> None:
+    rows = pd.concat([frame.holdout.head(100)] * 24).assign(hour=np.repeat(np.arange(24), 100))
+
+    def steps(**constraints: Any) -> NDArray[np.float32]:
+        training = contract.training.model_copy(update=constraints)
+        recipe = make_recipe(contract.model_copy(update={"training": training}), frame)
+        learned = frame.index.parts["training"]
+        booster = OneProcess().fit(recipe, EAGER, learned, learned)
+        return sign * np.diff(uncalibrated(booster, recipe.encoder.encode(rows)).reshape(24, 100), axis=0)
+
+    assert (steps() < 0).any()
+    kept = steps(monotone={"hour": direction})
+    assert (kept >= 0).all()
+    assert (kept > 0).any()
+
+
+def test_only_columns_of_one_group_act_together(contract: Contract, frame: TrainingFrame) -> None:
+    groups = (("ad_id", "hour"), ("device", "placement_id"))
+    training = contract.training.model_copy(update={"interactions": groups})
+    constrained = contract.model_copy(update={"training": training})
+    trained = fit_model(constrained, frame)
+    encoder, trees = trained.model.spec.encoder, trained.model.booster.trees_to_dataframe()
+    assert trees["Feature"].nunique() > 2
+    for _, nodes in trees[trees["Feature"] != "Leaf"].groupby("Tree"):
+        used = {raw for name in nodes["Feature"] for raw in encoder.sources[name]}
+        assert any(used <= set(group) for group in groups) or len(used) == 1
+    free, bound = (make_recipe(each, frame).encoder.sources.values() for each in (contract, constrained))
+    crosses = [set(columns) for columns in free if len(columns) == 2]
+    assert {"ad_id", "device"} in crosses
+    assert not any(len(columns) == 2 and not any(set(columns) <= set(group) for group in groups) for columns in bound)
+
+
+@pytest.mark.parametrize("constraint", [{"monotone": {"hours": "increasing"}}, {"interactions": (("hours", "ad_id"),)}])
+def test_a_constraint_on_no_column_is_named(
+    contract: Contract, frame: TrainingFrame, constraint: dict[str, Any]
+) -> None:
+    training = contract.training.model_copy(update=constraint)
+    with pytest.raises(ContractError, match=rf"training.{next(iter(constraint))} names \['hours'\]; allowed: .*'hour'"):
+        make_recipe(contract.model_copy(update={"training": training}), frame)
+
+
+def test_dropped_negatives_are_made_up_for(contract: Contract, frame: TrainingFrame) -> None:
+    half = contract.model_copy(update={"outcome": contract.outcome.model_copy(update={"negatives_kept": 0.5})})
+    predicted = fit_model(half, frame).model.predict(frame.holdout)
+    reward = frame.holdout["click"]
+    assert predicted.mean() == pytest.approx(reward.sum() / (reward.sum() + 2 * (1 - reward).sum()), rel=0.2)
 
 
 def test_a_cluster_of_the_users_own_is_used_and_left_running(

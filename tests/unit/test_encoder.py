@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from liftloop.training.encoder import MINIMUM_OCCURRENCES, Encoder
+from liftloop.training.encoder import KNOWN_OCCURRENCES, KNOWN_VALUES, MINIMUM_OCCURRENCES, Encoder, Lookup
 
 ENOUGH = MINIMUM_OCCURRENCES
 ENCODER = Encoder.fit(
-    {"device": {"phone": ENOUGH, "desk": 3 * ENOUGH, "fridge": ENOUGH - 1}, "ad_id": {"a1": ENOUGH}}, ["hour", "bid"]
+    {"device": {"phone": ENOUGH, "desk": 3 * ENOUGH, "fridge": ENOUGH - 1, "car": 1}, "ad_id": {"a1": ENOUGH}},
+    ["hour", "bid"],
 )
 ROWS = pd.DataFrame(
     {
@@ -27,15 +28,41 @@ NAN = np.nan
 
 def test_categories_become_codes_and_the_rest_numbers() -> None:
     encoded = ENCODER.encode(ROWS)
-    assert list(encoded) == ENCODER.columns == ["ad_id", "device", "hour", "bid"]
+    assert list(encoded) == ENCODER.columns == ENCODER.raw_columns == ["ad_id", "device", "hour", "bid"]
     assert ENCODER.feature_types == ["c", "c", "q", "q"]
     assert (encoded.dtypes == np.float32).all()
     expected = [[0, 1, 3, 0.5], [NAN, 0, 4, NAN], [0, NAN, 5, NAN], [NAN, NAN, 6, NAN]]
     np.testing.assert_array_equal(encoded.to_numpy(), np.array(expected, dtype=np.float32))
 
 
-def test_rare_categories_are_not_known() -> None:
-    assert ENCODER.categories["device"] == ("desk", "phone")
+def test_rare_categories_are_known_to_lookups_alone() -> None:
+    assert ENCODER.categories["device"] == ("desk", "phone", "fridge")
+    assert ENCODER.native == {"ad_id": 1, "device": 2}
+    np.testing.assert_array_equal(ENCODER.code(ROWS)[:, 1], np.array([1, 0, 2, NAN], dtype=np.float32))
+
+
+LOOKUPS = {
+    "rate(device)": Lookup(columns=("device",), codes=(0, 1, 2), values=(0.1, 0.2, 0.3)),
+    "rate(ad_id, device)": Lookup(columns=("ad_id", "device"), codes=(1, KNOWN_VALUES), values=(0.5, 0.6)),
+}
+WITH_LOOKUPS = ENCODER.model_copy(update={"lookups": LOOKUPS})
+
+
+def test_lookups_follow_the_codes_of_one_column_or_two() -> None:
+    encoded = WITH_LOOKUPS.encode(ROWS)
+    assert list(encoded) == WITH_LOOKUPS.columns == [*ENCODER.columns, *LOOKUPS]
+    np.testing.assert_array_equal(encoded["rate(device)"], np.array([0.2, 0.1, 0.3, NAN], dtype=np.float32))
+    np.testing.assert_array_equal(encoded["rate(ad_id, device)"], np.array([0.5, NAN, NAN, NAN], dtype=np.float32))
+
+
+def test_a_selection_reads_no_more_than_it_needs_and_encodes_alike() -> None:
+    chosen = WITH_LOOKUPS.select(["rate(ad_id, device)", "hour", "ad_id"])
+    assert chosen.raw_columns == ["ad_id", "device", "hour"]
+    assert chosen.columns == ["ad_id", "hour", "rate(ad_id, device)"]
+    assert chosen.feature_types == ["c", "q", "q"]
+    assert chosen.sources["rate(ad_id, device)"] == ("ad_id", "device")
+    whole = WITH_LOOKUPS.encode(ROWS)
+    pd.testing.assert_frame_equal(chosen.encode(ROWS.drop(columns="bid")), whole[chosen.columns])
 
 
 def test_rows_keep_their_index_and_may_come_in_any_type_and_order() -> None:
@@ -54,9 +81,9 @@ def test_a_missing_column_is_named() -> None:
 
 
 def test_it_survives_as_json() -> None:
-    again = Encoder.model_validate_json(ENCODER.model_dump_json())
-    assert again == ENCODER
-    pd.testing.assert_frame_equal(again.encode(ROWS), ENCODER.encode(ROWS))
+    again = Encoder.model_validate_json(WITH_LOOKUPS.model_dump_json())
+    assert again == WITH_LOOKUPS
+    pd.testing.assert_frame_equal(again.encode(ROWS), WITH_LOOKUPS.encode(ROWS))
 
 
 def test_unknown_keys_are_refused() -> None:
@@ -67,6 +94,7 @@ def test_unknown_keys_are_refused() -> None:
 @given(st.dictionaries(st.text(max_size=3), st.integers(1, 2 * ENOUGH), max_size=8), st.lists(st.text(max_size=3)))
 def test_a_code_stands_for_one_category(counts: dict[str, int], values: list[str]) -> None:
     encoder = Encoder.fit({"ad_id": counts}, [])
-    codes = encoder.encode(pd.DataFrame({"ad_id": values}, dtype=object))["ad_id"]
-    decoded = [None if np.isnan(code) else encoder.categories["ad_id"][int(code)] for code in codes]
-    assert decoded == [value if counts.get(value, 0) >= ENOUGH else None for value in values]
+    rows = pd.DataFrame({"ad_id": values}, dtype=object)
+    for codes, needed in ((encoder.code(rows)[:, 0], KNOWN_OCCURRENCES), (encoder.encode(rows)["ad_id"], ENOUGH)):
+        decoded = [None if np.isnan(code) else encoder.categories["ad_id"][int(code)] for code in codes]
+        assert decoded == [value if counts.get(value, 0) >= needed else None for value in values]

@@ -15,7 +15,7 @@ from liftloop.gate.baselines import per_ad, smoothed_rates
 from liftloop.gate.calibration import is_calibrated, is_calibrated_throughout
 from liftloop.gate.slices import slice_entropies, worst_slice
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
-from liftloop.outcomes import Outcomes, on_the_whole_log
+from liftloop.outcomes import Outcomes
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import log_loss
@@ -134,12 +134,6 @@ def test_kept_negatives_stand_for_those_that_were_dropped() -> None:
     assert sampled.loss_saved(kept, constant).estimate == pytest.approx(
         whole.loss_saved(truth, np.full_like(truth, whole.mean_rate)).estimate, rel=0.1
     )
-
-
-def test_a_rate_of_the_kept_rows_is_brought_back_to_the_whole_log() -> None:
-    kept_rate = 0.02 / (0.02 + 0.98 * 0.1)
-    assert on_the_whole_log(np.array([kept_rate, 0, 1]), 0.1) == pytest.approx([0.02, 0, 1])
-    assert on_the_whole_log(np.array([0.3]), 1.0) == pytest.approx([0.3])
 
 
 @pytest.mark.parametrize(

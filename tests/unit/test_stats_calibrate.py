@@ -1,11 +1,20 @@
-"""Platt scaling: recovers a known line, degrades safely, survives storage."""
+"""Calibration: recovers a known line or curve, degrades safely, survives storage."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 from scipy.special import expit
 
-from liftloop.stats.calibrate import PlattCalibration, fit_platt
+from liftloop.stats.calibrate import (
+    IDENTITY,
+    IsotonicCalibration,
+    PlattCalibration,
+    fit_calibration,
+    fit_isotonic,
+    fit_platt,
+)
 from liftloop.stats.columns import Floats
 from liftloop.stats.scoring import area_under_roc, calibration_ratio, log_loss
 
@@ -113,3 +122,76 @@ def test_stored_calibrations_that_are_refused(json: str) -> None:
 def test_fits_that_are_refused(reward: list[float], probability: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit_platt(reward, probability)
+
+
+def bent_clicks(rows: int) -> tuple[Floats, Floats, Floats]:
+    """Predictions that are right below 0.2 and three times too low on the logit scale above."""
+    rng = np.random.default_rng(3)
+    logits = rng.normal(-1.5, 1, rows)
+    truth = expit(np.where(logits < -1.4, logits, -1.4 + 3 * (logits + 1.4)))
+    return (rng.random(rows) < truth).astype(float), expit(logits), truth
+
+
+def test_a_curve_is_found_where_no_line_fits() -> None:
+    reward, probability, truth = bent_clicks(40_000)
+    found = fit_calibration(reward, probability)
+    assert isinstance(found, IsotonicCalibration)
+    line = fit_platt(reward, probability)
+    assert np.abs(found.apply(probability) - truth).mean() < 0.3 * np.abs(line.apply(probability) - truth).mean()
+    assert calibration_ratio(reward, found.apply(probability)) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("rows", [300, 40_000])
+def test_a_line_is_kept_where_it_fits_or_little_is_known(rows: int) -> None:
+    reward, probability = rare_clicks(rows, slope=0.6, intercept=2)
+    assert fit_calibration(reward, probability) == fit_platt(reward, probability)
+    bent, predicted, _ = bent_clicks(200)
+    assert isinstance(fit_calibration(bent, predicted), PlattCalibration)
+
+
+def test_what_is_right_or_hardly_tested_stays_as_it_is() -> None:
+    assert fit_calibration(*rare_clicks(40_000, slope=1, intercept=0)) == IDENTITY
+    assert fit_calibration([1, 0, 0], [0.2, 0.1, 0.3]) == IDENTITY
+
+
+def test_a_curve_never_ties_what_was_ranked() -> None:
+    reward, probability, _ = bent_clicks(2_000)
+    found = fit_isotonic(reward, probability)
+    ranked = np.linspace(1e-4, 1 - 1e-4, 999)
+    assert (np.diff(found.apply(ranked)) > 0).all()
+    assert area_under_roc(reward, found.apply(probability)) == pytest.approx(area_under_roc(reward, probability))
+
+
+def test_a_curve_through_separable_rows_is_finite() -> None:
+    found = fit_isotonic([0, 0, 1, 1], [0.1, 0.1, 0.9, 0.9])
+    np.testing.assert_allclose(found.apply([0.1, 0.9]), [0.5 / 3, 2.5 / 3])
+    constant = fit_isotonic([1, 0, 0, 0], [0.3, 0.3, 0.3, 0.3])
+    np.testing.assert_allclose(constant.apply([0.3]), 0.25)
+
+
+@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic, fit_calibration])
+def test_weights_stand_for_rows(fit: Any) -> None:
+    reward, probability, _ = bent_clicks(3_000)
+    weight = np.random.default_rng(1).integers(1, 4, 3_000)
+    weighted = fit(reward, probability, weight)
+    if fit is not fit_calibration:
+        repeated = fit(np.repeat(reward, weight), np.repeat(probability, weight))
+        np.testing.assert_allclose(weighted.apply(probability), repeated.apply(probability), rtol=1e-5)
+    np.testing.assert_allclose(
+        fit(reward, probability, np.full(3_000, 1)).apply(0.3 * probability),
+        fit(reward, probability).apply(0.3 * probability),
+    )
+
+
+def test_curves_survive_json_and_bad_ones_are_refused() -> None:
+    found = fit_isotonic(*bent_clicks(500)[:2])
+    assert IsotonicCalibration.model_validate_json(found.model_dump_json()) == found
+    for bad in (
+        {"scores": (0, 0), "logits": (0, 1)},
+        {"scores": (0, 1), "logits": (1, 0)},
+        {"scores": (), "logits": ()},
+    ):
+        with pytest.raises(ValidationError):
+            IsotonicCalibration.model_validate(bad)
+    with pytest.raises(ValueError, match="weight: 1 of 2 rows are not above 0"):
+        fit_calibration([0, 1], [0.1, 0.2], [1, 0])

@@ -1,0 +1,30 @@
+"""Rates of groups of which some are small, drawn towards the mean rate."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
+from scipy.special import betaln
+
+from liftloop.stats.columns import Floats
+
+_LOG_STRENGTHS = (np.log(1), np.log(1e6))  # rows that the mean rate counts for, within reason
+
+
+def shrunken_rates(rows: ArrayLike, rewards: ArrayLike, rate: float, strength: float) -> Floats:
+    """Each group's rate, drawn towards the mean `rate` as if that stood for `strength` more rows."""
+    return (np.asarray(rewards, dtype=np.float64) + strength * rate) / (np.asarray(rows, dtype=np.float64) + strength)
+
+
+def prior_strength(rows: ArrayLike, rewards: ArrayLike, rate: float) -> float:
+    """The strength of the beta prior around `rate` that makes the groups' counts most likely, between 1 and 1e6.
+
+    Empirical Bayes: Casella 1985, "An Introduction to Empirical Bayes Data Analysis".
+    """
+    hits, misses = np.asarray(rewards, dtype=np.float64), np.asarray(rows, dtype=np.float64)
+    misses = np.maximum(misses - hits, 0)
+
+    def surprise(log_strength: float) -> float:
+        prior_hits, prior_misses = rate * np.exp(log_strength), (1 - rate) * np.exp(log_strength)
+        return float((betaln(prior_hits, prior_misses) - betaln(prior_hits + hits, prior_misses + misses)).sum())
+
+    return float(np.exp(minimize_scalar(surprise, bounds=_LOG_STRENGTHS, method="bounded").x))

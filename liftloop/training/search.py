@@ -1,0 +1,204 @@
+"""The search: which encodings and hyperparameters predict best, by a seeded optimizer on samples.
+
+Trials are asked for in batches of one size and told of in their order. So a seed finds the same whatever computes the
+trials and whichever ends first, and a search that was cut off is gone through again from the start, with the trials on
+record taken as they are.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import perf_counter
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import ValidationError
+
+from liftloop.contract_sections import Training
+from liftloop.store import Store
+from liftloop.training.compute import Compute
+from liftloop.training.constraints import may_act_together
+from liftloop.training.encoder import Encoder
+from liftloop.training.fitting import Parameters, Recipe
+from liftloop.training.trial import Task, Trial, try_out
+
+Progress = Callable[[str], object]
+Choices = dict[str, Any]
+
+BATCH = 4  # constant, for what is asked for depends on what was told before
+
+HYPERPARAMETERS: dict[str, BaseDistribution] = {
+    "max_depth": IntDistribution(2, 10),
+    "eta": FloatDistribution(0.03, 0.3, log=True),
+    "min_child_weight": FloatDistribution(1, 100, log=True),  # for rare rewards: about those expected in a leaf
+    "lambda": FloatDistribution(0.3, 100, log=True),
+    "max_delta_step": IntDistribution(0, 1),  # 1 bounds what a leaf with few rewards may claim
+    "colsample_bytree": FloatDistribution(0.3, 1),
+    "subsample": FloatDistribution(0.5, 1),
+}
+
+# Hardly any splits: what remains to be tried where logs hold next to no signal.
+CAUTIOUS: Parameters = {
+    "max_depth": 2,
+    "eta": 0.2,
+    "min_child_weight": 20,
+    "lambda": 50,
+    "max_delta_step": 1,
+    "colsample_bytree": 1,
+    "subsample": 1,
+}
+SHALLOW: Parameters = CAUTIOUS | {"eta": 0.1, "min_child_weight": 10, "lambda": 10, "colsample_bytree": 0.6}
+USUAL: Parameters = SHALLOW | {"max_depth": 5, "min_child_weight": 5, "lambda": 5, "subsample": 0.8}
+
+
+@dataclass(frozen=True)
+class Space:
+    """What may be chosen: XGBoost's parameters, and which of the encoder's columns a model reads."""
+
+    encoder: Encoder
+    windows: frozenset[str]  # the columns that are features of keys
+
+    @cached_property
+    def text(self) -> list[str]:
+        """Text columns, the strongest first."""
+        return [columns[0] for columns in self._of_kind("rate") if len(columns) == 1]
+
+    @cached_property
+    def crosses(self) -> list[tuple[str, ...]]:
+        return [columns for columns in self._of_kind("rate") if len(columns) == 2]
+
+    @cached_property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return HYPERPARAMETERS | {
+            "text": CategoricalDistribution(["native", "rates", "both"]),
+            "strongest": IntDistribution(min(2, len(self.text)), len(self.text)),  # how many text columns are read
+            "counts": CategoricalDistribution([False, True]),
+            "crosses": IntDistribution(0, len(self.crosses)),
+            "windows": CategoricalDistribution([False, True]),
+        }
+
+    @cached_property
+    def first(self) -> list[Choices]:
+        """What is tried before the optimizer knows anything."""
+        everything = {"strongest": len(self.text), "crosses": len(self.crosses), "counts": True, "windows": True}
+        return [
+            CAUTIOUS | everything | {"text": "native", "crosses": 0, "counts": False},
+            SHALLOW | everything | {"text": "rates", "windows": False},
+            USUAL | everything | {"text": "both", "crosses": 0},
+            USUAL | everything | {"text": "rates", "windows": False, "max_depth": 4},
+        ]
+
+    def columns(self, choices: Mapping[str, Any]) -> tuple[str, ...]:
+        """The model's columns under these choices."""
+        text = self.text[: choices["strongest"]]
+        crosses = self.crosses[: choices["crosses"]]
+        rates = [f"rate({name})" for name in text] if choices["text"] != "native" else []
+        rates += [f"rate({', '.join(columns)})" for columns in crosses]
+        counts = [f"count({name})" for name in text] if choices["counts"] else []
+        native = text if choices["text"] != "rates" else []
+        numbers = [name for name in self.encoder.numbers if choices["windows"] or name not in self.windows]
+        return (*native, *numbers, *rates, *counts)
+
+    def _of_kind(self, kind: str) -> list[tuple[str, ...]]:
+        return [lookup.columns for name, lookup in self.encoder.lookups.items() if name.startswith(f"{kind}(")]
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The trials of one training that have ended, on record: what a search that was cut off need not do again."""
+
+    store: Store
+    prefix: str
+
+    def read(self, task: Task) -> Trial | None:
+        """The trial of this very task, if it is on record."""
+        try:
+            trial = Trial.model_validate_json(self.store.get(self._key(task.number)))
+        except (KeyError, ValidationError):
+            return None
+        return trial if (trial.parameters, trial.encoding) == (task.parameters, task.encoding) else None
+
+    def write(self, trial: Trial) -> None:
+        self.store.put(self._key(trial.number), trial.model_dump_json().encode())
+
+    def _key(self, number: int) -> str:
+        return f"{self.prefix}{number:05}.json"
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search on samples that `compute` holds."""
+
+    compute: Compute
+    recipe: Recipe
+    space: Space
+    samples: Mapping[str, Sequence[Any]]  # by part
+    training: Training
+    journal: Journal | None
+    progress: Progress
+
+    def run(self) -> list[Trial]:
+        """The trials in order: all that the contract allows, or those of the batches that its budget has time for."""
+        study = _study(self.training.seed, self.space.first)
+        trials: list[Trial] = []
+        started, longest_seconds = perf_counter(), 0.0
+        while len(trials) < self.training.trials:
+            begun = perf_counter()
+            if trials and begun - started + longest_seconds > self.training.budget_seconds:
+                break
+            batch = self._try_out(self._ask(study, trials))
+            for trial in batch:
+                study.tell(trial.number - 1, trial.log_loss)
+            trials += batch
+            longest_seconds = max(longest_seconds, perf_counter() - begun)
+        return trials
+
+    def _ask(self, study: optuna.Study, known: Sequence[Trial]) -> list[Task]:
+        asked = [study.ask(self.space.distributions) for _ in range(min(BATCH, self.training.trials - len(known)))]
+        numbered = enumerate(asked, start=len(known) + 1)
+        return [self._task(number, each.params, tuple(known)) for number, each in numbered]
+
+    def _task(self, number: int, choices: Choices, rivals: tuple[Trial, ...]) -> Task:
+        parameters = {name: choices[name] for name in HYPERPARAMETERS}
+        encoding = {name: choice for name, choice in choices.items() if name not in HYPERPARAMETERS}
+        return Task(number, parameters, encoding, self.space.columns(choices), rivals)
+
+    def _try_out(self, tasks: Sequence[Task]) -> list[Trial]:
+        """The trials of a batch, in order; each that ends is put on record at once."""
+        known = [self.journal.read(task) for task in tasks] if self.journal else [None] * len(tasks)
+        done = [trial for trial in known if trial]
+        left = [task for task, trial in zip(tasks, known, strict=True) if trial is None]
+        for trial in self._run(left):
+            if self.journal:
+                self.journal.write(trial)
+            self.progress(_words(trial, self.training.trials))
+            done.append(trial)
+        return sorted(done, key=lambda trial: trial.number)
+
+    def _run(self, tasks: Sequence[Task]) -> Iterable[Trial]:
+        if not tasks:
+            return []
+        shared = {"recipe": replace(self.recipe, out_of_fold=()), "threads": self.compute.threads_for(BATCH)}
+        return self.compute.run(try_out, tasks, **shared, **self.samples)
+
+
+def allowed_encoders(encoders: Sequence[Encoder], training: Training) -> tuple[Encoder, ...]:
+    """The encoders without the crosses that the contract forbids."""
+    allowed = [name for name, columns in encoders[0].sources.items() if may_act_together(columns, training)]
+    return tuple(encoder.select(allowed) for encoder in encoders)
+
+
+def _study(seed: int, first: Iterable[Choices]) -> optuna.Study:
+    optuna.logging.set_verbosity(logging.WARNING)  # else every trial gets a line
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    for choices in first:
+        study.enqueue_trial(choices)
+    return study
+
+
+def _words(trial: Trial, most: int) -> str:
+    given_up = ", given up" if trial.is_given_up else ""
+    reached = f"log loss {trial.log_loss:.5f} after {trial.rounds} rounds and {trial.seconds:.1f} s"
+    return f"trial {trial.number} of {most}: {reached}{given_up}"
