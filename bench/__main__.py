@@ -9,7 +9,9 @@ from typing import Any
 from bench.measure import Case, print_table
 
 _FOLDER = Path(__file__).parent
-_NO_BENCHMARKS = {"__init__", "__main__", "generated_lake", "measure", "redis_server"}
+_NO_BENCHMARKS = {
+    "__init__", "__main__", "contest", "generated_lake", "measure", "peers", "real_logs", "redis_server",
+}  # fmt: skip
 
 
 def main(names: list[str]) -> None:

@@ -96,7 +96,7 @@ class _Fits:
 
     def _on_workers(self, name: str, seconds: dict[str, list[float]]) -> tuple[float, float]:
         with _one_worker(self.settings) if name == ONE else _two_workers(self.settings) as client:
-            workers = Workers(client)
+            workers = Workers(client, len(worker_addresses(client)))
             workers.fit(_recipe(self.settings, COLUMNS, 1), PARAMETERS, self.validation, self.validation)
             victim = client.run(os.getpid)[worker_addresses(client)[-1]]
             killer = Timer(median(seconds[TWO]) / 2, os.kill, (victim, signal.SIGKILL)) if name == KILLED else None
@@ -153,7 +153,8 @@ def _out_of_core(settings: Settings, worker_memory_bytes: int) -> tuple[int, int
     limited = settings.model_copy(update={"dask_worker_memory_bytes": worker_memory_bytes})
     with open_client(limited) as client:
         started = perf_counter()
-        Workers(client).fit(_recipe(settings, WIDE_COLUMNS, WIDE_ROUNDS), PARAMETERS, training, validation)
+        recipe = _recipe(settings, WIDE_COLUMNS, WIDE_ROUNDS)
+        Workers(client, len(worker_addresses(client))).fit(recipe, PARAMETERS, training, validation)
         seconds = perf_counter() - started
         peak = sum(client.run(peak_bytes).values())
     set_bytes = 4 * WIDE_COLUMNS * training.rows

@@ -16,6 +16,9 @@ CONSTANT_LOGITS = 1e-6  # a smaller range is single-precision noise around a con
 CROSS_VALIDATION_FOLDS = 5
 MINIMUM_FOLD_REWARDS = 20  # and as many rows without: below, a curve is not even tried
 CLEAR_WIN_ERRORS = 2.0  # standard errors that the curve must save over the line
+TELLING = (
+    3.84  # twice the log likelihood that a ranking must add to a constant: 95 % point of chi-squared, one parameter
+)
 CALLED_FOR = 5.99  # twice the log likelihood that a line must add: 95 % point of chi-squared with its two parameters
 
 
@@ -57,15 +60,19 @@ Calibration = PlattCalibration | IsotonicCalibration
 IDENTITY = PlattCalibration(slope=1, intercept=0)
 
 
-def fit_calibration(reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | None = None) -> Calibration:
+def fit_calibration(
+    reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | None = None, *, mean_rate: float
+) -> Calibration:
     """Platt's line, or the isotonic curve where that is clearly better in cross-validation over consecutive rows.
 
     Where no likelihood-ratio test calls for the line the probabilities stay as they are: rewards are few, and their
-    rate on these rows by chance another than on those to come.
+    rate on these rows by chance another than on those to come. Where none tells the line from a constant, what was
+    predicted says nothing: then every probability is the mean rate.
 
     Args:
         reward: 0 and 1, shape (rows,), of rows that the model did not learn from, in the order of time.
         weight: how many rows each one stands for; None: for itself.
+        mean_rate: of these rows and those that the model learned from.
 
     Raises:
         ValueError: rewards other than 0 and 1, only one of them, or lengths differ.
@@ -76,8 +83,14 @@ def fit_calibration(reward: ArrayLike, probability: ArrayLike, weight: ArrayLike
     if _has_enough(reward) and _is_clearly_better(reward, probability, weight):
         return fit_isotonic(reward, probability, weight)
     line = fit_platt(reward, probability, weight)
-    saved = log_loss_per_row(reward, probability) - log_loss_per_row(reward, line.apply(probability))
-    return line if 2 * saved @ weight / weight.mean() > CALLED_FOR else IDENTITY
+    losses = log_loss_per_row(reward, line.apply(probability))
+
+    def gained_over(predicted: Floats) -> float:
+        return float(2 * (log_loss_per_row(reward, predicted) - losses) @ weight / weight.mean())
+
+    if gained_over(np.full_like(probability, np.average(reward, weights=weight))) <= TELLING:
+        return PlattCalibration(slope=0, intercept=float(logit(mean_rate)))
+    return line if gained_over(probability) > CALLED_FOR else IDENTITY
 
 
 def fit_platt(reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | None = None) -> PlattCalibration:

@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import dask
 import numpy as np
@@ -20,8 +21,11 @@ from distributed import Client, LocalCluster
 from liftloop.errors import UserError
 from liftloop.settings import Settings
 
+T = TypeVar("T")
+
 LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
 
 _UNUSABLE = "LIFTLOOP_DASK_SCHEDULER={!r}: {}. Mend that, or take the setting away for a local cluster."
 _NO_DEVICE = (
@@ -60,6 +64,16 @@ def worker_addresses(client: Client) -> list[str]:
     """The workers there are, always in the same order."""
     known = known_workers(client)
     return sorted(known, key=lambda address: str(known[address]["name"]))
+
+
+def ask_worker(client: Client, address: str, function: Callable[..., T], *arguments: Any) -> T | None:
+    """What a function returns in a worker, whatever else that does; None: it is gone or does not answer."""
+    run = partial(client._run, function, *arguments, workers=[address], on_error="ignore")  # `run` has no time limit
+    try:
+        answers: dict[str, T] = client.sync(run, callback_timeout=ANSWER_SECONDS)
+    except (TimeoutError, OSError, ValueError):
+        return None
+    return answers.get(address)
 
 
 @contextmanager

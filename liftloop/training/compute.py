@@ -54,7 +54,7 @@ def open_compute(settings: Settings) -> Iterator[Compute]:
         yield OneProcess()
     else:
         with open_client(settings) as client:
-            yield Workers(client)
+            yield Workers(client, len(worker_addresses(client)))
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ class OneProcess:
 
 @dataclass(frozen=True)
 class Workers:
-    """The workers of a Dask cluster."""
+    """The workers of a Dask cluster. `count`: how many there were at first, and should be again if one is lost."""
 
     client: Client
+    count: int
     time_limit_seconds: float = TIME_LIMIT_SECONDS
     stuck_after_seconds: float = STUCK_AFTER_SECONDS
     checkpoint_seconds: float = SECONDS_BETWEEN
@@ -122,6 +123,7 @@ class Workers:
     ) -> xgboost.Booster:
         return fit_on_workers(
             self.client,
+            self.count,
             recipe,
             parameters,
             training,

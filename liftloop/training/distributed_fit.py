@@ -17,7 +17,7 @@ from distributed import Client, KilledWorker, wait
 from xgboost.core import XGBoostError
 
 from liftloop.training.checkpoints import Checkpoints, rounds_done
-from liftloop.training.cluster import WorkersLostError, known_workers, worker_addresses
+from liftloop.training.cluster import WorkersLostError, ask_worker, known_workers, worker_addresses
 from liftloop.training.fitting import Parameters, Recipe
 from liftloop.training.frame import FramePart
 from liftloop.training.shares import (
@@ -48,6 +48,7 @@ _LONGEST_CAUSE_CHARACTERS = 500
 
 def fit_on_workers(
     client: Client,
+    count: int,
     recipe: Recipe,
     parameters: Parameters,
     training: FramePart,
@@ -56,14 +57,14 @@ def fit_on_workers(
     stuck_after_seconds: float,
     checkpoint_seconds: float,
 ) -> xgboost.Booster:
-    """The booster of all rows, each read by the worker that has the share with it.
+    """The booster of all rows, each read by the worker that has the share with it; `count` workers are expected.
 
     The same parts and number of workers give the same bytes, also if a worker is lost and replaced on the way.
 
     Raises:
         WorkersLostError: workers were lost again and again, or nothing went on within the limit.
     """
-    workers = worker_addresses(client)
+    workers = _gather(client, count)
     shares = deal(training.partitions, validation.partitions, min(len(workers), len(training.partitions)))
     checkpoints = Checkpoints.of(recipe, parameters, shares)
     in_memory = is_in_memory(recipe, training.rows + validation.rows, _memory_bytes(client, workers))
@@ -80,8 +81,8 @@ def fit_on_workers(
             if losses == MOST_LOSSES:
                 raise WorkersLostError(LOST.format(lost)) from lost
             _log.warning("A Dask worker was lost; the fit goes on after round %d. Cause: %s", rounds_done(begun), lost)
-            workers = _replaced(client, len(shares))
-            shares = deal(training.partitions, validation.partitions, min(len(workers), len(shares)))
+            workers = _gather(client, count)
+            shares = deal(training.partitions, validation.partitions, min(len(workers), len(training.partitions)))
         else:
             checkpoints.clear()
             return booster
@@ -102,10 +103,7 @@ class _Attempt:
     name: str = field(default_factory=lambda: uuid4().hex)
 
     def run(self, limit_seconds: float) -> xgboost.Booster:
-        try:
-            futures = self._submit(limit_seconds)
-        except OSError as error:
-            raise _Lost(error) from error
+        futures = self._submit(limit_seconds)
         try:
             self._watch(futures, limit_seconds)
             return xgboost.Booster(model_file=bytearray(futures[0].result(timeout=_RESULT_SECONDS)))
@@ -113,13 +111,14 @@ class _Attempt:
             raise _Lost("the worker with the finished model left") from error
         finally:
             self.client.cancel(futures)
-            if self.workers[0] in self._present():
-                self.client.run(close_tracker, self.name, workers=self.workers[:1], on_error="ignore")
+            ask_worker(self.client, self.workers[0], close_tracker, self.name)
 
     def _submit(self, limit_seconds: float) -> list[Any]:
         first = self.workers[0]
         meeting = (self.name, first, len(self.shares), int(limit_seconds))
-        arguments = self.client.run(open_tracker, *meeting, workers=[first])[first]
+        arguments = ask_worker(self.client, first, open_tracker, *meeting)
+        if arguments is None:
+            raise _Lost(f"{first} does not answer")
         return [
             self.client.submit(fit_on_worker, self.name, self.fit, share, arguments, workers=[address], pure=False)
             for share, address in zip(self.shares, self.workers, strict=False)  # there may be more workers than shares
@@ -130,13 +129,11 @@ class _Attempt:
         deadline = monotonic() + _NOTICE_SECONDS
         while (held := self._held()) and monotonic() < deadline:
             sleep(_POLL_SECONDS)
-        if held:  # the thread cannot be interrupted; Dask's nanny starts the process anew
-            self.client.run(os._exit, 1, workers=held, on_error="ignore")
+        for address in held:  # the thread cannot be interrupted; Dask's nanny starts the process anew
+            ask_worker(self.client, address, os._exit, 1)
 
     def _held(self) -> list[str]:
-        present = self._present()
-        answers = self.client.run(is_running, self.name, workers=present, on_error="ignore") if present else {}
-        return [address for address in present if answers.get(address)]
+        return [address for address in self._present() if ask_worker(self.client, address, is_running, self.name)]
 
     def _present(self) -> list[str]:
         known = worker_addresses(self.client)
@@ -175,10 +172,10 @@ class _Attempt:
         return is_lost
 
 
-def _replaced(client: Client, workers: int) -> list[str]:
-    """The workers, as soon as there are so many again, or those that are left."""
+def _gather(client: Client, count: int) -> list[str]:
+    """The workers, as soon as there are so many (again), or those that are left."""
     with suppress(TimeoutError):
-        client.wait_for_workers(workers, timeout=RETURN_SECONDS)
+        client.wait_for_workers(count, timeout=RETURN_SECONDS)
     if found := worker_addresses(client):
         return found
     raise WorkersLostError(LOST.format(f"no worker came back within {RETURN_SECONDS:.0f} s"))

@@ -169,7 +169,8 @@ def _calibrate(recipe: Recipe, booster: xgboost.Booster, frame: TrainingFrame) -
     ]
     reward, probability = (np.concatenate(column) for column in zip(*scored, strict=True))
     weight = sampling_weight(reward, recipe.negatives_kept)
-    calibration = fit_calibration(reward, probability, weight)
+    mean_rate = frame.reward_rate(FITTED, recipe.negatives_kept)
+    calibration = fit_calibration(reward, probability, weight, mean_rate=mean_rate)
     losses = log_loss_per_row(reward, calibration.apply(probability))
     return calibration, float(np.average(losses, weights=weight))
 

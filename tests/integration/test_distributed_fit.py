@@ -15,7 +15,7 @@ from fit_parts import make_recipe, put_part
 from liftloop.settings import Settings
 from liftloop.store import Store
 from liftloop.training import distributed_fit
-from liftloop.training.cluster import WorkersLostError, open_client
+from liftloop.training.cluster import WorkersLostError, open_client, worker_addresses
 from liftloop.training.compute import OneProcess, Workers
 from liftloop.training.fitting import Parameters
 from liftloop.training.frame import FramePart
@@ -28,13 +28,13 @@ ENDLESS: Parameters = {"max_depth": 2, "eta": 1e-6}  # so slow that it never sto
 def victims(object_store: Settings) -> Iterator[Workers]:
     """Two of a cluster of their own: what is done to them is felt by nobody else. A checkpoint after every round."""
     with open_client(object_store) as client:
-        yield Workers(client, stuck_after_seconds=15, checkpoint_seconds=0)
+        yield Workers(client, 2, stuck_after_seconds=15, checkpoint_seconds=0)
 
 
 @pytest.fixture(scope="module")
 def workers(object_store: Settings) -> Iterator[Workers]:
     with open_client(object_store) as client:
-        yield Workers(client)
+        yield Workers(client, len(worker_addresses(client)))
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,17 @@ def test_a_killed_worker_changes_no_bit_of_the_model(
     assert goes_on_after is not None
     assert int(goes_on_after[1]) >= 10
     assert not list(store.list("checkpoints/"))
+
+
+def test_a_worker_killed_before_the_fit_is_waited_for(
+    victims: Workers, training: FramePart, validation: FramePart, object_store: Settings
+) -> None:
+    recipe = make_recipe(object_store)
+    expected = victims.fit(recipe, PARAMETERS, training, validation)
+    strike(victims, signal.SIGKILL, lambda: True).join()
+    while len(worker_addresses(victims.client)) == 2:
+        sleep(0.01)
+    assert victims.fit(recipe, PARAMETERS, training, validation).save_raw("ubj") == expected.save_raw("ubj")
 
 
 def test_a_worker_lost_too_often_ends_the_fit_with_a_clear_word(

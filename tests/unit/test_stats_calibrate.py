@@ -1,5 +1,6 @@
 """Calibration: recovers a known line or curve, degrades safely, survives storage."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -132,9 +133,13 @@ def bent_clicks(rows: int) -> tuple[Floats, Floats, Floats]:
     return (rng.random(rows) < truth).astype(float), expit(logits), truth
 
 
+MEAN_RATE = 0.01
+calibrate = partial(fit_calibration, mean_rate=MEAN_RATE)
+
+
 def test_a_curve_is_found_where_no_line_fits() -> None:
     reward, probability, truth = bent_clicks(40_000)
-    found = fit_calibration(reward, probability)
+    found = calibrate(reward, probability)
     assert isinstance(found, IsotonicCalibration)
     line = fit_platt(reward, probability)
     assert np.abs(found.apply(probability) - truth).mean() < 0.3 * np.abs(line.apply(probability) - truth).mean()
@@ -144,14 +149,20 @@ def test_a_curve_is_found_where_no_line_fits() -> None:
 @pytest.mark.parametrize("rows", [300, 40_000])
 def test_a_line_is_kept_where_it_fits_or_little_is_known(rows: int) -> None:
     reward, probability = rare_clicks(rows, slope=0.6, intercept=2)
-    assert fit_calibration(reward, probability) == fit_platt(reward, probability)
+    assert calibrate(reward, probability) == fit_platt(reward, probability)
     bent, predicted, _ = bent_clicks(200)
-    assert isinstance(fit_calibration(bent, predicted), PlattCalibration)
+    assert isinstance(calibrate(bent, predicted), PlattCalibration)
 
 
-def test_what_is_right_or_hardly_tested_stays_as_it_is() -> None:
-    assert fit_calibration(*rare_clicks(40_000, slope=1, intercept=0)) == IDENTITY
-    assert fit_calibration([1, 0, 0], [0.2, 0.1, 0.3]) == IDENTITY
+def test_what_says_nothing_becomes_the_mean_rate() -> None:
+    random = np.random.default_rng(2)
+    reward, probability = random.random(5_000) < 0.02, random.uniform(0.01, 0.03, 5_000)
+    for nothing in (calibrate(reward, probability), calibrate([1, 0, 0], [0.2, 0.1, 0.3])):
+        np.testing.assert_allclose(nothing.apply([0.001, 0.5]), MEAN_RATE)
+
+
+def test_what_is_right_stays_as_it_is() -> None:
+    assert calibrate(*rare_clicks(40_000, slope=1, intercept=0)) == IDENTITY
 
 
 def test_a_curve_never_ties_what_was_ranked() -> None:
@@ -169,12 +180,12 @@ def test_a_curve_through_separable_rows_is_finite() -> None:
     np.testing.assert_allclose(constant.apply([0.3]), 0.25)
 
 
-@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic, fit_calibration])
+@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic, calibrate])
 def test_weights_stand_for_rows(fit: Any) -> None:
     reward, probability, _ = bent_clicks(3_000)
     weight = np.random.default_rng(1).integers(1, 4, 3_000)
     weighted = fit(reward, probability, weight)
-    if fit is not fit_calibration:
+    if fit is not calibrate:
         repeated = fit(np.repeat(reward, weight), np.repeat(probability, weight))
         np.testing.assert_allclose(weighted.apply(probability), repeated.apply(probability), rtol=1e-5)
     np.testing.assert_allclose(
@@ -194,4 +205,4 @@ def test_curves_survive_json_and_bad_ones_are_refused() -> None:
         with pytest.raises(ValidationError):
             IsotonicCalibration.model_validate(bad)
     with pytest.raises(ValueError, match="weight: 1 of 2 rows are not above 0"):
-        fit_calibration([0, 1], [0.1, 0.2], [1, 0])
+        calibrate([0, 1], [0.1, 0.2], [1, 0])
