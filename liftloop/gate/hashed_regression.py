@@ -80,7 +80,7 @@ def fit_sample(sample: Sample, penalty: float) -> HashedRegression:
 
 def hash_columns(contract: Contract, rows: pd.DataFrame) -> Buckets:
     """The bucket of each value of each column that a model may read, shape (rows, columns); numbers by magnitude."""
-    text, numbers = model_columns(contract)
+    text, numbers, _ = model_columns(contract)
     hashed = [_hash(name, rows[name].astype(object).where(rows[name].notna(), "")) for name in text]
     return np.column_stack(hashed + [_hash(name, _magnitude(rows[name])) for name in numbers])
 

@@ -12,12 +12,16 @@ from liftloop.training.encoder import Encoder
 _SIGNS = {"increasing": 1, "decreasing": -1}
 
 
-def model_columns(contract: Contract) -> tuple[list[str], list[str]]:
-    """The raw columns that a model may read: text, and numbers. A user enters by features, never by name."""
+def model_columns(contract: Contract) -> tuple[list[str], list[str], list[str]]:
+    """The raw columns that a model may read: text, numbers, and those of which only the presence counts.
+
+    A user enters by features, and by being known at all, never by name.
+    """
     context = [name for name, column in contract.context.items() if column.type == "string"]
     keys = [name for name in ("campaign_id", "advertiser_id", "site_id") if name in contract.columns]
     numbers = [name for name in contract.context if name not in context]
-    return ["ad_id", "placement_id", *keys, *context], [*numbers, *feature_columns(contract)]
+    presence = [name for name in ("user_id",) if name in contract.columns]
+    return ["ad_id", "placement_id", *keys, *context], [*numbers, *feature_columns(contract)], presence
 
 
 def check_constraints(contract: Contract) -> None:
@@ -26,9 +30,9 @@ def check_constraints(contract: Contract) -> None:
     Raises:
         ContractError: one is not; the message lists those that are.
     """
-    text, numbers = model_columns(contract)
+    text, numbers, presence = model_columns(contract)
     named = {"monotone": list(contract.training.monotone), "interactions": sum(contract.training.interactions, ())}
-    allowed = {"monotone": numbers, "interactions": [*text, *numbers]}
+    allowed = {"monotone": numbers, "interactions": [*text, *numbers, *presence]}
     for key, names in named.items():
         if unknown := sorted(set(names) - set(allowed[key])):
             raise ContractError(

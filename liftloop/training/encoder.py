@@ -48,41 +48,44 @@ class Encoder(_Frozen):
     """What is known of the text columns, which columns are numbers, and what a model reads of both.
 
     A category's code is its position. `native` says how many of a text column's first categories XGBoost sees as such;
-    a column that it does not name enters only by its lookups. Without `native` all of every column are seen.
+    a column that it does not name enters only by its lookups. Without `native` all of every column are seen. Of the
+    columns in `presence` a model learns only whether there is a value.
     """
 
     categories: dict[str, tuple[str, ...]]
     numbers: tuple[str, ...]
     native: dict[str, int] | None = None
+    presence: tuple[str, ...] = ()
     lookups: dict[str, Lookup] = {}
 
     @classmethod
-    def fit(cls, counts: Mapping[str, Mapping[str, int]], numbers: Iterable[str]) -> Self:
+    def fit(cls, counts: Mapping[str, Mapping[str, int]], numbers: Iterable[str], presence: Iterable[str] = ()) -> Self:
         """Learn the categories from how often each value occurs, by column, in the training part alone."""
         known = {name: _known(values) for name, values in sorted(counts.items())}
         native = {name: sum(counts[name][value] >= MINIMUM_OCCURRENCES for value in known[name]) for name in known}
-        return cls(categories=known, numbers=tuple(numbers), native=native)
+        return cls(categories=known, numbers=tuple(numbers), native=native, presence=tuple(presence))
 
     @property
     def raw_columns(self) -> list[str]:
         """The columns read, in the order of what `code` returns."""
-        return [*self.categories, *self.numbers]
+        return [*self.categories, *self.numbers, *self.presence]
 
     @property
     def columns(self) -> list[str]:
         """The model's columns, in the order of what `encode` returns."""
-        return [*self._native, *self.numbers, *self.lookups]
+        return [*self._native, *self.numbers, *self.presence_columns, *self.lookups]
 
     @property
     def sources(self) -> dict[str, tuple[str, ...]]:
         """The raw columns that each of the model's columns is made of."""
         plain = {name: (name,) for name in (*self._native, *self.numbers)}
+        plain |= {known: (name,) for known, name in self.presence_columns.items()}
         return plain | {name: lookup.columns for name, lookup in self.lookups.items()}
 
     @property
     def feature_types(self) -> list[str]:
         """XGBoost's word for each of the model's columns: `c`ategory or `q`uantity."""
-        return ["c"] * len(self._native) + ["q"] * (len(self.numbers) + len(self.lookups))
+        return ["c"] * len(self._native) + ["q"] * (len(self.numbers) + len(self.presence) + len(self.lookups))
 
     def select(self, columns: Iterable[str]) -> Self:
         """The encoder of these of the model's columns alone, which reads no more than they need."""
@@ -92,6 +95,7 @@ class Encoder(_Frozen):
             categories={name: known for name, known in self.categories.items() if name in read},
             numbers=tuple(name for name in self.numbers if name in kept),
             native={name: count for name, count in self._native.items() if name in kept},
+            presence=tuple(name for known, name in self.presence_columns.items() if known in kept),
             lookups={name: lookup for name, lookup in self.lookups.items() if name in kept},
         )
 
@@ -114,7 +118,9 @@ class Encoder(_Frozen):
         coded = np.empty((len(rows), len(self.raw_columns)), dtype=np.float32)
         for position, name in enumerate(self.categories):
             coded[:, position] = self.codes(name, rows[name])
-        coded[:, len(self.categories) :] = _finite(rows[list(self.numbers)])
+        first, last = len(self.categories), len(self.categories) + len(self.numbers)
+        coded[:, first:last] = _finite(rows[list(self.numbers)])
+        coded[:, last:] = rows[list(self.presence)].notna()
         return coded
 
     def derive(self, coded: Matrix) -> Matrix:
@@ -124,7 +130,7 @@ class Encoder(_Frozen):
         for position, (name, count) in enumerate(self._native.items()):
             codes = coded[:, place[name]]
             derived[:, position] = np.where(codes < count, codes, np.nan)
-        first = len(self._native) + len(self.numbers)
+        first = len(self._native) + len(self.numbers) + len(self.presence)
         derived[:, len(self._native) : first] = coded[:, len(self.categories) :]
         for position, lookup in enumerate(self.lookups.values(), start=first):
             parts = [coded[:, place[name]].astype(np.float64) for name in lookup.columns]
@@ -139,6 +145,11 @@ class Encoder(_Frozen):
     @cached_property
     def _native(self) -> dict[str, int]:
         return {name: len(known) for name, known in self.categories.items()} if self.native is None else self.native
+
+    @cached_property
+    def presence_columns(self) -> dict[str, str]:
+        """The model's columns that say whether a value is there, and the raw column of each."""
+        return {f"known({name})": name for name in self.presence}
 
     @cached_property
     def _indexes(self) -> dict[str, "pd.Index[str]"]:

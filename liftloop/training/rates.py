@@ -60,6 +60,7 @@ def learn_encoders(
     reward: str,
     text: Sequence[str],
     numbers: Sequence[str],
+    presence: Sequence[str],
     negatives_kept: float,
     crosses: Sequence[tuple[str, ...]] | None = None,
 ) -> tuple[Encoder, ...]:
@@ -80,7 +81,7 @@ def learn_encoders(
         return make_tally(encoder, columns, rows, mean_rate, negatives_kept)
 
     counted = dict(zip(text, count([(name,) for name in text]), strict=True))
-    encoder = Encoder.fit({name: _occurrences(name, rows) for name, rows in counted.items()}, numbers)
+    encoder = Encoder.fit({name: _occurrences(name, rows) for name, rows in counted.items()}, numbers, presence)
     singles = _strongest(tally((name,), rows) for name, rows in counted.items())
     pairs = list(combinations([single.columns[0] for single in singles[:CROSSED_COLUMNS]], 2))
     wanted = pairs if crosses is None else crosses

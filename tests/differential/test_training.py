@@ -160,7 +160,7 @@ def test_it_has_learned_something(frame: TrainingFrame, in_one_process: Trained)
     is_likely = (frame.holdout["ad_id"] == "a7") & (frame.holdout["device"] == "phone")
     assert predicted[is_likely].mean() > 1.5 * predicted[~is_likely].mean()
     assert {"ad_id", "device"} <= set(in_one_process.model.spec.encoder.raw_columns)
-    assert "user_id" not in in_one_process.model.spec.encoder.raw_columns
+    assert "user_id" not in in_one_process.model.spec.encoder.categories
 
 
 def test_rates_are_those_of_the_other_folds(frame: TrainingFrame, contract: Contract) -> None:

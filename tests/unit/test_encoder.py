@@ -55,6 +55,16 @@ def test_lookups_follow_the_codes_of_one_column_or_two() -> None:
     np.testing.assert_array_equal(encoded["rate(ad_id, device)"], np.array([0.5, NAN, NAN, NAN], dtype=np.float32))
 
 
+def test_of_some_columns_only_the_presence_counts() -> None:
+    encoder = Encoder.fit({"ad_id": {"a1": ENOUGH}}, ["hour"], ["device"])
+    assert encoder.columns == ["ad_id", "hour", "known(device)"]
+    assert encoder.feature_types == ["c", "q", "q"]
+    assert encoder.sources["known(device)"] == ("device",)
+    np.testing.assert_array_equal(encoder.encode(ROWS)["known(device)"], [1, 1, 1, 0])
+    assert encoder.select(["known(device)"]).raw_columns == ["device"]
+    assert encoder.select(["hour"]).raw_columns == ["hour"]
+
+
 def test_a_selection_reads_no_more_than_it_needs_and_encodes_alike() -> None:
     chosen = WITH_LOOKUPS.select(["rate(ad_id, device)", "hour", "ad_id"])
     assert chosen.raw_columns == ["ad_id", "device", "hour"]

@@ -8,7 +8,7 @@ from liftloop.gate.hashed_regression import BUCKETS, HashedRegression, Sample, f
 from liftloop.training.constraints import model_columns
 
 CONTRACT = make_contract("s")
-TEXT, NUMBERS = model_columns(CONTRACT)
+TEXT, NUMBERS, _ = model_columns(CONTRACT)
 ROWS = pd.DataFrame({name: ["x", "y", None] for name in TEXT} | {name: [1.0, 1e9, np.nan] for name in NUMBERS})
 
 
