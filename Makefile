@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/liftloop demo
 
 test: .venv/installed
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Every cell of the crash matrix, two at a time; the table of them comes last.
 test-faults: .venv/installed

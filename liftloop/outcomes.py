@@ -13,7 +13,7 @@ from liftloop.contract_sections import GatePolicy
 from liftloop.stats.calibration_error import calibration_error
 from liftloop.stats.columns import Floats, column
 from liftloop.stats.interval import BootstrapOptions, Interval, bootstrap_ratio
-from liftloop.stats.scoring import log_loss_per_row
+from liftloop.stats.scoring import log_loss_per_row, sampling_weight
 
 
 class Score(BaseModel):
@@ -48,7 +48,7 @@ class Outcomes:
     @cached_property
     def weight(self) -> Floats:
         """Rows that each one stands for, shape (rows,): of those without a reward the log may have kept only some."""
-        return np.where(self.reward > 0, 1.0, 1 / self.negatives_kept)
+        return sampling_weight(self.reward, self.negatives_kept)
 
     @property
     def mean_rate(self) -> float:

@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import hypothesis
 import pytest
@@ -17,6 +18,7 @@ from liftloop.stack.addresses import running_settings, variables
 from liftloop.stack.alone import object_store_alone
 from liftloop.stack.layout import Credentials, Layout
 from liftloop.stack.parts import store_ports
+from liftloop.store import Store
 
 hypothesis.settings.register_profile("liftloop", deadline=None)  # no test is about time: a busy machine fails none
 hypothesis.settings.load_profile("liftloop")
@@ -39,6 +41,17 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]
     """SeaweedFS alone, up in about two seconds; the settings point at it and at no Prefect server."""
     with object_store_alone(_settings_on_free_ports(tmp_path_factory.mktemp("object-store"))) as settings:
         yield settings
+
+
+@pytest.fixture
+def store(object_store: Settings) -> Store:
+    """Of a bucket that all tests share: each keeps to a source or a prefix of its own."""
+    return Store(object_store)
+
+
+@pytest.fixture
+def source() -> str:
+    return f"s{uuid4().hex[:8]}"
 
 
 @pytest.fixture(scope="session")

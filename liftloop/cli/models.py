@@ -28,7 +28,7 @@ Named = Annotated[str, typer.Argument(help=_NAMES)]
 @commands.command()
 def models(source: Source) -> None:
     """List a source's model versions, newest last, with what the gate said of each."""
-    from liftloop.gate.by_hand import read_verdict  # noqa: PLC0415  (pandas takes seconds; other commands need not wait)
+    from liftloop.gate.verdict import read_verdict  # noqa: PLC0415  (pandas takes seconds; other commands need not wait)
 
     load_contract(source)
     store = open_store()
@@ -45,7 +45,7 @@ def models(source: Source) -> None:
                 f"{loss:.5f}" if loss is not None else "",
                 verdict.verdict if verdict else "not judged",
                 each.metrics.get("rounds"),
-                f"{sum(blob.size_bytes for blob in each.blobs) / 2**10:,.0f}",
+                f"{each.size_bytes / 2**10:,.0f}",
             )
         )
     columns = ["version", "alias", "created (UTC)", "reward", "validation log loss", "gate", "rounds", "KiB"]
@@ -64,13 +64,12 @@ def promote(
 ) -> None:
     """Make a version champion, or challenger, by hand; what the gate said of it is shown."""
     from liftloop.gate import by_hand  # noqa: PLC0415  (pandas takes seconds; other commands need not wait)
+    from liftloop.gate.verdict import read_verdict  # noqa: PLC0415
 
     load_contract(source)
     store, run_id = open_store(), str(uuid4())
     wanted = find_version(store, source, version)
-    console.print(
-        f"the gate on {wanted.version}: {by_hand.gate_said(by_hand.read_verdict(store, wanted))}", markup=False
-    )
+    console.print(f"the gate on {wanted.version}: {by_hand.gate_said(read_verdict(store, wanted))}", markup=False)
     parameters = {"version": wanted.version, "reason": reason, "challenger": challenger}
     with recorded(store, "promote", run_id, source, parameters | {"although_refused": although_refused}) as run:
         if challenger:

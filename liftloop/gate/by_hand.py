@@ -1,20 +1,10 @@
 """A person names champion or challenger: what the gate said is shown, and what it said against it stays on record."""
 
-from liftloop.gate.verdict import Verdict
+from liftloop.gate.verdict import Verdict, read_verdict
 from liftloop.store import Store
 from liftloop.training.challenger import Challenge, challenge
 from liftloop.training.moves import promote
 from liftloop.training.registry import ModelVersion, Pointer, RegistryError, champion
-
-
-def read_verdict(store: Store, version: ModelVersion) -> Verdict | None:
-    """The gate's last verdict on a version; None: it was not judged, or in another form than today's."""
-    if version.evidence is None:
-        return None
-    try:
-        return Verdict.model_validate_json(store.get_verified(version.evidence))
-    except (KeyError, ValueError):
-        return None
 
 
 def gate_said(verdict: Verdict | None) -> str:

@@ -57,7 +57,7 @@ def _figures(evidence: Evidence, verdict: Verdict) -> Figures:
             "hold-out impressions": verdict.rows,
             f"hold-out {evidence.contract.reward}s": verdict.rewards,
             "boosting rounds": evidence.version.metrics.get("rounds"),
-            "size": f"{sum(blob.size_bytes for blob in evidence.version.blobs) / 2**10:,.0f} KiB",
+            "size": f"{evidence.version.size_bytes / 2**10:,.0f} KiB",
             "compared with": verdict.champion or "no champion",
         }
     )

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from liftloop.contract import Contract
-from liftloop.gate.verdict import Verdict
+from liftloop.gate.verdict import DOUBTS, Verdict
 from liftloop.plots import share_plot
 from liftloop.policy import EXPLORATION_SHARE
 from liftloop.reports import Code, Plot, Points, Table, Text
@@ -16,12 +16,12 @@ from liftloop.training.registry import ModelVersion
 FEATURES_SHOWN = 15
 TRIALS_SHOWN = 5
 _PARTS = {
-    "training": "grows the trees",
-    "validation": "stops and calibrates them",
+    "training": "grows the trees of the search",
+    "validation": "ends the search, calibrates, and joins the last fit",
     "holdout": "judges: the model never saw it",
 }
 _MEASURED = ("number", "log_loss", "rounds", "seconds")  # of a trial; the rest is what was tried
-_UNTOLD = ("inconclusive", "not_applicable")
+_UNTOLD = {*DOUBTS, "not_applicable"}
 
 
 def purpose(contract: Contract) -> Text:
@@ -118,7 +118,7 @@ from liftloop.training.registry import read_version
 
 store = open_store()
 model = load_model(store, read_version(store, "{version.source}", "{version.version}"))  # checks the hashes
-probability = model.predict(rows)  # a data frame with the columns model.spec.encoder.columns
+probability = model.predict(rows)  # a data frame with the columns model.spec.encoder.raw_columns
 
 # for MLflow
 liftloop export {version.source} {version.version} FOLDER

@@ -15,9 +15,9 @@ from scipy.special import expit, logit
 
 from liftloop.contract import Contract
 from liftloop.stats.columns import Floats
-from liftloop.stats.scoring import log_loss_per_row
+from liftloop.stats.scoring import log_loss_per_row, sampling_weight
 from liftloop.training.constraints import model_columns
-from liftloop.training.fitting import Strides, sampling_weight, thin_out
+from liftloop.training.fitting import Strides, thin_out
 from liftloop.training.frame import Part, TrainingFrame
 
 BUCKETS = 2**18

@@ -4,11 +4,10 @@ import numpy as np
 import pandas as pd
 
 from liftloop.contract import Contract
-from liftloop.duck import connect
-from liftloop.due import read_lake
 from liftloop.features.names import feature_columns
 from liftloop.gate.slices import MINIMUM_SLICE_REWARDS, listed
 from liftloop.gate.verdict import CheckVerdict, Finding
+from liftloop.lake import newest_event
 from liftloop.outcomes import Outcomes
 from liftloop.stats.leakage import SingleFeature, single_feature
 from liftloop.store import Store
@@ -20,14 +19,10 @@ SEED = 7  # of that sample
 
 def lag(store: Store, contract: Contract, frame: FrameIndex) -> pd.Timedelta:
     """How far the matured impressions of the lake reach beyond the newest one that the model was judged by."""
-    uris = [store.uri(item.key) for item in read_lake(store, contract.source)]
-    if not uris:
+    newest = newest_event(store, contract.source)
+    if newest is None:
         return pd.Timedelta(0)
-    with connect(store.settings) as connection:
-        connection.read_parquet(uris, union_by_name=True).create_view("lake")
-        row = connection.execute("SELECT max(event_timestamp) FROM lake").fetchone()
-    assert row is not None  # an aggregate always answers
-    return max(pd.Timestamp(row[0]) - contract.maturity - frame.parts["holdout"].end, pd.Timedelta(0))
+    return max(pd.Timestamp(newest) - contract.maturity - frame.parts["holdout"].end, pd.Timedelta(0))
 
 
 def is_of_today(contract: Contract, behind: pd.Timedelta) -> Finding:

@@ -8,7 +8,7 @@ from liftloop.gate.card import model_card
 from liftloop.gate.checks import all_checks, make_check
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.inputs import is_of_today, lag
-from liftloop.gate.verdict import GroupRow, Verdict
+from liftloop.gate.verdict import GroupRow, Verdict, read_verdict
 from liftloop.runs import Step
 from liftloop.store import ObjectRef, Store, fingerprint_of
 from liftloop.training.frame import open_frame
@@ -63,11 +63,8 @@ def _groups(evidence: Evidence) -> tuple[GroupRow, ...]:
 
 def known_verdict(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> Verdict | None:
     """The verdict on record, if nothing that it rests on has changed and every check could be made."""
-    if version.evidence is None:
-        return None
-    try:
-        verdict = Verdict.model_validate_json(store.get_verified(version.evidence))
-    except (KeyError, ValueError):  # gone, changed, or of an older form
+    verdict = read_verdict(store, version)
+    if verdict is None:
         return None
     rival = champion.version if champion else None
     is_current = verdict.fingerprint == _fingerprint(store, contract, version)

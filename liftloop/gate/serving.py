@@ -89,7 +89,7 @@ def is_fast(policy: GatePolicy, fresh: FreshRun) -> Finding:
 
 def is_small(policy: GatePolicy, version: ModelVersion) -> Finding:
     """All that a process loads to serve the version must keep to the contract's limit."""
-    size, limit = sum(ref.size_bytes for ref in version.blobs), policy.model_bytes
+    size, limit = version.size_bytes, policy.model_bytes
     verdict: CheckVerdict = "fail" if size > limit else "pass"
     reason = f"Its {len(version.blobs)} files are {size / 1e6:,.2f} MB."
     return Finding(verdict, reason, f"{size:,} bytes", f"at most {limit:,} bytes", figures={"model_bytes": size})

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from liftloop.outcomes import Score
 from liftloop.stats.interval import Interval
-from liftloop.store import ObjectRef
+from liftloop.store import ObjectRef, Store
+from liftloop.training.registry import ModelVersion
 
 CheckVerdict = Literal["pass", "fail", "inconclusive", "untrustworthy", "not_applicable"]
 GateVerdict = Literal["promote", "refuse", "inconclusive"]
@@ -100,3 +101,13 @@ class Verdict(_Frozen):
             KeyError: there is none.
         """
         return {check.name: check for check in self.checks}[name]
+
+
+def read_verdict(store: Store, version: ModelVersion) -> Verdict | None:
+    """The gate's last verdict on a version; None: none, or not in today's form."""
+    if version.evidence is None:
+        return None
+    try:
+        return Verdict.model_validate_json(store.get_verified(version.evidence))
+    except (KeyError, ValueError):
+        return None

@@ -96,7 +96,7 @@ def object_store(settings: Settings, layout: Layout, credentials: Credentials) -
             "WEED_JWT_SIGNING_READ_KEY": credentials.volume_read_key,
             "WEED_JWT_FILER_SIGNING_KEY": credentials.filer_write_key,
             "WEED_JWT_FILER_SIGNING_READ_KEY": credentials.filer_read_key,
-            "GOMEMLIMIT": "256MiB",
+            "GOGC": "50",  # less memory for a little more work; under a fixed limit it would collect without end
             "AWS_ACCESS_KEY_ID": "",  # it would let these keys in as an administrator's
             "AWS_SECRET_ACCESS_KEY": "",
             **certificate_environment(layout),

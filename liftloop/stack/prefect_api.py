@@ -6,6 +6,9 @@ import urllib.request
 import uuid
 from collections.abc import Mapping
 from typing import Any
+from urllib.error import HTTPError
+
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from liftloop.settings import Settings
 
@@ -26,6 +29,14 @@ def ask(settings: Settings, path: str, body: Mapping[str, object] | None = None)
     return _answer(settings, path, {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}, json.dumps(body))
 
 
+def _is_busy(error: BaseException) -> bool:
+    """Prefect answers 503 while its database is locked; nothing was done then."""
+    return isinstance(error, HTTPError) and error.code == 503
+
+
+@retry(
+    retry=retry_if_exception(_is_busy), stop=stop_after_attempt(6), wait=wait_random_exponential(0.5, 5), reraise=True
+)
 def _answer(settings: Settings, path: str, headers: dict[str, str], body: str | None = None) -> Any:
     password = settings.prefect_auth.get_secret_value() if settings.prefect_auth else ""
     basic = {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}

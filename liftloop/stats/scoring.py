@@ -113,6 +113,14 @@ def mass_bins(probability: Floats, bins: int) -> NDArray[np.intp]:
     return np.asarray(np.unique((position * bins).astype(np.intp), return_inverse=True)[1])
 
 
+def sampling_weight(reward: ArrayLike, negatives_kept: float) -> Floats:
+    """How many impressions of the real traffic each one stands for, where the log dropped some without a reward.
+
+    He et al. 2014, as above, section 6.3: probabilities learned with these weights are those of the traffic.
+    """
+    return np.where(np.asarray(reward) > 0, 1.0, 1 / negatives_kept)
+
+
 def _scored(reward: ArrayLike, probability: ArrayLike) -> tuple[Floats, Floats]:
     rewards, probabilities = shares("reward", reward), shares("probability", probability)
     require_same_length(reward=rewards, probability=probabilities)

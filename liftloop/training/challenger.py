@@ -2,18 +2,17 @@
 
 from datetime import UTC, datetime
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime
 
 from liftloop.runs import Step
 from liftloop.store import Store, SwapConflict, references
 from liftloop.training.moves import PromotionConflict
+from liftloop.training.pointers import Record, read_record, swap_record
 from liftloop.training.registry import RegistryError, champion, read_version, verify_blobs
 
 
-class Challenge(BaseModel):
+class Challenge(Record):
     """Which version is challenger. `champion_move` is the number of the champion's move that it challenges."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: str
     champion_move: int
@@ -21,7 +20,6 @@ class Challenge(BaseModel):
     reason: str
     overrides: str | None = None  # what the gate had said against it
     run_id: str | None = None
-    etag: str | None = Field(default=None, exclude=True)
 
 
 def challenger(store: Store, source: str) -> Challenge | None:
@@ -54,7 +52,10 @@ def challenge(
         overrides=overrides,
         run_id=run_id,
     )
-    return _swap(store, source, made, before.etag if before else None)
+    try:
+        return swap_record(store, challenger_key(source), made, before.etag if before else None)
+    except SwapConflict:
+        raise PromotionConflict(f"{version} did not become challenger of {source}: another did meanwhile") from None
 
 
 def challenge_step(store: Store, source: str, made: Challenge) -> Step:
@@ -69,19 +70,4 @@ def challenger_key(source: str) -> str:
 
 
 def _last_challenge(store: Store, source: str) -> Challenge | None:
-    try:
-        body, etag = store.get_version(challenger_key(source))
-    except KeyError:
-        return None
-    return Challenge.model_validate_json(body).model_copy(update={"etag": etag})
-
-
-def _swap(store: Store, source: str, made: Challenge, expected: str | None) -> Challenge:
-    try:
-        etag = store.swap(challenger_key(source), made.model_dump_json(indent=1).encode(), expected_etag=expected)
-        return made.model_copy(update={"etag": etag})
-    except SwapConflict:
-        now = _last_challenge(store, source)
-    if now is not None and now.model_dump() == made.model_dump():  # our own write, whose answer was lost
-        return now
-    raise PromotionConflict(f"{made.version} did not become challenger of {source}: another did at the same time")
+    return read_record(store, challenger_key(source), Challenge)

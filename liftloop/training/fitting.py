@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from liftloop.contract_sections import Reward, Training
 from liftloop.settings import Settings
+from liftloop.stats.scoring import sampling_weight
 from liftloop.store import ObjectRef, Store
 from liftloop.training.constraints import constraint_parameters
 from liftloop.training.encoder import Encoder
@@ -116,14 +117,6 @@ def thin_out(reward: NDArray[Any], strides: Strides) -> tuple[NDArray[np.intp], 
     rewarded, others = np.flatnonzero(is_rewarded), np.flatnonzero(~is_rewarded)
     kept = np.sort(np.r_[others[:: strides.others], rewarded[:: strides.rewarded]])
     return kept, np.where(is_rewarded[kept], strides.rewarded, strides.others).astype(np.float32)
-
-
-def sampling_weight(reward: NDArray[Any], negatives_kept: float) -> NDArray[np.float64]:
-    """How many impressions of the real traffic each one stands for, where the log dropped some without a reward.
-
-    He et al. 2014, as above: probabilities learned with these weights are those of the traffic, not of the log.
-    """
-    return np.where(np.asarray(reward) > 0, 1.0, 1 / negatives_kept)
 
 
 def quantile_matrix(

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from liftloop.errors import UserError
 from liftloop.runs import Step
 from liftloop.store import Store, SwapConflict, concurrently, references, sha256_of
+from liftloop.training.pointers import swap_record
 from liftloop.training.registry import (
     Pointer,
     RegistryError,
@@ -89,7 +90,10 @@ def move(
         overrides=overrides,
         run_id=run_id,
     )
-    moved = _swap(store, source, pointer, current.etag if current else None)
+    try:
+        moved = swap_record(store, champion_key(source), pointer, current.etag if current else None)
+    except SwapConflict:
+        raise _conflict(source, version, champion(store, source)) from None
     record_move(store, source, moved)
     return moved
 
@@ -132,18 +136,6 @@ def record_move(store: Store, source: str, pointer: Pointer) -> None:
     except SwapConflict:
         if AuditEntry.model_validate_json(store.get(key)) != entry:
             raise RegistryError(f"{store.uri(key)} is about another move than {pointer}") from None
-
-
-def _swap(store: Store, source: str, pointer: Pointer, expected: str | None) -> Pointer:
-    try:
-        etag = store.swap(champion_key(source), pointer.model_dump_json(indent=1).encode(), expected_etag=expected)
-        return pointer.model_copy(update={"etag": etag})
-    except SwapConflict:
-        holder = champion(store, source)
-    # A write whose answer was lost is sent again, and then conflicts with itself.
-    if holder is not None and holder.model_dump() == pointer.model_dump():
-        return holder
-    raise _conflict(source, pointer.version, holder)
 
 
 def _conflict(source: str, version: str, holder: Pointer | None) -> PromotionConflict:

@@ -6,23 +6,22 @@ Knows models by the hashes of their blobs alone, so that nothing here has to loa
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract_sections import Reward
 from liftloop.errors import UserError
 from liftloop.store import ObjectRef, Store, concurrently
+from liftloop.training.pointers import Record, read_record
 
 
 class RegistryError(UserError):
     """A version is not on record, or its blobs are not as recorded."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelVersion(_Frozen):
+class ModelVersion(BaseModel):
     """One trained model: what it is, what it was made from, and later the gate's evidence on it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: str
     source: str
@@ -44,8 +43,13 @@ class ModelVersion(_Frozen):
     def blobs(self) -> tuple[ObjectRef, ObjectRef]:
         return self.booster, self.spec
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all that a process loads to serve it."""
+        return sum(blob.size_bytes for blob in self.blobs)
 
-class Pointer(_Frozen):
+
+class Pointer(Record):
     """Which version is champion. Its number counts the moves and names the entry of the audit trail.
 
     `restores` is the number of the move that a rollback goes back to; None: a promotion. `overrides` is what the gate
@@ -61,7 +65,6 @@ class Pointer(_Frozen):
     restores: int | None = None
     overrides: str | None = None
     run_id: str | None = None
-    etag: str | None = Field(default=None, exclude=True)  # of the object it was read from: what a move expects
 
 
 def write_version(store: Store, version: ModelVersion) -> ObjectRef:
@@ -120,11 +123,7 @@ def verify_blobs(store: Store, version: ModelVersion) -> tuple[bytes, bytes]:
 
 def champion(store: Store, source: str) -> Pointer | None:
     """The pointer as it is now; None before the first promotion."""
-    try:
-        body, etag = store.get_version(champion_key(source))
-    except KeyError:
-        return None
-    return Pointer.model_validate_json(body).model_copy(update={"etag": etag})
+    return read_record(store, champion_key(source), Pointer)
 
 
 def champion_key(source: str) -> str:

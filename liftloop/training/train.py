@@ -14,12 +14,12 @@ from liftloop.contract import Contract
 from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.runs import Step
 from liftloop.stats.calibrate import Calibration, fit_calibration
-from liftloop.stats.scoring import log_loss_per_row
+from liftloop.stats.scoring import log_loss_per_row, sampling_weight
 from liftloop.store import Store, fingerprint_of, sha256_of
 from liftloop.training.compute import Compute, open_compute
 from liftloop.training.constraints import check_constraints, model_columns
 from liftloop.training.encoder import Encoder
-from liftloop.training.fitting import Recipe, Strides, sampling_weight
+from liftloop.training.fitting import Recipe, Strides
 from liftloop.training.frame import Part, TrainingFrame
 from liftloop.training.model import Model, ModelSpec, register, uncalibrated
 from liftloop.training.rates import learn_encoders

@@ -1,14 +1,12 @@
 """Champion, challenger and previous on a real object store, and what a person may do to them."""
 
 from collections.abc import Callable
-from uuid import uuid4
 
 import pytest
 from model_versions import put_version
 
-from liftloop.gate.by_hand import challenge_by_hand, gate_said, promote_by_hand, read_verdict
-from liftloop.gate.verdict import Check, CheckVerdict, Verdict
-from liftloop.settings import Settings
+from liftloop.gate.by_hand import challenge_by_hand, gate_said, promote_by_hand
+from liftloop.gate.verdict import Check, CheckVerdict, Verdict, read_verdict
 from liftloop.stack.addresses import variables
 from liftloop.store import Store
 from liftloop.training.aliases import aliases, find_version
@@ -17,16 +15,6 @@ from liftloop.training.moves import PromotionConflict, promote, read_audit
 from liftloop.training.registry import ModelVersion, Pointer, RegistryError, champion, write_version
 from liftloop.training.rollback import rollback
 from tasks.registry import challenge as challenge_of_flow
-
-
-@pytest.fixture
-def store(object_store: Settings) -> Store:
-    return Store(object_store)
-
-
-@pytest.fixture
-def source() -> str:
-    return f"s{uuid4().hex[:8]}"
 
 
 @pytest.fixture

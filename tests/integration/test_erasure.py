@@ -17,7 +17,6 @@ from liftloop.landing.ledger import Entry, pending
 from liftloop.landing.rules import rules_fingerprint
 from liftloop.lineage import verify
 from liftloop.runs import read_manifests
-from liftloop.settings import Settings
 from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
 from liftloop.store import Store
@@ -57,11 +56,6 @@ def project(tmp_path: Path) -> Path:
 def contract(project: Path) -> Contract:
     (file,) = (project / "contracts").iterdir()
     return load_contract(file.stem, project / "contracts")
-
-
-@pytest.fixture
-def store(object_store: Settings) -> Store:
-    return Store(object_store)
 
 
 def land(store: Store, contract: Contract, day: str, users: tuple[str, ...] = USERS) -> None:

@@ -11,18 +11,12 @@ from training_lake import FIRST, land, make_contract, make_rows
 from liftloop.contract import Contract
 from liftloop.features.lookup import historical_features
 from liftloop.features.names import feature_columns
-from liftloop.settings import Settings
 from liftloop.store import Store
 from liftloop.training import frame_builder
 from liftloop.training.frame import Part, folds_of, open_frame
 from liftloop.training.frame_builder import FrameError, build_frame
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def store(object_store: Settings) -> Store:
-    return Store(object_store)
 
 
 @pytest.fixture

@@ -13,15 +13,9 @@ from liftloop.lake import object_id_of
 from liftloop.landing.ledger import Entry, settle
 from liftloop.landing.rules import rules_fingerprint
 from liftloop.runs import Manifest
-from liftloop.settings import Settings
 from liftloop.store import ObjectRef, Store, concurrently
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def store(object_store: Settings) -> Store:
-    return Store(object_store)
 
 
 @pytest.fixture

@@ -13,16 +13,10 @@ from liftloop.contract_sections import Lookup
 from liftloop.lake import impressions_prefix, object_id_of
 from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches, refuse_incomplete
 from liftloop.landing.ledger import held, ingested, is_no_log
-from liftloop.settings import Settings
 from liftloop.store import Store
 from tasks.landing import FilesHeldBackError, refuse_held_back
 
 HEADER = "id,at,slot,ad,clicked\n"
-
-
-@pytest.fixture
-def store(object_store: Settings) -> Store:
-    return Store(object_store)
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 import pytest
 import xgboost
 
-from liftloop.settings import Settings
 from liftloop.stats.calibrate import PlattCalibration
 from liftloop.store import Store, sha256_of
 from liftloop.training.encoder import Encoder
@@ -33,16 +31,6 @@ from liftloop.training.registry import (
 CONTENDERS = 8
 ROUNDS = 15
 ROWS = pd.DataFrame({"hour": np.arange(24.0)})
-
-
-@pytest.fixture
-def store(object_store: Settings) -> Store:
-    return Store(object_store)
-
-
-@pytest.fixture
-def source() -> str:
-    return f"s{uuid4().hex[:8]}"
 
 
 @pytest.fixture

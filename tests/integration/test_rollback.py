@@ -4,12 +4,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Barrier
-from uuid import uuid4
 
 import pytest
 from model_versions import put_version
 
-from liftloop.settings import Settings
 from liftloop.store import Store
 from liftloop.training.moves import PromotionConflict, promote, read_audit
 from liftloop.training.registry import (
@@ -21,16 +19,6 @@ from liftloop.training.registry import (
 from liftloop.training.rollback import rollback, withdrawal
 
 CONTENDERS = 8
-
-
-@pytest.fixture
-def store(object_store: Settings) -> Store:
-    return Store(object_store)
-
-
-@pytest.fixture
-def source() -> str:
-    return f"s{uuid4().hex[:8]}"
 
 
 @pytest.fixture

@@ -223,7 +223,7 @@ def test_the_bridge_is_told_of_what_lands_at_once_and_of_nothing_else(
     assert filled.bridge_token is not None
     for key in ("lake/shop/one", "landing/shop/one", "runs/shop/one", "landing/shop/two"):
         Store(filled).put(key, b"body")
-    told = [notices.get(timeout=1) for _ in range(3)]  # the folder is new too
+    told = [notices.get(timeout=30) for _ in range(3)]  # the folder is new too
     credential = f"Bearer {filled.bridge_token.get_secret_value()}"
     assert {(path, given) for path, given, _ in told} == {("/landing", credential)}
     assert {key.removeprefix("/buckets/liftloop/landing/") for _, _, key in told} == {"shop", "shop/one", "shop/two"}

@@ -6,13 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from liftloop.settings import Settings
 from liftloop.store import ObjectRef, Store, SwapConflict, sha256_of
-
-
-@pytest.fixture
-def store(object_store: Settings) -> Store:
-    return Store(object_store)
 
 
 @pytest.fixture
