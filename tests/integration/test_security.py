@@ -196,14 +196,14 @@ def test_nobody_comes_in_by_grpc_without_the_stores_own_certificate(filled: Sett
 
 
 @pytest.fixture
-def notices(filled: Settings) -> Iterator["Queue[tuple[str, str, str]]"]:
+def notices(filled: Settings, source: str) -> Iterator["Queue[tuple[str, str, str]]"]:
     """What the store posts to where the bridge would listen: path, credential, key."""
     posted: Queue[tuple[str, str, str]] = Queue()
 
     class Listener(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if "/shop" in body["key"]:  # not one of an earlier test, sent again
+            if f"/{source}" in body["key"]:  # not one of an earlier test, sent again
                 posted.put((self.path, self.headers["Authorization"], body["key"]))
             self.send_response(200)
             self.end_headers()
@@ -218,14 +218,18 @@ def notices(filled: Settings) -> Iterator["Queue[tuple[str, str, str]]"]:
 
 
 def test_the_bridge_is_told_of_what_lands_at_once_and_of_nothing_else(
-    filled: Settings, notices: "Queue[tuple[str, str, str]]"
+    filled: Settings, source: str, notices: "Queue[tuple[str, str, str]]"
 ) -> None:
     assert filled.bridge_token is not None
-    for key in ("lake/shop/one", "landing/shop/one", "runs/shop/one", "landing/shop/two"):
+    for key in (f"lake/{source}/1", f"landing/{source}/1", f"runs/{source}/1", f"landing/{source}/2"):
         Store(filled).put(key, b"body")
     told = [notices.get(timeout=30) for _ in range(3)]  # the folder is new too
     credential = f"Bearer {filled.bridge_token.get_secret_value()}"
     assert {(path, given) for path, given, _ in told} == {("/landing", credential)}
-    assert {key.removeprefix("/buckets/liftloop/landing/") for _, _, key in told} == {"shop", "shop/one", "shop/two"}
+    assert {key.removeprefix("/buckets/liftloop/landing/") for _, _, key in told} == {
+        source,
+        f"{source}/1",
+        f"{source}/2",
+    }
     with pytest.raises(Empty):
         notices.get(timeout=0.5)
