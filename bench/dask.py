@@ -32,12 +32,13 @@ from scipy.special import expit
 
 from bench.measure import ROUNDS, Case, console, in_fresh_process, peak_bytes, report
 from bench.scale_out import one_core_workers
+from liftloop.cluster import open_client, worker_addresses
+from liftloop.compute import Workers
 from liftloop.settings import Settings
 from liftloop.stack.alone import object_store_alone
 from liftloop.store import ObjectRef, Store
-from liftloop.training.cluster import open_client, worker_addresses
-from liftloop.training.compute import Workers
 from liftloop.training.encoder import Encoder
+from liftloop.training.fit import fit
 from liftloop.training.fitting import BINS, Parameters, Recipe
 from liftloop.training.frame import FramePart
 
@@ -97,13 +98,13 @@ class _Fits:
     def _on_workers(self, name: str, seconds: dict[str, list[float]]) -> tuple[float, float]:
         with _one_worker(self.settings) if name == ONE else _two_workers(self.settings) as client:
             workers = Workers(client, len(worker_addresses(client)))
-            workers.fit(_recipe(self.settings, COLUMNS, 1), PARAMETERS, self.validation, self.validation)
+            fit(workers, _recipe(self.settings, COLUMNS, 1), PARAMETERS, self.validation, self.validation)
             victim = client.run(os.getpid)[worker_addresses(client)[-1]]
             killer = Timer(median(seconds[TWO]) / 2, os.kill, (victim, signal.SIGKILL)) if name == KILLED else None
             started = perf_counter()
             if killer:
                 killer.start()
-            booster = workers.fit(self.recipe, PARAMETERS, self.training, self.validation)
+            booster = fit(workers, self.recipe, PARAMETERS, self.training, self.validation)
             return perf_counter() - started, booster.best_score
 
 
@@ -154,7 +155,7 @@ def _out_of_core(settings: Settings, worker_memory_bytes: int) -> tuple[int, int
     with open_client(limited) as client:
         started = perf_counter()
         recipe = _recipe(settings, WIDE_COLUMNS, WIDE_ROUNDS)
-        Workers(client, len(worker_addresses(client))).fit(recipe, PARAMETERS, training, validation)
+        fit(Workers(client, len(worker_addresses(client))), recipe, PARAMETERS, training, validation)
         seconds = perf_counter() - started
         peak = sum(client.run(peak_bytes).values())
     set_bytes = 4 * WIDE_COLUMNS * training.rows

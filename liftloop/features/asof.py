@@ -193,7 +193,7 @@ def _computed(
     if not settings.has_dask_scheduler:
         yield from (part.compute(connection) for part in parts)
         return
-    from liftloop.training.compute import open_compute  # noqa: PLC0415  (seconds, for XGBoost)
+    from liftloop.compute import open_compute  # noqa: PLC0415  (Dask takes a second to import)
 
     with open_compute(settings) as compute:
         yield from compute.run(_compute_alone, parts, settings=settings)

@@ -79,7 +79,7 @@ def _bring_up_to_date(store: Store, partitions: Sequence[Partition]) -> list[_Re
         return []
     if not store.settings.has_dask_scheduler:
         return _update(store, partitions)
-    from liftloop.training.compute import open_compute  # noqa: PLC0415  (Dask and XGBoost take seconds to import)
+    from liftloop.compute import open_compute  # noqa: PLC0415  (Dask takes a second to import)
 
     steps = range(0, len(partitions), PARTITIONS_PER_TASK)
     tasks = [partitions[start : start + PARTITIONS_PER_TASK] for start in steps]

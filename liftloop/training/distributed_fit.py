@@ -16,8 +16,9 @@ import xgboost
 from distributed import Client, KilledWorker, wait
 from xgboost.core import XGBoostError
 
-from liftloop.training.checkpoints import Checkpoints, rounds_done
-from liftloop.training.cluster import WorkersLostError, ask_worker, known_workers, worker_addresses
+from liftloop.cluster import WorkersLostError, ask_worker, known_workers, worker_addresses
+from liftloop.compute import Workers
+from liftloop.training.checkpoints import SECONDS_BETWEEN, Checkpoints, rounds_done
 from liftloop.training.fitting import Parameters, Recipe
 from liftloop.training.frame import FramePart
 from liftloop.training.shares import (
@@ -33,45 +34,38 @@ from liftloop.training.shares import (
 
 _log = logging.getLogger(__name__)
 
+STUCK_AFTER_SECONDS = 900.0  # without a checkpoint, or with a worker that does not answer the others
 MOST_LOSSES = 3  # one after the other, without a checkpoint in between
 RETURN_SECONDS = 60.0  # for a lost worker to be replaced; after that the others go on without it
 _POLL_SECONDS = 0.5
 _RESULT_SECONDS = 60.0
 _NOTICE_SECONDS = 3.0  # until all know of a loss that one of them has seen
 
-LOST = (
-    "The Dask workers did not finish; one may have been lost. Start the run again, or without workers by"
-    " LIFTLOOP_DASK_SCHEDULER=one-process. Cause: {}"
-)
-_LONGEST_CAUSE_CHARACTERS = 500
-
 
 def fit_on_workers(
-    client: Client,
-    count: int,
+    workers: Workers,
     recipe: Recipe,
     parameters: Parameters,
     training: FramePart,
     validation: FramePart,
     *,
-    stuck_after_seconds: float,
-    checkpoint_seconds: float,
+    stuck_after_seconds: float = STUCK_AFTER_SECONDS,
+    checkpoint_seconds: float = SECONDS_BETWEEN,
 ) -> xgboost.Booster:
-    """The booster of all rows, each read by the worker that has the share with it; `count` workers are expected.
+    """The booster of all rows, each read by the worker that has the share with it.
 
     The same parts and number of workers give the same bytes, also if a worker is lost and replaced on the way.
 
     Raises:
         WorkersLostError: workers were lost again and again, or nothing went on within the limit.
     """
-    workers = _gather(client, count)
-    shares = deal(training.partitions, validation.partitions, min(len(workers), len(training.partitions)))
+    addresses, shares = _dealt(workers, training, validation)
     checkpoints = Checkpoints.of(recipe, parameters, shares)
-    in_memory = is_in_memory(recipe, training.rows + validation.rows, _memory_bytes(client, workers))
+    in_memory = is_in_memory(recipe, training.rows + validation.rows, _memory_bytes(workers.client, addresses))
     begun, losses = checkpoints.newest(), 0
     while True:
         fit = Fit(recipe, parameters, checkpoints, begun, in_memory, checkpoint_seconds)
-        attempt = _Attempt(client, fit, shares, workers)
+        attempt = _Attempt(workers.client, fit, shares, addresses)
         try:
             booster = attempt.run(stuck_after_seconds)
         except _Lost as lost:
@@ -79,10 +73,9 @@ def fit_on_workers(
             before, begun = begun, checkpoints.newest()
             losses = losses + 1 if begun == before else 1
             if losses == MOST_LOSSES:
-                raise WorkersLostError(LOST.format(lost)) from lost
+                raise WorkersLostError.because(lost) from lost
             _log.warning("A Dask worker was lost; the fit goes on after round %d. Cause: %s", rounds_done(begun), lost)
-            workers = _gather(client, count)
-            shares = deal(training.partitions, validation.partitions, min(len(workers), len(training.partitions)))
+            addresses, shares = _dealt(workers, training, validation)
         else:
             checkpoints.clear()
             return booster
@@ -154,15 +147,15 @@ class _Attempt:
             if monotonic() > deadline:
                 before, newest, deadline = newest, self.fit.checkpoints.newest(), monotonic() + limit_seconds
                 if newest == before:
-                    raise WorkersLostError(LOST.format(f"nothing went on for {limit_seconds:.0f} s"))
+                    raise WorkersLostError.because(f"nothing went on for {limit_seconds:.0f} s")
 
     def _check(self, futures: Sequence[Any]) -> None:
         errors = [future.exception() for future in futures if future.status == "error"]
         if self._has_lost_one(_NOTICE_SECONDS if errors else 0):
-            raise _Lost("; ".join(str(error)[:_LONGEST_CAUSE_CHARACTERS] for error in errors) or "it left")
+            raise _Lost("; ".join(map(str, errors)) or "it left")
         for error in sorted(errors, key=lambda error: isinstance(error, XGBoostError)):  # others follow from the first
             if isinstance(error, XGBoostError | KilledWorker):
-                raise WorkersLostError(LOST.format(str(error)[:_LONGEST_CAUSE_CHARACTERS])) from error
+                raise WorkersLostError.because(error) from error
             raise error
 
     def _has_lost_one(self, notice_seconds: float) -> bool:
@@ -172,13 +165,15 @@ class _Attempt:
         return is_lost
 
 
-def _gather(client: Client, count: int) -> list[str]:
-    """The workers, as soon as there are so many (again), or those that are left."""
+def _dealt(workers: Workers, training: FramePart, validation: FramePart) -> tuple[list[str], list[Share]]:
+    """The workers, as soon as there are as many as at first, or those that are left; and what each is to read."""
     with suppress(TimeoutError):
-        client.wait_for_workers(count, timeout=RETURN_SECONDS)
-    if found := worker_addresses(client):
-        return found
-    raise WorkersLostError(LOST.format(f"no worker came back within {RETURN_SECONDS:.0f} s"))
+        workers.client.wait_for_workers(workers.count, timeout=RETURN_SECONDS)
+    addresses = worker_addresses(workers.client)
+    if not addresses:
+        raise WorkersLostError.because(f"no worker came back within {RETURN_SECONDS:.0f} s")
+    count = min(len(addresses), len(training.partitions))
+    return addresses, deal(training.partitions, validation.partitions, count)
 
 
 def _memory_bytes(client: Client, workers: Sequence[str]) -> float:

@@ -16,9 +16,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
+from liftloop.compute import Compute
 from liftloop.contract_sections import Training
 from liftloop.store import Store
-from liftloop.training.compute import Compute
 from liftloop.training.constraints import may_act_together
 from liftloop.training.encoder import Encoder
 from liftloop.training.fitting import Parameters, Recipe

@@ -10,15 +10,17 @@ import numpy as np
 import optuna
 import xgboost
 
+from liftloop.compute import Compute, open_compute
 from liftloop.contract import Contract
 from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.runs import Step
 from liftloop.stats.calibrate import Calibration, fit_calibration
 from liftloop.stats.scoring import log_loss_per_row, sampling_weight
 from liftloop.store import Store, fingerprint_of, sha256_of
-from liftloop.training.compute import Compute, open_compute
 from liftloop.training.constraints import check_constraints, model_columns
+from liftloop.training.devices import check_device
 from liftloop.training.encoder import Encoder
+from liftloop.training.fit import fit
 from liftloop.training.fitting import Recipe, Strides
 from liftloop.training.frame import Part, TrainingFrame
 from liftloop.training.model import Model, ModelSpec, register, uncalibrated
@@ -70,7 +72,8 @@ def train(
 
     Raises:
         ContractError: a constraint names no column.
-        TrainingError: the Dask workers did not finish.
+        ClusterError: there are no Dask workers, or they did not finish.
+        NoDeviceError: the settings name a device that is not there.
     """
     fingerprint = training_fingerprint(contract, frame)
     known = find_trained(store, contract.source, fingerprint)
@@ -99,6 +102,7 @@ def fit_model(
     recipe = make_recipe(contract, frame)
     space = Space(recipe.encoder, windows=frozenset(feature_columns(contract)))
     with open_compute(frame.store.settings) as compute:
+        check_device(compute, frame.store.settings.device)
         samples = _load_samples(compute, recipe, frame)
         trials = Search(compute, recipe, space, samples, contract.training, journal, progress).run()
         best = min(trials, key=lambda trial: trial.log_loss)
@@ -157,7 +161,7 @@ def _fit(
     compute: Compute, recipe: Recipe, best: Trial, frame: TrainingFrame, learned: Sequence[Part]
 ) -> xgboost.Booster:
     """Up to the round that the validation part likes best: if it is learned from, too, that is the last."""
-    booster = compute.fit(recipe, best.parameters, frame.index.together(learned), frame.index.parts["validation"])
+    booster = fit(compute, recipe, best.parameters, frame.index.together(learned), frame.index.parts["validation"])
     return booster[: booster.best_iteration + 1]
 
 

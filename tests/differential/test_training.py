@@ -20,12 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_lake import make_contract, make_frame
 
+from liftloop.compute import Compute, OneProcess, Workers, open_compute
 from liftloop.contract import Contract
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.stack.addresses import variables
 from liftloop.stats.shrinkage import prior_strength
 from liftloop.store import Store
-from liftloop.training.compute import Compute, OneProcess, Workers, open_compute
+from liftloop.training.fit import fit
 from liftloop.training.fitting import STOP_AFTER_ROUNDS, Recipe, Rows, boost, quantile_matrix
 from liftloop.training.frame import FOLDS, TrainingFrame, folds_of
 from liftloop.training.train import Trained, fit_model
@@ -71,8 +72,8 @@ def test_workers_grow_the_trees_of_one_process(
 ) -> None:
     store, recipe = Store(object_store), make_recipe(object_store)
     learned, judged = put_part(store, "learned", training, seed), put_part(store, "judged", validation, seed + 100)
-    here = OneProcess().fit(recipe, chosen, learned, judged)
-    there = workers.fit(recipe, chosen, learned, judged)
+    here = fit(OneProcess(), recipe, chosen, learned, judged)
+    there = fit(workers, recipe, chosen, learned, judged)
     assert there.best_iteration == here.best_iteration
     assert there.best_score == pytest.approx(here.best_score, rel=1e-5)
     rows = pd.concat([recipe.load(ref).features for ref in judged.partitions]).to_numpy()
@@ -107,7 +108,7 @@ def test_out_of_core_comes_to_the_same_bytes(
 ) -> None:
     store, recipe = Store(object_store), make_recipe(object_store)
     parts = put_part(store, "learned", training, seed), put_part(store, "judged", validation, seed + 100)
-    in_memory, in_files = (OneProcess(memory_bytes=limit).fit(recipe, chosen, *parts) for limit in (2**40, 0))
+    in_memory, in_files = (fit(OneProcess(memory_bytes=limit), recipe, chosen, *parts) for limit in (2**40, 0))
     assert in_files.save_raw("ubj") == in_memory.save_raw("ubj")
 
 

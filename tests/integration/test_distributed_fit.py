@@ -6,29 +6,33 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from threading import Thread
 from time import sleep
 
 import pytest
 from fit_parts import make_recipe, put_part
 
+from liftloop.cluster import WorkersLostError, open_client, worker_addresses
+from liftloop.compute import OneProcess, Workers
 from liftloop.settings import Settings
 from liftloop.store import Store
 from liftloop.training import distributed_fit
-from liftloop.training.cluster import WorkersLostError, open_client, worker_addresses
-from liftloop.training.compute import OneProcess, Workers
+from liftloop.training.distributed_fit import fit_on_workers
+from liftloop.training.fit import fit
 from liftloop.training.fitting import Parameters
 from liftloop.training.frame import FramePart
 
 PARAMETERS: Parameters = {"max_depth": 4, "eta": 0.2, "colsample_bytree": 0.6}
+fit_closely = partial(fit_on_workers, stuck_after_seconds=15, checkpoint_seconds=0)  # one after every round
 ENDLESS: Parameters = {"max_depth": 2, "eta": 1e-6}  # so slow that it never stops improving
 
 
 @pytest.fixture
 def victims(object_store: Settings) -> Iterator[Workers]:
-    """Two of a cluster of their own: what is done to them is felt by nobody else. A checkpoint after every round."""
+    """Two of a cluster of their own: what is done to them is felt by nobody else."""
     with open_client(object_store) as client:
-        yield Workers(client, 2, stuck_after_seconds=15, checkpoint_seconds=0)
+        yield Workers(client, 2)
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +82,9 @@ def test_a_killed_worker_changes_no_bit_of_the_model(
 ) -> None:
     store, recipe = Store(object_store), make_recipe(object_store, maximum_rounds=60)
     slow = PARAMETERS | {"eta": 0.02}
-    expected = OneProcess().fit(recipe, slow, training, validation)
+    expected = fit(OneProcess(), recipe, slow, training, validation)
     killer = strike(victims, signal.SIGKILL, has_checkpoints(store, 10))
-    found = victims.fit(recipe, slow, training, validation)
+    found = fit_closely(victims, recipe, slow, training, validation)
     killer.join()
     assert found.save_raw("ubj") == expected.save_raw("ubj")
     (message,) = [record.getMessage() for record in caplog.records if record.name == distributed_fit.__name__]
@@ -94,11 +98,11 @@ def test_a_worker_killed_before_the_fit_is_waited_for(
     victims: Workers, training: FramePart, validation: FramePart, object_store: Settings
 ) -> None:
     recipe = make_recipe(object_store)
-    expected = victims.fit(recipe, PARAMETERS, training, validation)
+    expected = fit_closely(victims, recipe, PARAMETERS, training, validation)
     strike(victims, signal.SIGKILL, lambda: True).join()
     while len(worker_addresses(victims.client)) == 2:
         sleep(0.01)
-    assert victims.fit(recipe, PARAMETERS, training, validation).save_raw("ubj") == expected.save_raw("ubj")
+    assert fit_closely(victims, recipe, PARAMETERS, training, validation).save_raw("ubj") == expected.save_raw("ubj")
 
 
 def test_a_worker_lost_too_often_ends_the_fit_with_a_clear_word(
@@ -112,7 +116,7 @@ def test_a_worker_lost_too_often_ends_the_fit_with_a_clear_word(
     store, recipe = Store(object_store), make_recipe(object_store, maximum_rounds=10_000_000)
     killer = strike(victims, signal.SIGKILL, has_checkpoints(store, 2))
     with pytest.raises(WorkersLostError, match=r"one may have been lost\. Start the run again"):
-        victims.fit(recipe, ENDLESS, training, validation)
+        fit_closely(victims, recipe, ENDLESS, training, validation)
     killer.join()
     clear_checkpoints(store)
 
@@ -123,7 +127,7 @@ def test_a_worker_that_hangs_ends_the_fit_after_the_limit(
     store, recipe = Store(object_store), make_recipe(object_store, maximum_rounds=10_000_000)
     striker = strike(victims, signal.SIGSTOP, has_checkpoints(store, 2))
     with pytest.raises(WorkersLostError, match="The Dask workers did not finish"):
-        victims.fit(recipe, ENDLESS, training, validation)
+        fit_closely(victims, recipe, ENDLESS, training, validation)
     striker.join()
     clear_checkpoints(store)
 
@@ -137,8 +141,8 @@ def test_empty_and_skewed_partitions(
     cases = [([4000, 1, 0, 30], [600]), ([3000], [500, 0]), ([0, 0, 2000], [0, 900])]
     for number, (learned, judged) in enumerate(cases):
         parts = (put_part(store, f"{number}-l", learned, seed=1), put_part(store, f"{number}-j", judged, seed=50))
-        expected = OneProcess().fit(recipe, PARAMETERS, *parts)
-        assert workers.fit(recipe, PARAMETERS, *parts).save_raw("ubj") == expected.save_raw("ubj")
+        expected = fit(OneProcess(), recipe, PARAMETERS, *parts)
+        assert fit(workers, recipe, PARAMETERS, *parts).save_raw("ubj") == expected.save_raw("ubj")
 
 
 def test_a_partition_that_was_changed_is_named(
@@ -148,5 +152,5 @@ def test_a_partition_that_was_changed_is_named(
     changed = put_part(store, "changed", [500, 500], seed=3)
     store.put(changed.partitions[1].key, b"other bytes")
     with pytest.raises(ValueError, match=r"changed-001\.parquet was changed"):
-        workers.fit(recipe, PARAMETERS, changed, validation)
-    workers.fit(recipe, PARAMETERS, training, validation)  # nobody waits any longer for the one that failed
+        fit(workers, recipe, PARAMETERS, changed, validation)
+    fit(workers, recipe, PARAMETERS, training, validation)  # nobody waits any longer for the one that failed

@@ -14,6 +14,7 @@ import pytest
 from gate_lake import ADS, ROWS_PER_DAY, click_probability, land, make_contract, make_rows
 
 from liftloop.competition import Competition, competing_ads
+from liftloop.compute import OneProcess
 from liftloop.contract import Contract
 from liftloop.evaluation.evaluate import evaluate, keep_evaluation, last_evaluation
 from liftloop.evaluation.report import evaluation_page
@@ -31,7 +32,7 @@ from liftloop.policy import EXPLORATION_SHARE, decide
 from liftloop.runs import Step
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.store import Store
-from liftloop.training.compute import OneProcess
+from liftloop.training.fit import fit
 from liftloop.training.frame import TrainingFrame
 from liftloop.training.frame_builder import build_frame
 from liftloop.training.model import Model, load_model
@@ -87,7 +88,7 @@ def crossed(contract: Contract, frame: TrainingFrame, model: Model) -> Model:
     crosses = [name for name, columns in whole.encoder.sources.items() if len(columns) == 2 and "segment" in columns]
     assert crosses
     recipe = whole.select([*crosses, "rate(ad_id)", "count(segment)", "category", *feature_columns(contract)])
-    booster = OneProcess().fit(recipe, CAUTIOUS, *(frame.index.parts[name] for name in FITTED))
+    booster = fit(OneProcess(), recipe, CAUTIOUS, *(frame.index.parts[name] for name in FITTED))
     return Model(booster, model.spec.model_copy(update={"encoder": recipe.encoder}))
 
 

@@ -12,13 +12,15 @@ from distributed import LocalCluster
 from numpy.typing import NDArray
 from training_lake import make_contract, make_frame
 
+from liftloop import cluster as clusters
+from liftloop.cluster import ClusterError
+from liftloop.compute import OneProcess, open_compute
 from liftloop.contract import Contract, ContractError
 from liftloop.contract_sections import Training
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.store import Store
-from liftloop.training import cluster as clusters
-from liftloop.training.cluster import TrainingError, has_device
-from liftloop.training.compute import OneProcess, open_compute
+from liftloop.training.devices import NoDeviceError, check_device, has_device
+from liftloop.training.fit import fit
 from liftloop.training.fitting import Parameters
 from liftloop.training.frame import TrainingFrame
 from liftloop.training.model import load_model, uncalibrated
@@ -116,7 +118,7 @@ def test_a_monotone_column_is_kept(contract: Contract, frame: TrainingFrame, dir
         training = contract.training.model_copy(update=constraints)
         recipe = make_recipe(contract.model_copy(update={"training": training}), frame)
         learned = frame.index.parts["training"]
-        booster = OneProcess().fit(recipe, EAGER, learned, learned)
+        booster = fit(OneProcess(), recipe, EAGER, learned, learned)
         return sign * np.diff(uncalibrated(booster, recipe.encoder.encode(rows)).reshape(24, 100), axis=0)
 
     assert (steps() < 0).any()
@@ -173,7 +175,7 @@ def test_a_scheduler_that_is_not_there_is_named(object_store: Settings, monkeypa
     monkeypatch.setattr(clusters, "CONNECT_SECONDS", 1)
     settings = object_store.model_copy(update={"dask_scheduler": "tcp://127.0.0.1:1"})
     with (
-        pytest.raises(TrainingError, match=r"LIFTLOOP_DASK_SCHEDULER='tcp://127.0.0.1:1': no Dask scheduler answers"),
+        pytest.raises(ClusterError, match=r"LIFTLOOP_DASK_SCHEDULER='tcp://127.0.0.1:1': no Dask scheduler answers"),
         open_compute(settings),
     ):
         pass
@@ -183,7 +185,7 @@ def test_a_cluster_without_workers_is_refused(object_store: Settings) -> None:
     with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as cluster:
         settings = object_store.model_copy(update={"dask_scheduler": cluster.scheduler_address})
         with (
-            pytest.raises(TrainingError, match=r"its workers must have liftloop .*, they have {}"),
+            pytest.raises(ClusterError, match=r"its workers must have liftloop .*, they have {}"),
             open_compute(settings),
         ):
             pass
@@ -197,10 +199,10 @@ def test_a_device_that_is_not_there_is_told_before_anything_starts(
         pytest.skip("there is a GPU")
     settings = object_store.model_copy(update={"device": "cuda", "dask_scheduler": scheduler})
     with (
-        pytest.raises(TrainingError, match="LIFTLOOP_DEVICE='cuda': XGBoost finds no such device"),
-        open_compute(settings),
+        open_compute(settings) as compute,
+        pytest.raises(NoDeviceError, match="LIFTLOOP_DEVICE='cuda': XGBoost finds no such device"),
     ):
-        pass
+        check_device(compute, settings.device)
 
 
 @pytest.mark.parametrize("scheduler", [ONE_PROCESS, None])

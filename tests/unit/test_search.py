@@ -8,10 +8,10 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
+from liftloop.compute import OneProcess
 from liftloop.contract_sections import Training
 from liftloop.settings import Settings
 from liftloop.stats.scoring import sampling_weight
-from liftloop.training.compute import OneProcess
 from liftloop.training.encoder import Encoder, Lookup
 from liftloop.training.fitting import Recipe, Rows, Strides, thin_out
 from liftloop.training.search import BATCH, CAUTIOUS, Search, Space

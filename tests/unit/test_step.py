@@ -7,8 +7,8 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from liftloop.cluster import ClusterError, WorkersLostError
 from liftloop.errors import UserError
-from liftloop.training.cluster import TrainingError, WorkersLostError
 from tasks.step import is_transient
 
 
@@ -39,7 +39,7 @@ def test_a_part_that_fails_is_asked_again(error: Exception) -> None:
     [
         s3_error(403),
         UserError("mend it"),
-        TrainingError("no scheduler"),
+        ClusterError("no scheduler"),
         TypeError("a bug"),
         duckdb.BinderException("no such column"),
         FileNotFoundError("contracts/shop.yaml"),

@@ -2,7 +2,6 @@
 
 # mypy: allow-untyped-calls
 
-import json
 import logging
 import os
 import sys
@@ -14,8 +13,6 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import dask
-import numpy as np
-import xgboost
 from distributed import Client, LocalCluster
 
 from liftloop.errors import UserError
@@ -28,10 +25,11 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 
 _UNUSABLE = "LIFTLOOP_DASK_SCHEDULER={!r}: {}. Mend that, or take the setting away for a local cluster."
-_NO_DEVICE = (
-    "LIFTLOOP_DEVICE={!r}: XGBoost finds no such device {}. Start it where there is one, or take the setting away to"
-    " train on processors."
+_LOST = (
+    "The Dask workers did not finish; one may have been lost. Start the run again, or without workers by"
+    " LIFTLOOP_DASK_SCHEDULER=one-process. Cause: {}"
 )
+_LONGEST_CAUSE_CHARACTERS = 500
 # XGBoost's rows cannot be spilled to disk, and a worker that paused would keep all others waiting.
 _WORKER_CONFIG = {
     # A worker that has nothing to do would take rows from another, and the trials would find them elsewhere.
@@ -42,14 +40,18 @@ _WORKER_CONFIG = {
 }
 
 
-class TrainingError(UserError):
+class ClusterError(UserError):
     """There are no workers, or not the right ones; the message says what to do."""
 
 
-class WorkersLostError(TrainingError):
-    """The workers did not finish."""
+class WorkersLostError(ClusterError):
+    """The workers did not finish; one that starts again may."""
 
     may_pass = True
+
+    @classmethod
+    def because(cls, cause: object) -> "WorkersLostError":
+        return cls(_LOST.format(str(cause)[:_LONGEST_CAUSE_CHARACTERS]))
 
 
 def known_workers(client: Client) -> dict[str, dict[str, Any]]:
@@ -81,40 +83,14 @@ def open_client(settings: Settings) -> Iterator[Client]:
     """A client of the cluster. A local one ends with the block, whatever ends that.
 
     Raises:
-        TrainingError: nothing answers at that address, or workers without this code or without the device.
+        ClusterError: nothing answers at that address, or workers without this code.
     """
     if settings.dask_scheduler:
         with _connected(settings.dask_scheduler) as client:
-            _check_devices(client, settings.device)
             yield client
     else:
         with _local_cluster(settings) as cluster, Client(cluster) as client:
-            _check_devices(client, settings.device)
             yield client
-
-
-def check_device_here(device: str) -> None:
-    """Nothing if this process can train on it.
-
-    Raises:
-        TrainingError: it cannot.
-    """
-    if device != "cpu" and not has_device(device):
-        raise TrainingError(_NO_DEVICE.format(device, "on this machine"))
-
-
-def has_device(device: str) -> bool:
-    """Whether XGBoost here trains on it; without a GPU it would only warn, and use the processor."""
-    with xgboost.config_context(verbosity=0):
-        booster = xgboost.train({"device": device}, xgboost.DMatrix(np.eye(2), label=[0, 1]), num_boost_round=1)
-    used: str = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
-    return used.startswith(device)
-
-
-def _check_devices(client: Client, device: str) -> None:
-    found = client.run(has_device, device) if device != "cpu" else {}
-    if lacking := [address for address, is_there in found.items() if not is_there]:
-        raise TrainingError(_NO_DEVICE.format(device, f"for the workers {lacking}"))
 
 
 def _connected(address: str) -> Client:
@@ -122,11 +98,11 @@ def _connected(address: str) -> Client:
     try:
         client = Client(address, timeout=CONNECT_SECONDS)
     except OSError:
-        raise TrainingError(_UNUSABLE.format(address, "no Dask scheduler answers there")) from None
+        raise ClusterError(_UNUSABLE.format(address, "no Dask scheduler answers there")) from None
     ours, theirs = version("liftloop"), client.run(version, "liftloop", on_error="return")
     if not theirs or any(found != ours for found in theirs.values()):
         client.close()
-        raise TrainingError(_UNUSABLE.format(address, f"its workers must have liftloop {ours}, they have {theirs}"))
+        raise ClusterError(_UNUSABLE.format(address, f"its workers must have liftloop {ours}, they have {theirs}"))
     return client
 
 
