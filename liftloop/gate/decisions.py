@@ -85,4 +85,8 @@ def overlap_faults(policy: GatePolicy, found: Overlap, unsupported: float) -> li
 
 
 def _trust(faults: list[str]) -> str:
-    return f"But the log cannot be trusted to say so: {'; '.join(faults)}." if faults else "The log can tell."
+    return (
+        f"But the log cannot be trusted to say so: {'; '.join(faults)}."
+        if faults
+        else "The log covers these decisions well enough to say so."
+    )

@@ -42,7 +42,7 @@ def groups_are_alike(outcomes: Outcomes, probability: Floats, values: "pd.Series
     verdict = guarded(p_values, failing, outcomes.policy.confidence)
     most, least = pairs[int(distance.argmax())]
     spread = float(np.exp(distance.max()))
-    reason = f"What {values.name} {most} is promised is {spread:.2f} times as much of what comes as with {least}."
+    reason = f"For each reward that comes, {values.name} {most} is promised {spread:.2f} times what {least} is."
     if failing.any():
         named = listed([" over ".join(pairs[position]) for position in np.flatnonzero(failing)])
         reason += f" Surely above {limit:g}, after Holm's correction over {len(pairs)} pairs: {named}."
