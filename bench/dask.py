@@ -1,6 +1,6 @@
 """Training on Dask workers: against plain XGBoost, by number of workers, out of core, and with a worker killed.
 
-    python -m bench.dask [--rows 2000000] [--rounds 150] [--memory-mib 512]
+    python -m bench.dask [--rows 2000000] [--rounds 150] [--memory-mib 768]
 
 Both sides read the same Parquet partitions from the object store, which uses the same cores. Workers are up before the
 clock starts, as they are after a search. The set of the out-of-core case is four times as large, as float32, as the
@@ -16,12 +16,14 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
 from threading import Timer
 from time import perf_counter
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -48,15 +50,18 @@ WIDE_COLUMNS, WIDE_ROWS, WIDE_PARTITIONS, WIDE_ROUNDS = 256, 10_000, 8, 5
 TIMES_MEMORY = 4
 PARAMETERS: Parameters = {"max_depth": 6, "eta": 0.1, "min_child_weight": 5}
 RATE = 0.1  # of clicks, about
-PLAIN, ONE, TWO, KILLED = "plain XGBoost, 2 threads", "1 worker of one core", "2 workers", "2 workers, 1 killed"
+PLAIN, ONE, TWO = "plain XGBoost, 2 threads", "1 worker of one core", "2 workers"
+LONG_ROUNDS = 800  # of the fit in which a worker is killed: what a new one costs, some seconds, does not grow with it
+SLOW: Parameters = PARAMETERS | {"eta": 0.01}  # so that it does not stop early
 
 
 def main() -> None:
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="liftloop-") as home, ExitStack() as stack:
         settings = stack.enter_context(object_store_alone(Settings(home=Path(home), s3_port=S3_PORT, dask_workers=2)))
-        bench = _Fits(settings, arguments.rows, arguments.rounds)
+        bench = _Fits.generated(settings, arguments.rows, arguments.rounds)
         seconds, log_losses = bench.take_turns()
+        undisturbed, killed = bench.kill_one()
         peak, limit, set_bytes, out_of_core_seconds = _out_of_core(settings, arguments.memory_mib * 2**20)
     rates = {name: arguments.rows / each for name, each in seconds.items()}
     cases = [
@@ -64,28 +69,36 @@ def main() -> None:
         Case("2 one-core workers vs one", rates[TWO], rates[ONE], 1.7, "rows/s", is_rate=True),
         Case("log loss apart from plain XGBoost", abs(log_losses[TWO] - log_losses[PLAIN]), 1e-4, 1.0, "nats"),
         Case(f"peak memory at a set {TIMES_MEMORY} times the limit", peak / 2**20, limit / 2**20, 1.0, "MiB"),
-        Case("a worker killed half-way vs undisturbed", seconds[KILLED], seconds[TWO], 1.3, "s"),
+        Case("a worker killed half-way vs undisturbed", killed, undisturbed, 1.3, "s"),
     ]
     details = {"set_mib": set_bytes // 2**20, "out_of_core_seconds": round(out_of_core_seconds, 1)}
     report("dask", cases, rounds=ROUNDS, rows=arguments.rows, boosting_rounds=arguments.rounds, **details)
 
 
+@dataclass(frozen=True)
 class _Fits:
     """The same rows and parameters, fitted by everyone in turn."""
 
-    def __init__(self, settings: Settings, rows: int, rounds: int) -> None:
-        self.settings, self.recipe = settings, _recipe(settings, COLUMNS, rounds)
+    settings: Settings
+    recipe: Recipe
+    training: FramePart
+    validation: FramePart
+    parameters: Parameters = field(default_factory=lambda: PARAMETERS)
+
+    @classmethod
+    def generated(cls, settings: Settings, rows: int, rounds: int) -> Self:
         each = rows // PARTITIONS
-        self.training = _put_part(settings, "training", COLUMNS, each, range(PARTITIONS - 2))
-        self.validation = _put_part(settings, "validation", COLUMNS, each, range(PARTITIONS - 2, PARTITIONS))
+        training = _put_part(settings, "training", COLUMNS, each, range(PARTITIONS - 2))
+        validation = _put_part(settings, "validation", COLUMNS, each, range(PARTITIONS - 2, PARTITIONS))
+        return cls(settings, _recipe(settings, COLUMNS, rounds), training, validation)
 
     def take_turns(self) -> tuple[dict[str, float], dict[str, float]]:
         """Median seconds and log loss of each."""
-        seconds: dict[str, list[float]] = {PLAIN: [], ONE: [], TWO: [], KILLED: []}
+        seconds: dict[str, list[float]] = {PLAIN: [], ONE: [], TWO: []}
         log_losses: dict[str, float] = {}
         for number in range(1, ROUNDS + 1):
             for name, taken in seconds.items():
-                spent, log_losses[name] = self._plain() if name == PLAIN else self._on_workers(name, seconds)
+                spent, log_losses[name] = self._plain() if name == PLAIN else self._on_workers(name)
                 taken.append(spent)
                 console.print(f"round {number}  {name:<28} {spent:7.2f} s  log loss {log_losses[name]:.6f}")
         return {name: median(taken) for name, taken in seconds.items()}, log_losses
@@ -95,16 +108,24 @@ class _Fits:
             sample = in_fresh_process(partial(_fit_plain, self.recipe, self.training, self.validation, answer.name))
             return sample.seconds, float(Path(answer.name).read_text())
 
-    def _on_workers(self, name: str, seconds: dict[str, list[float]]) -> tuple[float, float]:
+    def kill_one(self) -> tuple[float, float]:
+        """Seconds of a longer fit on two workers: undisturbed, and with one of them killed half-way."""
+        longer = replace(self, recipe=replace(self.recipe, maximum_rounds=LONG_ROUNDS), parameters=SLOW)
+        undisturbed, expected = longer._on_workers(TWO)
+        killed, found = longer._on_workers(TWO, kill_after_seconds=undisturbed / 2)
+        assert found == expected, "the model changed"
+        console.print(f"{LONG_ROUNDS} rounds: undisturbed {undisturbed:.2f} s, a worker killed {killed:.2f} s")
+        return undisturbed, killed
+
+    def _on_workers(self, name: str, kill_after_seconds: float | None = None) -> tuple[float, float]:
         with _one_worker(self.settings) if name == ONE else _two_workers(self.settings) as client:
             workers = Workers(client, len(worker_addresses(client)))
             fit(workers, _recipe(self.settings, COLUMNS, 1), PARAMETERS, self.validation, self.validation)
             victim = client.run(os.getpid)[worker_addresses(client)[-1]]
-            killer = Timer(median(seconds[TWO]) / 2, os.kill, (victim, signal.SIGKILL)) if name == KILLED else None
             started = perf_counter()
-            if killer:
-                killer.start()
-            booster = fit(workers, self.recipe, PARAMETERS, self.training, self.validation)
+            if kill_after_seconds:
+                Timer(kill_after_seconds, os.kill, (victim, signal.SIGKILL)).start()
+            booster = fit(workers, self.recipe, self.parameters, self.training, self.validation)
             return perf_counter() - started, booster.best_score
 
 
@@ -190,7 +211,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=150, help="of boosting, at most")
-    parser.add_argument("--memory-mib", type=int, default=512, help="of each worker, out of core")
+    parser.add_argument("--memory-mib", type=int, default=768, help="of each worker, out of core")
     return parser.parse_args()
 
 

@@ -29,7 +29,7 @@ _LOST = (
     "The Dask workers did not finish; one may have been lost. Start the run again, or without workers by"
     " LIFTLOOP_DASK_SCHEDULER=one-process. Cause: {}"
 )
-_LONGEST_CAUSE_CHARACTERS = 500
+LONGEST_CAUSE_CHARACTERS = 500
 # XGBoost's rows cannot be spilled to disk, and a worker that paused would keep all others waiting.
 _WORKER_CONFIG = {
     # A worker that has nothing to do would take rows from another, and the trials would find them elsewhere.
@@ -37,6 +37,7 @@ _WORKER_CONFIG = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
+    "distributed.nanny.pre-spawn-environ.OMP_NUM_THREADS": None,  # Dask would set 1, here as well as in the workers
 }
 
 
@@ -51,7 +52,7 @@ class WorkersLostError(ClusterError):
 
     @classmethod
     def because(cls, cause: object) -> "WorkersLostError":
-        return cls(_LOST.format(str(cause)[:_LONGEST_CAUSE_CHARACTERS]))
+        return cls(_LOST.format(str(cause)[:LONGEST_CAUSE_CHARACTERS]))
 
 
 def known_workers(client: Client) -> dict[str, dict[str, Any]]:
@@ -117,6 +118,7 @@ def _local_cluster(settings: Settings) -> LocalCluster:
             dashboard_address=None,
             scheduler_kwargs={"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"},  # else port 8787 is claimed
             memory_limit=settings.dask_worker_memory_bytes or "auto",  # beyond it a worker is ended
+            config=_WORKER_CONFIG,  # for those that take a lost one's place, too
         )
 
 

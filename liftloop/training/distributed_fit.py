@@ -16,7 +16,7 @@ import xgboost
 from distributed import Client, KilledWorker, wait
 from xgboost.core import XGBoostError
 
-from liftloop.cluster import WorkersLostError, ask_worker, known_workers, worker_addresses
+from liftloop.cluster import LONGEST_CAUSE_CHARACTERS, WorkersLostError, ask_worker, known_workers, worker_addresses
 from liftloop.compute import Workers
 from liftloop.training.checkpoints import SECONDS_BETWEEN, Checkpoints, rounds_done
 from liftloop.training.fitting import Parameters, Recipe
@@ -152,7 +152,7 @@ class _Attempt:
     def _check(self, futures: Sequence[Any]) -> None:
         errors = [future.exception() for future in futures if future.status == "error"]
         if self._has_lost_one(_NOTICE_SECONDS if errors else 0):
-            raise _Lost("; ".join(map(str, errors)) or "it left")
+            raise _Lost("; ".join(map(str, errors))[:LONGEST_CAUSE_CHARACTERS] or "it left")
         for error in sorted(errors, key=lambda error: isinstance(error, XGBoostError)):  # others follow from the first
             if isinstance(error, XGBoostError | KilledWorker):
                 raise WorkersLostError.because(error) from error

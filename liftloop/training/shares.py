@@ -86,7 +86,8 @@ def fit_share(
     parts = {name: _Partitions(fit.recipe, getattr(share, name)) for name in ("training", "validation")}
     rows: dict[str, Iterable[Rows]] = {name: list(each) if fit.is_in_memory else each for name, each in parts.items()}
     begun = fit.checkpoints.read(fit.begun) if fit.begun else None
-    with together, TemporaryDirectory(prefix="liftloop-", dir=cache_folder) as folder:
+    use_threads = xgboost.config_context(nthread=threads)  # whatever Dask has set for OpenMP
+    with together, use_threads, TemporaryDirectory(prefix="liftloop-", dir=cache_folder) as folder:
         return _fit_rows(fit, rows, threads, None if fit.is_in_memory else folder, begun, share.number == 0)
 
 

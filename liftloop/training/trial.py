@@ -45,10 +45,11 @@ def try_out(task: Task, recipe: Recipe, training: Sequence[Rows], validation: Se
     """Boost until the validation part stops improving, or the trial is behind its rivals."""
     started = perf_counter()
     chosen = recipe.select(task.columns)
-    learned = quantile_matrix(chosen, _chosen(training, chosen), threads)
-    judged = quantile_matrix(chosen, _chosen(validation, chosen), threads, learned)
     pruning = Pruning(task)
-    booster = boost(chosen, task.parameters | {"nthread": threads}, learned, judged, after_round=pruning)
+    with xgboost.config_context(nthread=threads):  # whatever Dask has set for OpenMP
+        learned = quantile_matrix(chosen, _chosen(training, chosen), threads)
+        judged = quantile_matrix(chosen, _chosen(validation, chosen), threads, learned)
+        booster = boost(chosen, task.parameters | {"nthread": threads}, learned, judged, after_round=pruning)
     return Trial(
         number=task.number,
         parameters=task.parameters,

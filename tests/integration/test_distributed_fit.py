@@ -11,6 +11,7 @@ from threading import Thread
 from time import sleep
 
 import pytest
+from distributed import Worker
 from fit_parts import make_recipe, put_part
 
 from liftloop.cluster import WorkersLostError, open_client, worker_addresses
@@ -103,6 +104,20 @@ def test_a_worker_killed_before_the_fit_is_waited_for(
     while len(worker_addresses(victims.client)) == 2:
         sleep(0.01)
     assert fit_closely(victims, recipe, PARAMETERS, training, validation).save_raw("ubj") == expected.save_raw("ubj")
+
+
+def test_a_worker_that_takes_a_lost_ones_place_has_its_settings(victims: Workers) -> None:
+    def settings_of(dask_worker: Worker) -> tuple[object, ...]:
+        return dask_worker.memory_manager.memory_pause_fraction, os.environ.get("OMP_NUM_THREADS")
+
+    before = victims.client.run(settings_of)
+    strike(victims, signal.SIGKILL, lambda: True).join()
+    while set(worker_addresses(victims.client)) == set(before):
+        sleep(0.01)
+    victims.client.wait_for_workers(2)
+    assert [*before.values(), *victims.client.run(settings_of).values()] == [
+        (False, os.environ.get("OMP_NUM_THREADS"))
+    ] * 4
 
 
 def test_a_worker_lost_too_often_ends_the_fit_with_a_clear_word(
