@@ -46,12 +46,13 @@ class ClusterError(UserError):
 
 
 class WorkersLostError(ClusterError):
-    """The workers did not finish; one that starts again may."""
+    """The workers did not finish; started again, they may."""
 
     may_pass = True
 
     @classmethod
     def because(cls, cause: object) -> "WorkersLostError":
+        """The error in the user's words, with the beginning of its cause."""
         return cls(_LOST.format(str(cause)[:LONGEST_CAUSE_CHARACTERS]))
 
 

@@ -43,7 +43,7 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]
         yield settings
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def store(object_store: Settings) -> Store:
     """Of a bucket that all tests share: each keeps to a source or a prefix of its own."""
     return Store(object_store)

@@ -28,10 +28,10 @@ def check_device(compute: Compute, device: str) -> None:
     """
     if device == "cpu":
         return
-    if not isinstance(compute, Workers):
-        found = {"on this machine": has_device(device)}
-    else:
+    if isinstance(compute, Workers):
         found = {f"for the worker {address}": it for address, it in compute.client.run(has_device, device).items()}
+    else:
+        found = {"on this machine": has_device(device)}
     if lacking := [where for where, is_there in found.items() if not is_there]:
         raise NoDeviceError(_NO_DEVICE.format(device, " and ".join(lacking)))
 

@@ -17,7 +17,6 @@ from liftloop.features.tables import features_index, update_feature_tables
 from liftloop.features.tiles import tiles_index, update_tiles
 from liftloop.lake import impressions_prefix
 from liftloop.runs import Step
-from liftloop.settings import Settings
 from liftloop.store import Store
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
@@ -52,11 +51,6 @@ class Change:
 row = st.tuples(served, delays, st.sampled_from(["u0", "u1", "u2"]), st.integers(0, 1))
 changes = st.builds(Change, st.integers(0, DAYS - 1), st.integers(0, PARTS - 1), st.lists(row, max_size=3).map(tuple))
 histories = st.lists(st.lists(changes, min_size=1, max_size=4), min_size=2, max_size=4)
-
-
-@pytest.fixture(scope="module")
-def store(object_store: Settings) -> Store:
-    return Store(object_store)
 
 
 def new_contract() -> Contract:

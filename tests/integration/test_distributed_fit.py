@@ -25,7 +25,7 @@ from liftloop.training.fitting import Parameters
 from liftloop.training.frame import FramePart
 
 PARAMETERS: Parameters = {"max_depth": 4, "eta": 0.2, "colsample_bytree": 0.6}
-fit_closely = partial(fit_on_workers, stuck_after_seconds=15, checkpoint_seconds=0)  # one after every round
+fit_closely = partial(fit_on_workers, stuck_after_seconds=15, checkpoint_seconds=0)  # a checkpoint after every round
 ENDLESS: Parameters = {"max_depth": 2, "eta": 1e-6}  # so slow that it never stops improving
 
 

@@ -15,7 +15,6 @@ import yaml
 from model_versions import put_version
 
 from liftloop.mlflow import _load_pyfunc
-from liftloop.settings import Settings
 from liftloop.stats.calibrate import PlattCalibration
 from liftloop.store import Store
 from liftloop.training.encoder import Encoder
@@ -25,11 +24,6 @@ from liftloop.training.model import Model, ModelSpec, load_model, register
 from liftloop.training.registry import ModelVersion, RegistryError, write_version
 
 ROWS = pd.DataFrame({"hour": np.arange(24), "device": ["phone", "desk", None] * 8})
-
-
-@pytest.fixture(scope="module")
-def store(object_store: Settings) -> Store:
-    return Store(object_store)
 
 
 @pytest.fixture
