@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from liftloop.contract import Contract
 from liftloop.duck import literal, quoted
 from liftloop.errors import UserError
@@ -128,8 +130,19 @@ def _outside(subject: str, expression: str, kwargs: dict[str, Any]) -> Rule:
 
 
 def _unexpected_rows(kwargs: dict[str, Any], description: str | None) -> Rule:
-    query = _BATCH_QUERY.fullmatch(kwargs["unexpected_rows_query"])
-    if query is None or not description:
+    predicate = predicate_of(kwargs["unexpected_rows_query"])
+    if predicate is None or not description:
         raise SuiteError(f"{kwargs}: needs a description and a query of the form SELECT * FROM {{batch}} WHERE …")
-    predicate = query["predicate"].replace("{{", "{").replace("}}", "}")  # as Great Expectations reads braces
     return Rule(description, f"breaks the rule: {description}", predicate)
+
+
+def predicate_of(query: str) -> str | None:
+    """What `SELECT * FROM {batch} WHERE …` asks of a row; None if the query is of another form."""
+    if (match := _BATCH_QUERY.fullmatch(query)) is None:
+        return None
+    predicate = match["predicate"].replace("{{", "{").replace("}}", "}")  # as Great Expectations reads braces
+    try:
+        duckdb.extract_statements(f"SELECT ({predicate})")
+    except duckdb.ParserException:  # more than a predicate: a limit, an order
+        return None
+    return predicate

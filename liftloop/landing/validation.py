@@ -9,7 +9,10 @@ from typing import Any, Literal
 
 import duckdb
 import great_expectations as gx
+import sqlalchemy as sa
 from duckdb_engine import ConnectionWrapper
+from great_expectations.core.metric_domain_types import MetricDomainTypes
+from great_expectations.core.metric_function_types import MetricPartialFunctionTypes
 from great_expectations.data_context.types.base import (
     DataContextConfig,
     InMemoryStoreBackendDefaults,
@@ -17,11 +20,15 @@ from great_expectations.data_context.types.base import (
 )
 from great_expectations.datasource.fluent.sql_datasource import SQLDatasource
 from great_expectations.execution_engine.sqlalchemy_execution_engine import SqlAlchemyExecutionEngine
+from great_expectations.expectations.metrics.metric_provider import metric_partial
+from great_expectations.expectations.metrics.query_metrics.query_row_count.unexpected_rows_query_row_count import (
+    UnexpectedRowsQueryRowCount,
+)
 from great_expectations.expectations.registry import get_metric_provider
 from great_expectations.validator.metric_configuration import MetricConfiguration
 
 from liftloop.landing.files import view_of_files
-from liftloop.landing.rules import Finding, Suite, compile_rule, is_row_level
+from liftloop.landing.rules import Finding, Suite, compile_rule, is_row_level, predicate_of
 
 _EXAMPLES_PER_EXPECTATION = 5
 _LONGEST_EXAMPLE_CHARACTERS = 60
@@ -63,6 +70,8 @@ class DuckDBEngine(SqlAlchemyExecutionEngine):
         """0: takes no scan, or one of its own; 1: one of the counts that share a scan; 2: examples."""
         if _count_of(metric):
             return 2
+        if metric.metric_name == "table.row_count":  # others wait for it
+            return 0
         is_bundled = get_metric_provider(metric.metric_name, self)[1] is None
         return int(is_bundled)
 
@@ -74,6 +83,30 @@ def _count_of(metric: MetricConfiguration) -> Any:
         return None
     kwargs = {key: value for key, value in metric.metric_value_kwargs.items() if key != "result_format"}
     return MetricConfiguration(f"{name}.{_COUNTS[kind]}", metric.metric_domain_kwargs, kwargs).id
+
+
+class CountOfUnexpectedRows(UnexpectedRowsQueryRowCount):
+    """The number of rows a rule in SQL finds; on DuckDB it is counted in the scan that all counts share."""
+
+    @metric_partial(
+        engine=DuckDBEngine,
+        partial_fn_type=MetricPartialFunctionTypes.AGGREGATE_FN,
+        domain_type=MetricDomainTypes.TABLE,
+    )
+    def _duckdb(
+        cls,
+        execution_engine: DuckDBEngine,
+        metric_domain_kwargs: dict[str, Any],
+        metric_value_kwargs: dict[str, Any],
+        **_: Any,
+    ) -> Any:
+        query = cls._get_query_from_metric_value_kwargs(metric_value_kwargs)
+        domain = metric_domain_kwargs | {"table": None}  # as the columns' counts have it: one domain, one scan
+        if predicate := predicate_of(query):
+            return sa.literal_column(f"count(*) FILTER ({predicate})"), domain, {}
+        rows, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, MetricDomainTypes.TABLE)
+        found = cls._get_substituted_batch_subquery_from_query_and_batch_selectable(query, rows, execution_engine)
+        return sa.literal_column(f"(SELECT count(*) FROM ({found}\n)) + 0 * count(*)"), domain, {}
 
 
 class DuckDBDatasource(SQLDatasource):
@@ -145,17 +178,26 @@ def _expected(expectation: dict[str, Any]) -> str:
 
 
 def _finding(result: Any) -> Finding:
-    error = result.exception_info.get("exception_message") if result.exception_info else None
+    error = _error_of(result.exception_info or {})
     details = result.result
     count = details.get("unexpected_count")
     if count is None:  # of the table as a whole, or with no rows to look at
         count = 0 if result.success else details.get("observed_value") or 1
-    examples = [error] if error else details.get("partial_unexpected_list", [])
-    shortened = tuple(_shown(example)[:_LONGEST_EXAMPLE_CHARACTERS] for example in examples if example is not None)
-    return Finding(result.expectation_config.meta["expected"], bool(result.success), int(count), shortened)
+    examples = [example for example in details.get("partial_unexpected_list", []) if example is not None]
+    shown = (error.splitlines()[0],) if error else tuple(map(_shown, examples))
+    return Finding(result.expectation_config.meta["expected"], bool(result.success), int(count), shown)
+
+
+def _error_of(exceptions: dict[str, Any]) -> str | None:
+    """Great Expectations tells of one error, or of one for each metric."""
+    for exception in (exceptions, *exceptions.values()):
+        if isinstance(exception, dict) and exception.get("exception_message"):
+            return str(exception["exception_message"])
+    return None
 
 
 def _shown(example: Any) -> str:
     """A value or a pair of values, as a reader wants it."""
     parts = example if isinstance(example, tuple) else (example,)
-    return " and ".join(f"{part:%F %T}" if isinstance(part, datetime) else str(part) for part in parts)
+    shown = " and ".join(f"{part:%F %T}" if isinstance(part, datetime) else str(part) for part in parts)
+    return shown[:_LONGEST_EXAMPLE_CHARACTERS]

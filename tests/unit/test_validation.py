@@ -1,9 +1,13 @@
 """The suite says the same when Great Expectations runs it and when its rules sort rows."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import duckdb
+import great_expectations as gx
 import pytest
+from great_expectations.core import ExpectationValidationResult
 
 from liftloop.contract import CANONICAL_TYPES
 from liftloop.landing.rules import SuiteError, compile_rules, load_suite
@@ -83,11 +87,63 @@ def test_what_cannot_sort_rows_is_refused(expectation: dict[str, object]) -> Non
 
 
 def test_doubled_braces_are_single_ones_in_sql() -> None:
-    query = "SELECT * FROM {batch} WHERE regexp_matches(ad_id, 'a{{3}}')"
-    expectation = {
+    expectation = rule_in_sql("SELECT * FROM {batch} WHERE regexp_matches(ad_id, 'a{{3}}')")
+    (rule,) = compile_rules({"name": "s", "expectations": [expectation]})
+    assert rule.violation == "regexp_matches(ad_id, 'a{3}')"
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("SELECT * FROM {batch} WHERE n > 89", 10),
+        ("SELECT * FROM {batch} WHERE n > 200", 0),
+        ("SELECT * FROM {batch} WHERE text LIKE '%-3' AND n::VARCHAR != '{{3}}'", 10),
+        ("SELECT * FROM {batch} WHERE n > 20 LIMIT 7", 7),
+        ("SELECT n % 4 AS part FROM {batch} GROUP BY part", 4),
+        ("SELECT a.n FROM {batch} AS a JOIN {batch} AS b ON a.n = b.n + 1", 99),
+        ("SELECT * FROM {batch} WHERE n < 5 -- few", 5),
+    ],
+)
+def test_the_engine_counts_a_rule_in_sql_whatever_its_form(lake: Path, query: str, count: int) -> None:
+    result = run_in_a_project_of_its_own(lake, [query])[query]
+    assert (result.result["observed_value"], result.success) == (count, count == 0)
+
+
+def test_a_broken_rule_spoils_no_other(lake: Path) -> None:
+    broken, good = "SELECT * FROM {batch} WHERE nothing > 1", "SELECT * FROM {batch} WHERE n > 98"
+    results = run_in_a_project_of_its_own(lake, [broken, good])
+    assert results[good].result["observed_value"] == 1
+    assert '"nothing" not found' in str(results[broken].exception_info)
+
+
+def test_a_broken_rule_is_a_finding_that_names_the_error(connection: duckdb.DuckDBPyConnection) -> None:
+    rule = rule_in_sql("SELECT * FROM {batch} WHERE nothing > 1")
+    (finding,) = validate(connection, "impressions", {"name": "s", "expectations": [rule]})
+    assert not finding.is_met
+    assert "nothing" in finding.examples[0]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """A hundred rows in a database."""
+    path = tmp_path / "lake.duckdb"
+    with duckdb.connect(path) as connection:
+        connection.execute("CREATE TABLE numbers AS SELECT n, n % 7 || '-' || n % 10 AS text FROM range(100) AS r(n)")
+    return path
+
+
+def run_in_a_project_of_its_own(lake: Path, queries: list[str]) -> dict[str, ExpectationValidationResult]:
+    """As a user of Great Expectations alone adopts the engine."""
+    context = gx.get_context(mode="ephemeral")
+    source = context.data_sources.add_duckdb(name="lake", connection_string=f"duckdb:///{lake}")
+    batch = source.add_table_asset(name="n", table_name="numbers").add_batch_definition_whole_table("all").get_batch()
+    suite = gx.ExpectationSuite("s", expectations=[rule_in_sql(query) for query in queries])
+    return {each.expectation_config.kwargs["unexpected_rows_query"]: each for each in batch.validate(suite).results}
+
+
+def rule_in_sql(query: str) -> dict[str, Any]:
+    return {
         "type": "unexpected_rows_expectation",
         "description": "d",
         "kwargs": {"unexpected_rows_query": query},
     }
-    (rule,) = compile_rules({"name": "s", "expectations": [expectation]})
-    assert rule.violation == "regexp_matches(ad_id, 'a{3}')"
