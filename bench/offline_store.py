@@ -3,14 +3,13 @@
     python -m bench.offline_store [--rows 100000] [--keys 2000]
 
 On local Parquet files, one a day, because Feast's store downloads an extension to read S3; with a TTL of whole days,
-because it takes no other. The same rows of the last 30 days are also joined to a history that is four times as long;
-then as many rows from all of that.
+because it takes no other. Memory is compared between a history of 60 days and one of 240: with the same rows of the
+last 60, then with as many rows from all of it. (30 days are hardly more than one part, and none lie before them.)
 """
 
 import argparse
-import os
-import shutil
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -29,43 +28,51 @@ from liftloop.settings import Settings
 KEYS = ("ad_id", "site_id", "user_id")  # a view of each
 FEATURES = ("impressions", "clicks", "rate", "revenue")
 END = datetime(2026, 7, 1, tzinfo=UTC)
-SHORT, LONG = timedelta(days=30), timedelta(days=120)
+SHORT, MIDDLE, LONG = timedelta(days=30), timedelta(days=60), timedelta(days=240)
 TIME_TO_LIVE = timedelta(days=7)
 FASTER_GOAL, BY_HAND_GOAL, MEMORY_GOAL = 10, 1.5, 1.2
 
 
 def main(rows: int, keys: int) -> None:
     with tempfile.TemporaryDirectory(prefix="liftloop-bench-") as name:
-        folder = Path(name)
-        _write_history(folder, keys)
-        _write_entities(folder / "recent.parquet", rows, keys, SHORT)
-        _write_entities(folder / "all.parquet", rows, keys, LONG)
-        recent, throughout = folder / "recent.parquet", folder / "all.parquet"
-        ours = {"type": AsofDuckDBOfflineStoreConfig().type, "settings": Settings(home=folder)}
-        short, long = (_applied(folder, history, ours) for history in ("short", "long"))
-        speed = interleaved(
-            {
-                "ours": partial(_by_feast, short, recent),
-                "feast": partial(_by_feast, _applied(folder, "short", {"type": "duckdb"}), recent),
-                "by hand": partial(_by_hand, folder),
-            }
-        )
-        memory = interleaved(
-            {
-                "30 days": partial(_by_feast, short, recent),
-                "120 days": partial(_by_feast, long, recent),
-                "120 days, rows of all": partial(_by_feast, long, throughout),
-            }
-        )
+        speed = interleaved(_speed(Path(name), rows, keys))
+        memory = interleaved(_memory(Path(name), rows, keys))
     report("offline_store", _cases(rows, speed, memory), rows=rows, keys=keys, seconds=_seconds(speed | memory))
 
 
-def _write_history(folder: Path, keys: int) -> None:
-    """Each key has a row in each hour; the short history is the end of the long one."""
+def _speed(folder: Path, rows: int, keys: int) -> dict[str, Callable[[], None]]:
+    _write_history(folder / "short", keys, SHORT)
+    entities = _write_entities(folder / "short.parquet", rows, keys, SHORT)
+    return {
+        "ours": partial(_by_feast, _applied(folder, "short", _our_store(folder)), entities),
+        "feast": partial(_by_feast, _applied(folder, "short", {"type": "duckdb"}), entities),
+        "by hand": partial(_by_hand, folder / "short", entities),
+    }
+
+
+def _memory(folder: Path, rows: int, keys: int) -> dict[str, Callable[[], None]]:
+    _write_history(folder / "middle", keys, MIDDLE)
+    _write_history(folder / "long", keys, LONG)
+    middle, long = (_applied(folder, history, _our_store(folder)) for history in ("middle", "long"))
+    recent = _write_entities(folder / "middle.parquet", rows, keys, MIDDLE)
+    throughout = _write_entities(folder / "long.parquet", rows, keys, LONG)
+    return {
+        "60 days": partial(_by_feast, middle, recent),
+        "240 days": partial(_by_feast, long, recent),
+        "240 days, rows of all": partial(_by_feast, long, throughout),
+    }
+
+
+def _our_store(folder: Path) -> dict[str, Any]:
+    return {"type": AsofDuckDBOfflineStoreConfig().type, "settings": Settings(home=folder)}
+
+
+def _write_history(folder: Path, keys: int, span: timedelta) -> None:
+    """Each key has a row in each hour."""
     for key in KEYS:
-        for day in range(LONG.days):
-            start = END - LONG + timedelta(days=day)
-            file = folder / f"long/{key}/date={start:%F}/features.parquet"
+        for day in range(span.days):
+            start = END - timedelta(days=day + 1)
+            file = folder / f"{key}/date={start:%F}/features.parquet"
             file.parent.mkdir(parents=True)
             values = ", ".join(f"random() AS {feature}" for feature in FEATURES)
             duckdb.execute(
@@ -73,17 +80,15 @@ def _write_history(folder: Path, keys: int) -> None:
                 f" FROM range(24) AS hours(hour), range($keys) AS keys(number)) TO '{file}'",
                 {"start": start, "keys": keys},
             )
-            if start >= END - SHORT:
-                recent = folder / f"short/{key}/date={start:%F}"
-                shutil.copytree(file.parent, recent, copy_function=os.link)
 
 
-def _write_entities(file: Path, rows: int, keys: int, span: timedelta) -> None:
+def _write_entities(file: Path, rows: int, keys: int, span: timedelta) -> Path:
     rng = np.random.default_rng(5)
     seconds = rng.integers(0, int(span.total_seconds()), rows)
     times = pd.Timestamp(END - span) + pd.to_timedelta(seconds, "s")
     values = {key: [f"value-{number}" for number in rng.integers(0, keys, rows)] for key in KEYS}
     pd.DataFrame({**values, "event_timestamp": times.astype("datetime64[us, UTC]")}).to_parquet(file)
+    return file
 
 
 def _by_feast(config: RepoConfig, entities: Path) -> None:
@@ -119,7 +124,7 @@ def _view(folder: Path, entity: Entity) -> FeatureView:
     )
 
 
-def _by_hand(folder: Path) -> None:
+def _by_hand(history: Path, entities: Path) -> None:
     """What one would write for just these tables."""
     columns, joins = [], []
     days = TIME_TO_LIVE.days
@@ -127,11 +132,11 @@ def _by_hand(folder: Path) -> None:
         is_alive = f"{key}_rows.event_timestamp >= entities.event_timestamp - to_days({days})"
         columns += [f"CASE WHEN {is_alive} THEN {key}_rows.{name} END AS by_{key}__{name}" for name in FEATURES]
         joins.append(
-            f"ASOF LEFT JOIN '{folder}/short/{key}/*/features.parquet' AS {key}_rows ON"
+            f"ASOF LEFT JOIN '{history}/{key}/*/features.parquet' AS {key}_rows ON"
             f" entities.{key} = {key}_rows.{key} AND entities.event_timestamp >= {key}_rows.event_timestamp"
         )
     with duckdb.connect() as connection:
-        connection.register("entities", pd.read_parquet(folder / "recent.parquet").reset_index(names="row"))
+        connection.register("entities", pd.read_parquet(entities).reset_index(names="row"))
         query = f"SELECT entities.*, {', '.join(columns)} FROM entities {' '.join(joins)} ORDER BY row"
         connection.execute(query).df()
 
