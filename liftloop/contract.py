@@ -14,7 +14,7 @@ from liftloop.contract_sections import (
     Column,
     ContextColumn,
     Duration,
-    FeatureKey,
+    FeatureKeys,
     Frozen,
     GatePolicy,
     Landing,
@@ -48,6 +48,7 @@ CANONICAL_TYPES = {
     "outcome_timestamp": "TIMESTAMPTZ",
     "policy": "VARCHAR",
 }
+OUTCOME_COLUMNS = {"click", "conversion", "revenue", "cost", "outcome_timestamp"}  # not known at decision time
 REQUIRED_COLUMNS = ("impression_id", "event_timestamp", "placement_id", "ad_id", "click")
 CONTEXT_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "float": "DOUBLE"}
 
@@ -63,7 +64,7 @@ class Contract(Frozen):
     lookups: dict[str, Lookup] = Field(default_factory=dict)
     columns: dict[str, Column]
     context: dict[str, ContextColumn] = Field(default_factory=dict)
-    keys: tuple[FeatureKey, ...]
+    keys: FeatureKeys
     reward: Reward = "click"
     kpi: Literal["click_through_rate", "conversion_rate", "revenue_per_mille", "margin_per_mille"]
     outcome: Outcome
@@ -95,7 +96,7 @@ class Contract(Frozen):
 
     @model_validator(mode="after")
     def _names_are_columns(self) -> Self:
-        known = {*self.columns, *self.context}
+        known = {*self.columns, *self.context} - OUTCOME_COLUMNS
         used = {"deduplicate_by": self.deduplicate_by, "choose_among": (self.choose_among,)}
         used |= {"slices": self.gate.slices, "groups": self.gate.groups}
         for key, names in used.items():

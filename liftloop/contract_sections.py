@@ -1,23 +1,27 @@
 """The sections of a contract: what a source's owners say of its files, and ask of features, models and the gate."""
 
 import re
+from collections import Counter
 from datetime import timedelta
+from math import inf
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 _DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_LONGEST = timedelta(days=3650)
 _PLACEHOLDER = re.compile(r"{(\w+)}")
 
 
-def _parse_duration(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"(\d+)([smhd])", value)
+def _parse_duration(value: Any) -> timedelta:
+    match = re.fullmatch(r"(\d{1,9})([smhd])", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("a duration is a whole number and one of s, m, h, d, such as 30m or 2d")
-    return timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
+    duration = timedelta(**{_DURATION_UNITS[match[2]]: int(match[1])})
+    if duration > _LONGEST:
+        raise ValueError(f"a duration is at most {_LONGEST.days}d")
+    return duration
 
 
 def _parse_zone(value: str) -> str:
@@ -26,11 +30,27 @@ def _parse_zone(value: str) -> str:
     return value
 
 
+def _check_bounds(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] < value[1] < inf:
+        raise ValueError("bounds are two numbers above 0, the lower one first")
+    return value
+
+
+def _check_distinct(value: tuple[str, ...]) -> tuple[str, ...]:
+    if repeated := sorted(name for name, times in Counter(value).items() if times > 1):
+        raise ValueError(f"{repeated} stand here more than once")
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
+Bounds = Annotated[tuple[float, float], AfterValidator(_check_bounds)]
+Names = Annotated[tuple[str, ...], AfterValidator(_check_distinct)]
 Zone = Annotated[str, BeforeValidator(_parse_zone)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Reward = Literal["click", "conversion"]
 FeatureKey = Literal["ad_id", "placement_id", "campaign_id", "advertiser_id", "site_id", "user_id"]
+FeatureKeys = Annotated[tuple[FeatureKey, ...], Field(min_length=1), AfterValidator(_check_distinct)]
 FileFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 
 
@@ -99,8 +119,8 @@ class Outcome(Frozen):
 class Split(Frozen):
     """Temporal split: the newest matured impressions are held out, those before them tune and calibrate."""
 
-    validation: Duration
-    holdout: Duration
+    validation: PositiveDuration
+    holdout: PositiveDuration
 
 
 class Training(Frozen):
@@ -136,12 +156,12 @@ class GatePolicy(Frozen):
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8  # with which the minimum detectable effect is stated
     meaningful_effect: Annotated[float, Field(gt=0, lt=1)] = 0.005  # less log loss: a lesser gain is none
     minimum_rewards: Annotated[int, Field(ge=1)] = 100  # matured hold-out rewards, below which no verdict is honest
-    calibration_ratio: tuple[float, float] = (0.8, 1.25)  # predicted over observed rewards
+    calibration_ratio: Bounds = (0.8, 1.25)  # predicted over observed rewards
     calibration_error: Annotated[float, Field(gt=0)] = 0.3  # between predicted and observed rate, over the mean rate
     worst_slice_entropy: Annotated[float, Field(gt=0)] = 1.1  # normalized entropy that no large slice may exceed
-    slice_calibration_ratio: tuple[float, float] = (0.5, 2.0)  # predicted over observed rewards of each large slice
-    slices: tuple[str, ...] = ("placement_id",)
-    groups: tuple[str, ...] = ()  # columns between whose values promises must be equally true
+    slice_calibration_ratio: Bounds = (0.5, 2.0)  # predicted over observed rewards of each large slice
+    slices: Names = ("placement_id",)
+    groups: Names = ()  # columns between whose values promises must be equally true
     group_calibration_spread: Annotated[float, Field(ge=1)] = 2.0  # highest over lowest calibration ratio of groups
     minimum_effective_sample_size: Annotated[int, Field(ge=1)] = 2000  # a reward in hundreds of impressions is rare
     overlap: OverlapPolicy = OverlapPolicy()

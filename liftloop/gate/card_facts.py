@@ -20,7 +20,7 @@ _PARTS = {
     "validation": "ends the search, calibrates, and joins the last fit",
     "holdout": "judges: the model never saw it",
 }
-_MEASURED = ("number", "log_loss", "rounds", "seconds")  # of a trial; the rest is what was tried
+_MEASURED = ("number", "log_loss", "rounds", "seconds", "is_given_up")  # of a trial; the rest is what was tried
 _UNTOLD = {*DOUBTS, "not_applicable"}
 
 
@@ -79,8 +79,10 @@ def trials_table(version: ModelVersion) -> Table | None:
         return None
     rows = [[trial["number"], f"{trial['log_loss']:.5f}", trial.get("rounds"), _tried(trial)] for trial in best]
     note = (
-        f"The best {len(best)} of {len(trials)}, by log loss on the validation part. The first of them was then fitted"
-        f" on all rows; calibrated, it comes to {version.metrics['validation_log_loss']:.5f} there."
+        f"The best {len(best)} of {len(trials)}, by log loss on a sample of the validation part. Fitted to all training"
+        f" rows and calibrated, the first comes to {version.metrics['validation_log_loss']:.5f} on the whole part; the"
+        " model here has then learned from both. Text columns are read as categories (native), by the reward rate of"
+        " their values (rates), or both; `strongest` is how many."
     )
     return Table("Search", ["trial", "log loss", "rounds", "what was tried"], rows, note)
 
@@ -105,7 +107,7 @@ def limits(contract: Contract, index: FrameIndex, verdict: Verdict) -> Points:
             "It has learned from counts per user. Who is erased from the lake leaves it with the next training."
         )
     unknown = [f"{check.name} ({check.reason})" for check in verdict.checks if check.verdict in _UNTOLD]
-    return Points("Limits", said + [f"Not known: {each}" for each in unknown])
+    return Points("Limits", said + [f"Not judged: {each}" for each in unknown])
 
 
 def loading(version: ModelVersion) -> Code:

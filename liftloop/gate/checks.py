@@ -12,12 +12,13 @@ from liftloop.gate.calibration import is_calibrated, is_calibrated_throughout
 from liftloop.gate.decisions import no_worse_decisions
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.groups import groups_are_alike
-from liftloop.gate.inputs import is_of_today, known_before_the_outcome, model_columns, sampled
+from liftloop.gate.inputs import is_of_today, known_before_the_outcome, sampled
 from liftloop.gate.serving import is_fast, is_small, online_features_agree, scores_identically
 from liftloop.gate.slices import slices_are_calibrated, worst_slice
 from liftloop.gate.verdict import Check, Finding
 from liftloop.outcomes import Outcomes
 from liftloop.stats.columns import Floats
+from liftloop.training.constraints import raw_columns
 from liftloop.training.rollback import withdrawal
 
 LONGEST_ERROR_CHARACTERS = 300
@@ -104,8 +105,8 @@ def _by_column(
 
 
 def _leakage(seen: Predictions) -> Finding:
-    columns = seen.holdout[model_columns(seen.contract, seen.holdout)]
-    return known_before_the_outcome(*sampled(seen.outcomes, columns))
+    columns = [name for name in raw_columns(seen.contract) if name in seen.holdout]
+    return known_before_the_outcome(*sampled(seen.outcomes, seen.holdout[columns]))
 
 
 def _never_rolled_back(seen: Evidence) -> Finding:

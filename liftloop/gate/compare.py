@@ -78,6 +78,8 @@ def compare(store: Store, contract: Contract, first: ModelVersion, second: Model
             f" {MINIMUM_SLICE_REWARDS} are needed; wait for more to mature"
         )
     paired = _Paired(Outcomes.of(contract, rows, reward), _predict(store, first, rows), _predict(store, second, rows))
+    if missing := sorted(set(contract.gate.slices) - set(rows)):
+        raise ComparisonError(f"the newest hold-out has no {missing}, which gate.slices names: train once more")
     everything = paired.on("all", np.ones(len(rows), dtype=np.bool_))
     sliced = [each for column in contract.gate.slices for each in _slices(paired, rows[column])]
     holdout = frame.index.parts["holdout"]

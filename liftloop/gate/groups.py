@@ -36,7 +36,7 @@ def groups_are_alike(outcomes: Outcomes, probability: Floats, values: "pd.Series
     limit = outcomes.policy.group_calibration_spread
     ratios = calibration_ratios(outcomes, probability, values)
     if ratios is None or len(ratios.names) < 2:
-        return not_enough(values, f"at most {limit:g}")
+        return not_enough(values, f"at most {limit:g}", needed="One value or none")
     distance, p_values, pairs = _pairs(ratios, float(np.log(limit)))
     failing = holm(p_values) <= (1 - outcomes.policy.confidence) / len(outcomes.policy.groups)
     verdict = guarded(p_values, failing, outcomes.policy.confidence)

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from liftloop.contract import Contract
-from liftloop.features.names import feature_columns
 from liftloop.gate.slices import MINIMUM_SLICE_REWARDS, listed
 from liftloop.gate.verdict import CheckVerdict, Finding
 from liftloop.lake import newest_event
@@ -52,12 +51,6 @@ def known_before_the_outcome(outcomes: Outcomes, rows: pd.DataFrame) -> Finding:
     return Finding(
         "pass", f"None of {len(found)} columns predicts too well alone.", observed, threshold, figures=figures
     )
-
-
-def model_columns(contract: Contract, holdout: pd.DataFrame) -> list[str]:
-    """What a model of this contract may read: what names the ad and the place, the context and the features."""
-    wanted = [*contract.keys, "ad_id", "placement_id", *contract.context, *feature_columns(contract)]
-    return [name for name in dict.fromkeys(wanted) if name in holdout]
 
 
 def sampled(outcomes: Outcomes, rows: pd.DataFrame) -> tuple[Outcomes, pd.DataFrame]:

@@ -24,15 +24,19 @@ def model_columns(contract: Contract) -> tuple[list[str], list[str], list[str]]:
     return ["ad_id", "placement_id", *keys, *context], [*numbers, *feature_columns(contract)], presence
 
 
+def raw_columns(contract: Contract) -> list[str]:
+    """All that a model may read, in whatever way."""
+    return [name for names in model_columns(contract) for name in names]
+
+
 def check_constraints(contract: Contract) -> None:
     """Are the names in `training.monotone` and `training.interactions` those of columns?
 
     Raises:
         ContractError: one is not; the message lists those that are.
     """
-    text, numbers, presence = model_columns(contract)
     named = {"monotone": list(contract.training.monotone), "interactions": sum(contract.training.interactions, ())}
-    allowed = {"monotone": numbers, "interactions": [*text, *numbers, *presence]}
+    allowed = {"monotone": model_columns(contract)[1], "interactions": raw_columns(contract)}
     for key, names in named.items():
         if unknown := sorted(set(names) - set(allowed[key])):
             raise ContractError(

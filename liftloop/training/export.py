@@ -28,7 +28,7 @@ def export(store: Store, version: ModelVersion, folder: Path) -> list[Path]:
     """Write a version into a new or empty folder; returns the files.
 
     Raises:
-        ExportError: there is something in the folder, or it is a file.
+        ExportError: there is something in the folder, it is a file, or it cannot be written.
         RegistryError: a blob is not as recorded.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -43,9 +43,12 @@ def export(store: Store, version: ModelVersion, folder: Path) -> list[Path]:
     }
     if version.card is not None:
         files["card.html"] = store.get(version.card.key)
-    (folder / DATA_FOLDER).mkdir(parents=True, exist_ok=True)
-    for name, body in files.items():
-        (folder / name).write_bytes(body)
+    try:
+        (folder / DATA_FOLDER).mkdir(parents=True, exist_ok=True)
+        for name, body in files.items():
+            (folder / name).write_bytes(body)
+    except OSError as error:
+        raise ExportError(f"{folder} cannot be written: {error}") from None
     return [folder / name for name in files]
 
 

@@ -17,7 +17,7 @@ from liftloop.stats.calibrate import Calibration
 from liftloop.store import Store, fingerprint_of, sha256_of
 from liftloop.training.encoder import Encoder
 from liftloop.training.frame import FrameIndex
-from liftloop.training.registry import ModelVersion, training_key, verify_blobs, write_version
+from liftloop.training.registry import ModelVersion, RegistryError, training_key, verify_blobs, write_version
 
 
 class ModelSpec(BaseModel):
@@ -103,11 +103,13 @@ def register(
 
 
 def load_model(store: Store, version: ModelVersion) -> Model:
-    """The model itself, its bytes checked against the record.
+    """The model itself, its bytes checked against the record, and that against the version's name.
 
     Raises:
-        RegistryError: a blob is missing or was changed.
+        RegistryError: a blob is missing, was changed, or is of another version.
     """
+    if not fingerprint_of(*(blob.sha256 for blob in version.blobs)).startswith(version.version):
+        raise RegistryError(f"{version.source} {version.version} cannot be loaded: its record names other blobs")
     return Model.from_blobs(*verify_blobs(store, version))
 
 

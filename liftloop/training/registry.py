@@ -79,6 +79,8 @@ def read_version(store: Store, source: str, version: str) -> ModelVersion:
         RegistryError: there is none.
     """
     try:
+        if not version.isalnum():  # it becomes part of a key
+            raise KeyError(version)
         return ModelVersion.model_validate_json(store.get(version_key(source, version)))
     except KeyError:
         known = [each.version for each in list_versions(store, source)]

@@ -118,8 +118,8 @@ def test_limits_say_what_the_gate_could_not_tell() -> None:
     )
     said = "\n".join(limits(CONTRACT, INDEX, verdict).points)
     assert "It has seen 4.0 days" in said
-    assert "Not known: decisions (As decisions is.)" in said
-    assert "Not known: fairness" in said
+    assert "Not judged: decisions (As decisions is.)" in said
+    assert "Not judged: fairness" in said
     assert "accuracy" not in said
     assert "counts per user" in said
     without_users = CONTRACT.model_copy(update={"keys": ("ad_id",)})

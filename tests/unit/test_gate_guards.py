@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ from gate_lake import make_contract, make_rows
 
 from liftloop.contract_sections import GatePolicy
 from liftloop.gate import inputs
+from liftloop.gate.checks import prediction_checks
 from liftloop.gate.decisions import overlap_faults, unsupported_mass
-from liftloop.gate.inputs import is_of_today, known_before_the_outcome, model_columns, sampled
+from liftloop.gate.inputs import is_of_today, known_before_the_outcome, sampled
 from liftloop.gate.serving import FreshRun, is_fast
 from liftloop.outcomes import Outcomes
 from liftloop.stats.interval import Interval
 from liftloop.stats.overlap import Overlap
 from liftloop.store import ObjectRef
+from liftloop.training.constraints import raw_columns
 
 CONTRACT = make_contract("s")
 HOLDOUT = pd.DataFrame(make_rows(0, days=2))
@@ -35,7 +38,7 @@ def history() -> pd.DataFrame:
 
 
 def seen(**planted: Any) -> pd.DataFrame:
-    columns = HOLDOUT[model_columns(CONTRACT, HOLDOUT)]
+    columns = HOLDOUT[[name for name in raw_columns(CONTRACT) if name in HOLDOUT]]
     return pd.concat([columns, history()], axis="columns").assign(**planted)
 
 
@@ -66,6 +69,21 @@ def test_a_leaking_column_is_named(planted: Any) -> None:
     assert finding.verdict == "fail"
     assert "can hardly have been known before the outcome: dwell (" in finding.reason
     assert "user_id_rate" not in finding.reason
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("advertiser_id", np.where(CLICK == 1, "won", "lost")),
+        ("user_id", HOLDOUT["impression_id"].where(CLICK == 1)),  # read as known or not
+    ],
+)
+def test_a_column_that_is_no_key_is_looked_at_too(column: str, values: Any) -> None:
+    contract = make_contract("s", keys=["ad_id"])
+    look: Any = SimpleNamespace(contract=contract, holdout=HOLDOUT.assign(**{column: values}), outcomes=OUTCOMES)
+    finding = prediction_checks(contract, is_champion=False)["leakage"](look)
+    assert finding.verdict == "fail"
+    assert f"outcome: {column} (" in finding.reason
 
 
 def test_the_contract_says_how_well_a_column_may_predict() -> None:
