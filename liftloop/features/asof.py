@@ -59,7 +59,7 @@ class ParquetTable:
         """SQL for after FROM: the rows of a span of time, its ends included."""
         read = ", ".join(map(literal, self._files_of_span(files, since, until)))
         bounds = {">=": since, "<=": until}
-        conditions = [f"{quoted(self.event_time)} {sign} {_time(bound)}" for sign, bound in bounds.items() if bound]
+        conditions = [f"{_instant(self.event_time)} {sign} {_time(bound)}" for sign, bound in bounds.items() if bound]
         return f"read_parquet([{read}]) WHERE {' AND '.join(conditions or ['TRUE'])}"
 
     @property

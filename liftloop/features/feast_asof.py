@@ -166,7 +166,8 @@ def _join(
     name_in_refs = f"{view.projection.name_to_use()}:"  # type: ignore[no-untyped-call]
     names = [ref.removeprefix(name_in_refs) for ref in feature_refs if ref.startswith(name_in_refs)]
     prefix = f"{view.projection.name_alias or view.name}__" if full_feature_names else ""
-    keys = view.projection.join_key_map or {column.name: column.name for column in view.entity_columns}
+    renamed = view.projection.join_key_map or {}
+    keys = {column.name: renamed.get(column.name, column.name) for column in view.entity_columns}
     in_file = {name: column for column, name in source.field_mapping.items()}
     created = source.created_timestamp_column
     return AsofJoin(

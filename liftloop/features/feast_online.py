@@ -26,7 +26,7 @@ from pydantic import StrictStr
 
 from liftloop.duck import quoted
 from liftloop.features.feast_values import ViewRows, microseconds, native_values
-from liftloop.features.serving_reader import Stored, is_alive, stored_rows
+from liftloop.features.serving_reader import MISSING_TIME, Stored, is_alive, stored_rows
 
 ROWS_PER_WRITE = 50_000  # then other writers have their turn
 BUSY_SECONDS = 60
@@ -185,14 +185,19 @@ def _tuples(rows: ViewRows) -> Iterator[tuple[Any, ...]]:
 
 
 def _column_type(field: Field) -> str:
-    return _COLUMNS.get(field.dtype.to_value_type(), ("BLOB", ""))[0]
+    """SQLite takes any words for a type, and the first one counts; the second tells when a feature's type changes."""
+    value_type = field.dtype.to_value_type()
+    return f"{_COLUMNS.get(value_type, ('BLOB', ''))[0]} {value_type.name}"
 
 
 def _native(field: Field, value: Value | None) -> Any:
     kind = value and value.WhichOneof("val")
     if value is None or kind is None:
         return None
-    return getattr(value, kind) if field.dtype.to_value_type() in _COLUMNS else value.SerializeToString()
+    if field.dtype.to_value_type() not in _COLUMNS:
+        return value.SerializeToString()
+    native = getattr(value, kind)
+    return None if kind == "unix_timestamp_val" and native == MISSING_TIME else native
 
 
 def _protos(fields: list[Field], row: Stored | None) -> _Found:

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 from feast import FeatureView, Field, ValueType
 from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 
+from liftloop.features.serving_reader import MISSING_TIME
+
 # Field number and wire type that protobuf writes before a value of `feast.types.Value`.
 _TAGS = {
     ValueType.STRING: 0x12,
@@ -22,7 +24,6 @@ _TAGS = {
     ValueType.UNIX_TIMESTAMP: 0x40,
 }
 _SECONDS_TAG, _NANOSECONDS_TAG = 0x08, 0x10  # of `google.protobuf.Timestamp`
-_MISSING_TIME = np.iinfo(np.int64).min  # what Feast writes for a missing `UnixTimestamp`
 
 _ARROW_TYPES = {
     ValueType.STRING: pa.string(),
@@ -100,7 +101,7 @@ def value_bytes(column: pa.Array, field: Field) -> pa.BinaryArray:
     """
     value_type, values = field.dtype.to_value_type(), native_values(column, field)
     if value_type == ValueType.UNIX_TIMESTAMP:
-        return _varints(_filled(values, _MISSING_TIME), _TAGS[value_type])
+        return _varints(_filled(values, MISSING_TIME), _TAGS[value_type])
     if value_type == ValueType.STRING:
         text = values.cast(pa.binary())
         encoded = joined(_varints(_filled(pc.binary_length(text), 0), _TAGS[value_type]), text)

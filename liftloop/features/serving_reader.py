@@ -23,7 +23,7 @@ from liftloop.settings import Settings
 
 KEYS_PER_QUERY = 1_000  # of SQLite, which takes a limited number of parameters
 _KEY_TEXT, _KEY_INTEGER = 2, 4  # `feast.types.ValueType`
-_MISSING_TIME = -(2**63)
+MISSING_TIME = -(2**63)  # what Feast writes for a missing `UnixTimestamp`
 
 Key = str | int | tuple[str | int, ...]
 Values = tuple[Any, ...]
@@ -221,7 +221,7 @@ def _value(data: bytes | None) -> Any:
     number, end = _varint(data, 1)
     if data[0] == 0x12:  # the number is the text's length
         return data[end:].decode()
-    return None if data[0] == 0x40 and number == _MISSING_TIME else number
+    return None if data[0] == 0x40 and number == MISSING_TIME else number
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

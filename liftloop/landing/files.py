@@ -15,8 +15,10 @@ def view_of_files(connection: duckdb.DuckDBPyConnection, name: str, uris: Sequen
     """Name files of one format as a view. NaN is missing in it, as in pandas; SQL would hold it for the largest number.
 
     Raises:
-        ValueError: no reader for files of this name.
+        ValueError: no files, or no reader for files of this name.
     """
+    if not uris:
+        raise ValueError("no files to read: name at least one")
     suffix = Path(str(uris[0]).removesuffix(".gz")).suffix
     if suffix not in _READERS:
         raise ValueError(f"{uris[0]}: cannot tell its format by its name; known: {', '.join(_READERS)}")
@@ -32,8 +34,14 @@ def sort_rows(connection: duckdb.DuckDBPyConnection, table: str, rules: Sequence
     """Copy a table or view in one pass: good rows to `folder/rows=clean/`, the others to `folder/rows=quarantine/`.
 
     Both are Parquet and have one column more, `reasons`: what the row breaks; null for a good row.
+
+    Raises:
+        ValueError: the table has a column of its own that is called `rows` or `reasons`.
     """
-    is_bad = " OR ".join(f"coalesce({rule.violation}, false)" for rule in rules)
+    columns = {name.lower() for name, *_ in connection.execute(f"DESCRIBE {quoted(table)}").fetchall()}
+    if taken := sorted(columns & {"rows", "reasons"}):
+        raise ValueError(f"{table} has columns {taken}, which the sorted rows get: rename them")
+    is_bad = " OR ".join(["false", *(f"coalesce({rule.violation}, false)" for rule in rules)])
     connection.execute(f"""
         COPY (SELECT *, if(reasons IS NULL, 'clean', 'quarantine') AS rows
               FROM (SELECT *, CASE WHEN {is_bad} THEN {reasons_of(rules)} END AS reasons FROM {quoted(table)}))

@@ -118,8 +118,14 @@ def _json_reader(connection: duckdb.DuckDBPyConnection, path: Path, _kind: FileF
         raise FileRejectedError("no line is a JSON object")
     _refuse_wide(len(found))
     is_json = "CASE WHEN json_valid(json_line) THEN json_line END"
-    values = ", ".join(f"{is_json} ->> {literal('$.' + quoted(name))} AS {quoted(name)}" for (name,) in found)
-    return f"SELECT {values}, json_line FROM {lines}"
+    names = [name for (name,) in found if _is_column_name(name)]  # the others stay in the line itself
+    values = [f"{is_json} ->> {literal('$.' + quoted(name))} AS {quoted(name)}" for name in names]
+    return f"SELECT {', '.join([*values, 'json_line'])} FROM {lines}"
+
+
+def _is_column_name(name: str) -> bool:
+    """Whether SQL can name a column so, beside what the view and its columns are called here."""
+    return name != "" and not {"\0", '"'} & {*name} and name.lower() not in {"json_line", "landed"}
 
 
 def drop_rejects(connection: duckdb.DuckDBPyConnection) -> None:

@@ -26,6 +26,7 @@ from great_expectations.expectations.metrics.query_metrics.query_row_count.unexp
 )
 from great_expectations.expectations.registry import get_metric_provider
 from great_expectations.validator.metric_configuration import MetricConfiguration
+from sqlalchemy.exc import DBAPIError
 
 from liftloop.landing.files import view_of_files
 from liftloop.landing.rules import Finding, Suite, compile_rule, is_row_level, predicate_of
@@ -42,7 +43,11 @@ class DuckDBEngine(SqlAlchemyExecutionEngine):
     def get_connection(self) -> Iterator[Any]:
         """Always the same one: the engine reads results after it closed a connection, and DuckDB's are gone by then."""
         self._connection = self._connection or self.engine.connect()
-        yield self._connection
+        try:
+            yield self._connection
+        except DBAPIError:
+            self._connection.rollback()  # else everything after it fails too
+            raise
 
     def close(self) -> None:
         if self._connection:
@@ -173,7 +178,7 @@ def _in_our_words(suite: Suite) -> Suite:
 
 def _expected(expectation: dict[str, Any]) -> str:
     if not is_row_level(expectation["type"]):
-        return str(expectation["description"])
+        return str(expectation.get("description") or f"{expectation['type']} {expectation['kwargs']}")
     return compile_rule(expectation).expected
 
 

@@ -104,9 +104,10 @@ def merged_when_created(entities: pd.DataFrame, rows: pd.DataFrame, *rest: Any) 
 JOINS: dict[str, tuple[dict[str, str], timedelta, list[str]]] = {
     "shown": ({"ad": "ad"}, DAY + HOUR, ["at", "made"]),  # these two are one view
     "rival": ({"ad": "rival"}, DAY + HOUR, ["at", "made"]),
+    "pair": ({"user": "user", "ad": "ad"}, 2 * DAY, ["at"]),
+    "rivals": ({"user": "user", "ad": "rival"}, 2 * DAY, ["at"]),  # the pair again, with one of its keys renamed
     "long": ({"ad": "ad"}, 9 * DAY, ["at", "made"]),
     "endless": ({"user": "user"}, timedelta(), ["at", "made"]),
-    "pair": ({"user": "user", "ad": "ad"}, 2 * DAY, ["at"]),
 }
 
 
@@ -141,12 +142,13 @@ def open_feast(folder: Path) -> FeatureStore:
             ttl=ttl,
         )
         for name, (keys, ttl, order) in JOINS.items()
-        if name != "rival"
+        if name not in {"rival", "rivals"}
     }
-    once, twice = list(views.values())[1:], views["shown"]
+    once, twice = [views["long"], views["endless"]], views["shown"]
     sides = [
         twice.with_name(side).with_join_key_map({"ad": key}) for side, key in (("shown", "ad"), ("rival", "rival"))
     ]
+    sides += [views["pair"].with_name("pair"), views["pair"].with_name("rivals").with_join_key_map({"ad": "rival"})]
     service = FeatureService(name="all", features=[*sides, *once])
     feast = FeatureStore(config=store_config(folder, Settings(home=folder)))
     feast.apply([*entities.values(), *views.values(), service])
@@ -289,6 +291,21 @@ def test_folders_called_date_may_mean_another(folder: Path) -> None:
     feast = FeatureStore(config=store_config(folder, Settings(home=folder), date_partition=None))
     question = asked([("u0", "a0", "a0", FIRST)])
     assert feast.get_historical_features(question, ["shown:value"]).to_df()["value"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize("as_type", ["datetime64[ns]", "datetime64[s]", "str"])
+def test_times_without_a_zone_are_utc(tmp_path: Path, as_type: str) -> None:
+    """Of whatever unit, as pandas writes them; and as text."""
+    times = np.array(["2026-03-02", "2026-03-03"]).astype(as_type)
+    pd.DataFrame({"ad": ["a", "a"], "at": times, "value": [1.0, 2.0]}).to_parquet(tmp_path / "rows.parquet")
+    feast = FeatureStore(config=store_config(tmp_path, Settings(home=tmp_path)))
+    ad = Entity(name="ad", value_type=ValueType.STRING)
+    schema = [Field(name="ad", dtype=String), Field(name="value", dtype=Float64)]
+    source = FileSource(path=f"{tmp_path}/rows.parquet", timestamp_field="at")
+    feast.apply([ad, FeatureView(name="plain", entities=[ad], schema=schema, source=source)])
+    moments = pd.to_datetime(["2026-03-02", "2026-03-04"], utc=True)
+    question = pd.DataFrame({"ad": ["a", "a"], "event_timestamp": moments})
+    assert feast.get_historical_features(question, ["plain:value"]).to_df()["value"].tolist() == [1.0, 2.0]
 
 
 def test_saved_dataset(feast: FeatureStore, folder: Path) -> None:

@@ -19,6 +19,7 @@ import great_expectations as gx
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -161,3 +162,19 @@ def _compare(rows: list[dict[str, Any]]) -> int:
     assert ours == on_pandas(table.to_pandas(), SUITE)
     assert ours == {"rule 0": (bool(rows), int(not rows))} | row_level
     return sum(count for _, count in row_level.values())
+
+
+def test_no_rules_leave_every_row_clean(tmp_path: Path) -> None:
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE t AS FROM range(3) AS r(n)")
+        sort_rows(connection, "t", [], tmp_path / "sorted")
+        assert connection.execute(f"SELECT DISTINCT rows, reasons FROM '{tmp_path}/sorted/*/*.parquet'").fetchall() == [
+            ("clean", None)
+        ]
+
+
+def test_a_table_whose_columns_are_called_like_ours_is_refused(tmp_path: Path) -> None:
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE t AS SELECT 1 AS Rows, 'why' AS reasons")
+        with pytest.raises(ValueError, match=r"\['reasons', 'rows'\].*rename them"):
+            sort_rows(connection, "t", [], tmp_path / "sorted")

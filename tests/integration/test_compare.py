@@ -139,6 +139,14 @@ def test_the_same_version_twice_or_another_reward_is_refused(
         compare(store, contract, version, weak.model_copy(update={"reward": "conversion"}))
 
 
+def test_a_slice_that_the_newest_hold_out_lacks_is_named(
+    store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion
+) -> None:
+    sliced = contract.gate.model_copy(update={"slices": ("mood",)})
+    with pytest.raises(ComparisonError, match=r"has no \['mood'\]"):
+        compare(store, contract.model_copy(update={"gate": sliced}), version, weak)
+
+
 def test_a_card_says_all_of_a_version(store: Store, contract: Contract, version: ModelVersion) -> None:
     evidence = Evidence(store, contract, version, None)
     verdict = Verdict(

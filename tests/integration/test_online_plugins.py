@@ -8,11 +8,12 @@ from typing import Any
 from uuid import uuid4
 
 import online_views
+import pandas as pd
 import pyarrow as pa
 import pytest
 from feast import FeatureStore, FeatureView
 from feast.infra.online_stores.redis import RedisOnlineStore
-from feast.types import Array, Bool, Float32, Float64, Int32, Int64, String, UnixTimestamp
+from feast.types import Array, Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
 from online_views import ENGINE, LOCAL, apply, embedded, make_view, materialize, redis, repository, times
 from redis import Redis
 
@@ -173,6 +174,27 @@ class TestEmbedded:
         feast.teardown()  # type: ignore[no-untyped-call]
         with reader_of(feast, "liftloop") as reader, pytest.raises(LookupError, match="no such table: liftloop_ads"):
             reader.read(Asked(served, ["a"], 0))
+
+    @pytest.mark.parametrize(
+        ("name", "before", "after"),
+        [("int", Int64, Int32), ("small_int", Int32, Bool), ("small_int", Int32, UnixTimestamp)],
+    )
+    def test_values_of_another_type_are_missing(
+        self, tmp_path: Path, table: Path, name: str, before: FeastType, after: FeastType
+    ) -> None:
+        feast = filled(repository(tmp_path, embedded(tmp_path)), make_view(table, {name: before, "text": String}))
+        apply(feast, make_view(table, {name: after, "text": String}))
+        found = feast.get_online_features([f"ads:{name}", "ads:text"], [{"ad_id": "ü"}, {"ad_id": "a"}]).to_dict()
+        assert (found[name], found["text"]) == ([None, None], [None, ""])
+
+    def test_a_time_that_is_pushed_as_missing_is_missing(self, tmp_path: Path, table: Path) -> None:
+        feast = repository(tmp_path, embedded(tmp_path))
+        apply(feast, make_view(table, {"time": UnixTimestamp}))
+        pushed = pd.DataFrame({"ad_id": ["a", "b"], "time": [NOON, pd.NaT], "event_timestamp": [NOON, NOON]})
+        feast.write_to_online_store("ads", pushed)
+        with reader_of(feast, "liftloop") as reader:
+            served = ServedView("ads", ("ad_id",), ("time",), timedelta())
+            assert reader.read(Asked(served, ["a", "b"], 0)) == [[(NOON.timestamp(),), (None,)]]
 
     def test_a_feature_that_is_not_there_is_named(self, tmp_path: Path, table: Path) -> None:
         feast = filled(repository(tmp_path, embedded(tmp_path)), make_view(table, {"double": Float64}))

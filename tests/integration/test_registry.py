@@ -90,6 +90,19 @@ def test_an_unknown_version_is_refused(store: Store, source: str, enter: Callabl
         promote(store, source, "beef", "hope", None)
 
 
+@pytest.mark.parametrize("name", ["../champion", "", "a/b"])
+def test_a_name_that_is_no_version_is_refused(store: Store, source: str, name: str) -> None:
+    with pytest.raises(RegistryError, match="no model version"):
+        read_version(store, source, name)
+
+
+def test_blobs_of_another_version_are_refused(store: Store, enter: Callable[[int], ModelVersion]) -> None:
+    first, second = enter(1), enter(2)
+    forged = first.model_copy(update={"booster": second.booster, "spec": second.spec})
+    with pytest.raises(RegistryError, match=f"{first.version} cannot be loaded: its record names other blobs"):
+        load_model(store, forged)
+
+
 @pytest.mark.parametrize("blob", ["booster", "spec"])
 @pytest.mark.parametrize("damage", ["missing", "changed"])
 def test_a_damaged_version_is_not_promoted(

@@ -173,6 +173,15 @@ def test_a_broken_json_line_costs_one_row(tmp_path: Path) -> None:
     assert json.loads(impressions["raw"][1])["json_line"] == '{"id": "2", '
 
 
+@pytest.mark.parametrize("key", ["", "a\0b", "landed", "json_line", "reasons", "object_id", "a.b", "'", '"'])
+def test_a_key_that_nobody_asked_for_does_no_harm(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(as_json_lines([ROW, ROW | {"id": "2", key: "odd"}]))
+    impressions, _ = read(path, contract("jsonl"))
+    assert list(impressions["impression_id"]) == ["s-1", "s-2"]
+    assert [len(reasons) for reasons in impressions["reasons"]] == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "words"),
     [

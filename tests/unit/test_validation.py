@@ -116,6 +116,13 @@ def test_a_broken_rule_spoils_no_other(lake: Path) -> None:
     assert '"nothing" not found' in str(results[broken].exception_info)
 
 
+def test_a_value_that_breaks_a_rule_spoils_no_other(lake: Path) -> None:
+    broken, good = "SELECT * FROM {batch} WHERE text::INT > 1", "SELECT * FROM {batch} WHERE n > 98"
+    results = run_in_a_project_of_its_own(lake, [broken, good])
+    assert results[good].result["observed_value"] == 1
+    assert "Could not convert string" in str(results[broken].exception_info)
+
+
 def test_a_broken_rule_is_a_finding_that_names_the_error(connection: duckdb.DuckDBPyConnection) -> None:
     rule = rule_in_sql("SELECT * FROM {batch} WHERE nothing > 1")
     (finding,) = validate(connection, "impressions", {"name": "s", "expectations": [rule]})
