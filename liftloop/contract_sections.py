@@ -15,6 +15,8 @@ _PLACEHOLDER = re.compile(r"{(\w+)}")
 
 
 def _parse_duration(value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
     match = re.fullmatch(r"(\d{1,9})([smhd])", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("a duration is a whole number and one of s, m, h, d, such as 30m or 2d")
