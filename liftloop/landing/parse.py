@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from liftloop.contract import Contract
 from liftloop.contract_sections import Column, placeholders
@@ -21,7 +22,7 @@ _FORMAT_RULES = {
     "jsonl": [Rule("a JSON object", "the line is not a JSON object", "NOT json_valid(landed_row.json_line)")]
 }
 _LONGEST_ERROR_CHARACTERS = 500
-_UNREADABLE = (duckdb.Error, UnicodeError, csv.Error, zlib.error, EOFError, gzip.BadGzipFile)
+_UNREADABLE = (duckdb.Error, UnicodeError, csv.Error, zlib.error, EOFError, gzip.BadGzipFile, pa.ArrowException)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,12 @@
 
 import csv
 import gzip
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 
 from liftloop.contract_sections import FileFormat
 from liftloop.duck import literal, quoted
@@ -73,6 +76,7 @@ def _refuse_expanding(size_bytes: int, limit: int) -> None:
 
 
 def _parquet_reader(_connection: duckdb.DuckDBPyConnection, path: Path, _kind: FileFormat, _encoding: str) -> str:
+    _refuse_repeated(pq.read_schema(path).names)
     return f"SELECT * FROM read_parquet({literal(path)})"
 
 
@@ -88,9 +92,7 @@ def _delimited_reader(_connection: duckdb.DuckDBPyConnection, path: Path, kind: 
         raise FileRejectedError("the first line is blank; it has to name the columns")
     names = [name or f"column_{i}" for i, name in enumerate(header)]
     _refuse_wide(len(names))
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise FileRejectedError(f"the header names {repeated} twice")
+    _refuse_repeated(names)
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
     return (
         f"SELECT * FROM read_csv({literal(path)}, columns = {{{columns}}}, auto_detect = false, header = true,"
@@ -102,6 +104,11 @@ def _delimited_reader(_connection: duckdb.DuckDBPyConnection, path: Path, kind: 
 def _refuse_wide(columns: int) -> None:
     if columns > _MOST_COLUMNS:
         raise FileRejectedError(f"it has {columns:,} columns; at most {_MOST_COLUMNS:,} can be read")
+
+
+def _refuse_repeated(names: Sequence[str]) -> None:
+    if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
+        raise FileRejectedError(f"the header names {repeated} twice")
 
 
 def _json_reader(connection: duckdb.DuckDBPyConnection, path: Path, _kind: FileFormat, encoding: str) -> str:

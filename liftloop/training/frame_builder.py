@@ -161,9 +161,11 @@ def _fingerprint(contract: Contract, inputs: list[Listed]) -> str:
 
 
 def _lacking(contract: Contract, name: Part, span: Span, rows: int, rewards: int) -> str:
-    split = contract.split
+    split, (start, end) = contract.split, span
+    until = f"{end:%Y-%m-%d %H:%M}"
+    when = f"{start:%Y-%m-%d %H:%M} to {until}" if start < end else f"before {until}, where the log has not begun"
     return (
-        f"the {name} part of {contract.source} ({span[0]:%Y-%m-%d %H:%M} to {span[1]:%Y-%m-%d %H:%M}) has {rows} rows,"
+        f"the {name} part of {contract.source} ({when}) has {rows} rows,"
         f" {rewards} of them with a {contract.reward}; rows with and without are needed. Land more days, or shorten"
         f" maturity ({contract.maturity}), split.validation ({split.validation}) or split.holdout ({split.holdout})"
         f" in contracts/{contract.source}.yaml"

@@ -7,6 +7,8 @@ from typing import Any
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from liftloop.contract import Contract
@@ -162,6 +164,13 @@ def test_a_line_that_is_no_row_is_kept_too(tmp_path: Path, line: bytes, reason: 
     assert list(impressions["impression_id"]) == ["s-1", "s-4"]
     assert list(unread["line"]) == [3]
     assert reason in unread["reason"][0]
+
+
+def test_a_parquet_file_may_not_name_a_column_twice(tmp_path: Path) -> None:
+    twice = pa.Table.from_arrays([pa.array(["1"]), pa.array(["2"])], names=["id", "id"])
+    pq.write_table(twice, tmp_path / "log")
+    with pytest.raises(FileRejectedError, match=r"the header names \['id'\] twice"):
+        read(tmp_path / "log", contract("parquet"))
 
 
 def test_a_broken_json_line_costs_one_row(tmp_path: Path) -> None:
