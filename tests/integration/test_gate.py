@@ -201,7 +201,7 @@ def test_what_was_rolled_back_is_refused_on_the_same_data(
     store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion
 ) -> None:
     """The verdict that made it champion would still hold: same version, same data, same rival."""
-    good = version.model_copy(update={"version": "good", "evidence": None})
+    good = version.model_copy(update={"version": version.version[:8], "evidence": None})
     write_version(store, good)
     before = promote(store, contract.source, weak.version, "the first", None)
     verdict, _ = judge(store, contract, good, before)
