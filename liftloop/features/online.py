@@ -22,6 +22,7 @@ from liftloop.runs import Step
 from liftloop.store import Listed, Store, fingerprint_of, references
 
 _STEP = "update_online_store"
+_LAYOUT = 2  # of the store's tables: where an upgrade makes them anew they are filled again
 
 
 def update_online_store(store: Store, contract: Contract) -> Step:
@@ -39,7 +40,7 @@ def update_online_store(store: Store, contract: Contract) -> Step:
     tables = _recent_tables(store, contract, as_of)
     record = materialized_key(contract.source)
     versions = ((table.key, table.etag) for recent in tables.values() for table in recent)
-    fingerprint = fingerprint_of(feast.config.online_store, as_of, *versions)
+    fingerprint = fingerprint_of(_LAYOUT, feast.config.online_store, as_of, *versions)
     if store.fingerprint(record) == fingerprint and _is_filled(feast, contract):
         metrics = {name: value for name, value in json.loads(store.get(record)).items() if name != "lake"}
         return Step(name=_STEP, metrics=metrics | _seconds_since(started), is_reused=True)
