@@ -34,14 +34,14 @@ from scipy.special import expit
 
 from bench.measure import ROUNDS, Case, console, in_fresh_process, peak_bytes, report
 from bench.scale_out import one_core_workers
-from liftloop.cluster import open_client, worker_addresses
-from liftloop.compute import Workers
+from liftloop.compute.cluster import open_client, worker_addresses
+from liftloop.compute.compute import Workers
+from liftloop.model.encoder import Encoder
 from liftloop.settings import Settings
-from liftloop.stack.alone import object_store_alone
-from liftloop.store import ObjectRef, Store
-from liftloop.training.encoder import Encoder
+from liftloop.stack.standalone_store import object_store_alone
+from liftloop.storage.store import ObjectRef, Store
+from liftloop.training.boosting import BINS, Parameters, Recipe
 from liftloop.training.fit import fit
-from liftloop.training.fitting import BINS, Parameters, Recipe
 from liftloop.training.frame import FramePart
 
 S3_PORT = 14_240

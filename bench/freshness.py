@@ -17,14 +17,14 @@ from pathlib import Path
 from statistics import median
 
 from bench.measure import Case, report
-from liftloop.contract import load_contract
-from liftloop.due import next_stage
-from liftloop.runs import Manifest, read_manifests
+from liftloop.contract.contract import load_contract
+from liftloop.datasets.simulated import SimulationSettings, simulate
+from liftloop.operations.pending_work import next_stage
 from liftloop.settings import Settings, load_settings
-from liftloop.simulator import SimulationSettings, simulate
 from liftloop.stack import down, initialise, up
 from liftloop.stack.prefect_api import ask
-from liftloop.store import Store, land
+from liftloop.storage.runs import Manifest, read_manifests
+from liftloop.storage.store import Store, land
 
 SOURCE = "simulated"
 ROUNDS = 5

@@ -25,10 +25,10 @@ from scipy.special import expit, xlog1py, xlogy
 from scipy.stats import binomtest
 
 from bench.measure import Case, console, report
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
+from liftloop.evaluation.rewards import Outcomes
 from liftloop.gate.checks import make_check, prediction_checks
 from liftloop.gate.verdict import CheckVerdict, overall
-from liftloop.outcomes import Outcomes
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.stats.off_policy import (

@@ -4,10 +4,10 @@ import tempfile
 from datetime import date, timedelta
 from pathlib import Path
 
-from liftloop.contract import Contract, load_contract
-from liftloop.duck import connect, literal, quoted
-from liftloop.lake import impressions_prefix
-from liftloop.store import Store
+from liftloop.contract.contract import Contract, load_contract
+from liftloop.lake.impressions import impressions_prefix
+from liftloop.storage.duckdb import connect, literal, quoted
+from liftloop.storage.store import Store
 
 FIRST_DAY = date(2025, 1, 1)
 USERS, ADS, PLACEMENTS = 20_000, 400, 40

@@ -24,9 +24,9 @@ from redis import Redis
 
 from bench.measure import ROUNDS, Case, interleaved, report
 from bench.redis_server import redis_server
-from liftloop.features.feast_asof import AsofDuckDBOfflineStore
-from liftloop.features.feast_engine import ArrowComputeEngine
-from liftloop.features.feast_online import WideSqliteOnlineStore
+from liftloop.feast_plugins.batch_engine import ArrowComputeEngine
+from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStore
+from liftloop.feast_plugins.online_store import WideSqliteOnlineStore
 from liftloop.settings import Settings
 
 ROWS = 1_000_000

@@ -22,7 +22,7 @@ from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConf
 from feast.types import Float64, String
 
 from bench.measure import Case, Sample, interleaved, report
-from liftloop.features.feast_asof import AsofDuckDBOfflineStoreConfig
+from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStoreConfig
 from liftloop.settings import Settings
 
 KEYS = ("ad_id", "site_id", "user_id")  # a view of each

@@ -23,7 +23,7 @@ from redis import Redis
 from bench.materialize import END, FEATURES, OUR_ENGINE, OUR_STORE, SPAN, config_of, make_view, write_table
 from bench.measure import Case, report
 from bench.redis_server import redis_server
-from liftloop.features.serving_reader import Asked, OnlineReader, RedisReader, ServedView, SqliteReader
+from liftloop.feast_plugins.online_reader import Asked, OnlineReader, RedisReader, ServedView, SqliteReader
 
 ROWS, READS, ADS = 100_000, 500, 50
 GOAL = 0.5

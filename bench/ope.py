@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from bench.measure import Case, console, report
-from liftloop.evaluation.open_bandit import off_policy_page, off_policy_values
-from liftloop.landing.open_bandit import obtain
+from liftloop.datasets.open_bandit import obtain
+from liftloop.datasets.open_bandit_value import off_policy_page, off_policy_values
 from liftloop.settings import load_settings
 from liftloop.stats.interval import Interval
 

@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.stats.columns import Floats
 from liftloop.training.frame import Part, TrainingFrame
 

@@ -26,19 +26,18 @@ from rich.console import Console
 from bench.contest import CONSTANT, OURS, TRUTH, Contest, Entrant
 from bench.measure import console, report
 from bench.real_logs import CONTRACTS, DATA_FOLDER, REAL_LOGS, land_real_log
-from liftloop import simulator
-from liftloop.contract import Contract, load_contract
+from liftloop.contract.contract import Contract, load_contract
+from liftloop.datasets import open_bandit, simulated
+from liftloop.datasets.simulated.truth import Truth
+from liftloop.evaluation.rewards import Outcomes
 from liftloop.features.feast_repo import apply_features
 from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
-from liftloop.landing import open_bandit
 from liftloop.landing.ingest import ingest_batch, pending_batches
-from liftloop.outcomes import Outcomes
 from liftloop.settings import Settings, load_settings
-from liftloop.simulator.truth import Truth
-from liftloop.stack.alone import object_store_alone
+from liftloop.stack.standalone_store import object_store_alone
 from liftloop.stats.columns import Floats
-from liftloop.store import Store, land
+from liftloop.storage.store import Store, land
 from liftloop.training.frame import TrainingFrame
 from liftloop.training.frame_builder import build_frame
 from liftloop.training.train import fit_model
@@ -92,8 +91,8 @@ def _land(store: Store, name: str, data: Path, impressions: int) -> None:
         elif name == "open_bandit":
             open_bandit.land_sample(open_bandit.obtain(load_settings().home / "cache"), land_file)
         else:
-            simulation = simulator.SimulationSettings(impressions=impressions, days=SIMULATED_DAYS, seed=7)
-            simulator.simulate(simulation, land_file, _truth_folder(store))
+            simulation = simulated.SimulationSettings(impressions=impressions, days=SIMULATED_DAYS, seed=7)
+            simulated.simulate(simulation, land_file, _truth_folder(store))
     except FileNotFoundError as error:
         raise SkippedError(f"{error.filename} is not there; --data names the folder of the real logs") from None
     except open_bandit.OpenBanditError as error:

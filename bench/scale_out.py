@@ -21,12 +21,12 @@ from distributed import Client, LocalCluster
 
 from bench.generated_lake import generated_contract, put_days
 from bench.measure import ROUNDS, Case, console, report
-from liftloop.cluster import LOOPBACK
+from liftloop.compute.cluster import LOOPBACK
 from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
 from liftloop.settings import Settings
-from liftloop.stack.alone import object_store_alone
-from liftloop.store import Store
+from liftloop.stack.standalone_store import object_store_alone
+from liftloop.storage.store import Store
 
 GOAL = 1.7
 S3_PORT = 14_220

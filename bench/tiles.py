@@ -15,8 +15,8 @@ from bench.measure import ROUNDS, Case, Sample, console, in_fresh_process, repor
 from liftloop.features.tables import TIME_TO_LIVE, update_feature_tables
 from liftloop.features.tiles import update_tiles
 from liftloop.settings import Settings
-from liftloop.stack.alone import object_store_alone
-from liftloop.store import Store
+from liftloop.stack.standalone_store import object_store_alone
+from liftloop.storage.store import Store
 
 GOAL = 1.15
 S3_PORT = 14_210

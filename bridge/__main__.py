@@ -17,10 +17,10 @@ from bridge.loop import Loop
 from bridge.mailbox import Mailbox
 from bridge.reaper import Reaper
 from bridge.runs import FlowRuns
-from liftloop.contract import declared_sources
+from liftloop.contract.contract import declared_sources
 from liftloop.errors import UserError
 from liftloop.settings import Settings, SettingsError, load_settings
-from liftloop.store import Store
+from liftloop.storage.store import Store
 
 HOST = "127.0.0.1"
 

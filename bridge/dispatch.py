@@ -7,11 +7,11 @@ from itertools import count
 from prefect.client.schemas.objects import FlowRun, StateType
 
 from bridge.runs import FlowRuns
-from liftloop.contract import Contract
-from liftloop.due import features_due_since, lake_version, read_lake, read_materialized
-from liftloop.landing.ledger import pending
+from liftloop.contract.contract import Contract
+from liftloop.lake.ledger import pending
 from liftloop.landing.rules import rules_fingerprint
-from liftloop.store import Listed, Store
+from liftloop.operations.pending_work import features_due_since, lake_version, read_lake, read_materialized
+from liftloop.storage.store import Listed, Store
 
 GRACE = timedelta(seconds=45)  # for the event that starts a run sooner
 FIRST_WAIT = timedelta(minutes=1)

@@ -10,8 +10,8 @@ from bridge.faults import Faults
 from bridge.mailbox import Mailbox
 from bridge.reaper import Reaper
 from bridge.runs import FlowRuns
-from liftloop.contract import CONTRACTS_FOLDER, declared_sources, load_contract
-from liftloop.store import Store
+from liftloop.contract.contract import CONTRACTS_FOLDER, declared_sources, load_contract
+from liftloop.storage.store import Store
 
 SWEEP_SECONDS = 10.0
 SHARE_OF_TIME = 0.1  # that sweeping may take: to list a large landing prefix takes seconds

@@ -25,8 +25,8 @@ from prefect.states import Cancelled, Crashed, Scheduled
 
 from bridge.faults import Faults
 from liftloop.errors import UserError
-from liftloop.runs import mark_crashed
-from liftloop.store import Store
+from liftloop.storage.runs import mark_crashed
+from liftloop.storage.store import Store
 
 RESUBMITTED = "Resubmitted"
 _HEARTBEAT = "prefect.flow-run.heartbeat"

@@ -1,6 +1,6 @@
 """All that Feast knows of us: entities, one view per source and key, one service per source, from `contracts/`."""
 
-from liftloop.contract import CONTRACTS_FOLDER, declared_sources, load_contract
+from liftloop.contract.contract import CONTRACTS_FOLDER, declared_sources, load_contract
 from liftloop.features.feast_cli import project_root, project_settings
 from liftloop.features.feast_repo import feature_objects
 

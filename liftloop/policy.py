@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from liftloop.competition import Chunk, Competition
-from liftloop.contract import Contract
-from liftloop.outcomes import Outcomes
+from liftloop.contract.contract import Contract
+from liftloop.decisions.candidates import Chunk, Competition
+from liftloop.evaluation.rewards import Outcomes
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import BootstrapOptions, Interval
 from liftloop.stats.off_policy import (
@@ -23,7 +23,7 @@ from liftloop.stats.off_policy import (
     self_normalized_value,
     weighted_mean,
 )
-from liftloop.store import Store
+from liftloop.storage.store import Store
 from liftloop.training.model import Model
 
 EXPLORATION_SHARE = 0.05  # of decisions, spread evenly over the competing ads

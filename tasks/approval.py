@@ -9,12 +9,12 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from liftloop.contract import load_contract
+from liftloop.contract.contract import load_contract
 from liftloop.gate.approval import Answer, find_answer, keep_answer
 from liftloop.gate.verdict import Check, Verdict
-from liftloop.runs import Step
-from liftloop.store import open_store
-from liftloop.training.registry import Pointer
+from liftloop.registry.versions import Pointer
+from liftloop.storage.runs import Step
+from liftloop.storage.store import open_store
 from tasks.registry import is_promotion
 from tasks.step import step
 

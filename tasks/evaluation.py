@@ -1,12 +1,12 @@
 """What matured since the last evaluation, and the champion's health."""
 
-from liftloop.contract import load_contract
+from liftloop.contract.contract import load_contract
+from liftloop.datasets.open_bandit_value import off_policy_key
 from liftloop.evaluation import evaluate as library
 from liftloop.evaluation.evaluate import Evaluation
-from liftloop.evaluation.open_bandit import off_policy_key
 from liftloop.evaluation.report import evaluation_page, kpi_rows
-from liftloop.runs import Step
-from liftloop.store import open_store
+from liftloop.storage.runs import Step
+from liftloop.storage.store import open_store
 from tasks.events import announce
 from tasks.record import publish_link, publish_page, publish_table
 from tasks.step import step

@@ -1,12 +1,12 @@
 """From the lake to features, offline and online."""
 
-from liftloop import due
-from liftloop.contract import load_contract
+from liftloop.contract.contract import load_contract
 from liftloop.features import skew, tables, tiles
 from liftloop.features.skew import Difference
-from liftloop.runs import Step
-from liftloop.store import open_store
-from liftloop.training.retraining import retraining_reason
+from liftloop.operations import pending_work
+from liftloop.operations.retraining import retraining_reason
+from liftloop.storage.runs import Step
+from liftloop.storage.store import open_store
 from tasks.events import announce, is_part_of_chain
 from tasks.step import step
 
@@ -14,7 +14,7 @@ from tasks.step import step
 @step
 def read_lake_version(source: str) -> str:
     """What the features will know when the steps after this one are done."""
-    return due.lake_version(load_contract(source), due.read_lake(open_store(), source))
+    return pending_work.lake_version(load_contract(source), pending_work.read_lake(open_store(), source))
 
 
 @step
@@ -54,7 +54,7 @@ def announce_features(source: str, lake_version: str) -> Step:
     """Put on record which lake the features know, and emit `features.materialized`; it says if a training is due."""
     store = open_store()
     reason = retraining_reason(store, load_contract(source))
-    kept = due.keep_materialized(store, source, lake_version, reason)
+    kept = pending_work.keep_materialized(store, source, lake_version, reason)
     if not is_part_of_chain():
         announce("features.materialized", source, {"reason": reason}, retraining="due" if reason else "not due")
     return kept

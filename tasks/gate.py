@@ -1,11 +1,11 @@
 """May a model version become champion?"""
 
-from liftloop.contract import load_contract
+from liftloop.contract.contract import load_contract
 from liftloop.gate.judge import judge
 from liftloop.gate.verdict import Verdict
-from liftloop.runs import Step
-from liftloop.store import open_store
-from liftloop.training.registry import ModelVersion, Pointer, card_key
+from liftloop.registry.versions import ModelVersion, Pointer, card_key
+from liftloop.storage.runs import Step
+from liftloop.storage.store import open_store
 from tasks.record import publish_link, publish_table, publish_text
 from tasks.step import step
 

@@ -5,15 +5,15 @@ from operator import itemgetter
 
 from prefect.runtime import flow_run
 
-from liftloop.contract import load_contract
-from liftloop.due import features_due_since, read_lake, read_materialized
+from liftloop.contract.contract import load_contract
+from liftloop.lake.ledger import Entry, held
 from liftloop.landing import ingest as library
 from liftloop.landing.ingest import BatchResult, ingest_batch, pending_batches
-from liftloop.landing.ledger import Entry, held
 from liftloop.landing.rules import Finding
-from liftloop.reports import Figures, Section, Table, render_report
-from liftloop.runs import Step
-from liftloop.store import Listed, open_store
+from liftloop.operations.pending_work import features_due_since, read_lake, read_materialized
+from liftloop.reporting.html import Figures, Section, Table, render_report
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Listed, open_store
 from tasks.events import announce, is_part_of_chain
 from tasks.record import publish_page, publish_table
 from tasks.step import step

@@ -7,9 +7,9 @@ from typing import Any
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
-from liftloop.runs import Manifest, Step, recorded
 from liftloop.settings import load_settings
-from liftloop.store import Store, open_store
+from liftloop.storage.runs import Manifest, Step, recorded
+from liftloop.storage.store import Store, open_store
 
 
 @contextmanager

@@ -3,17 +3,17 @@
 from prefect.runtime import flow_run
 
 from liftloop.gate.verdict import Verdict
-from liftloop.runs import Step
-from liftloop.store import open_store
-from liftloop.training import challenger, moves, registry, rollback
-from liftloop.training.registry import Pointer
+from liftloop.registry import challenger, promotion, rollback, versions
+from liftloop.registry.versions import Pointer
+from liftloop.storage.runs import Step
+from liftloop.storage.store import open_store
 from tasks.step import step
 
 
 @step
 def read_champion(source: str) -> Pointer | None:
     """The champion as it is now: what a challenger is judged against, and what its promotion expects to find."""
-    return registry.champion(open_store(), source)
+    return versions.champion(open_store(), source)
 
 
 def is_promotion(verdict: Verdict, champion: Pointer | None) -> bool:
@@ -28,8 +28,8 @@ def promote(verdict: Verdict, champion: Pointer | None) -> list[Step]:
         return []
     store = open_store()
     expected = champion.etag if champion else None
-    pointer = moves.promote(store, verdict.source, verdict.version, reason_of(verdict), expected, flow_run.id)
-    return [moves.move_step("promote", store, verdict.source, pointer)]
+    pointer = promotion.promote(store, verdict.source, verdict.version, reason_of(verdict), expected, flow_run.id)
+    return [promotion.move_step("promote", store, verdict.source, pointer)]
 
 
 @step
@@ -62,4 +62,4 @@ def roll_back(source: str, reason: str, to: str | None) -> Step:
     store = open_store()
     pointer = rollback.rollback(store, source, reason, to, flow_run.id)
     print(f"the champion of {source} is {pointer.version}, no longer {pointer.previous}")
-    return moves.move_step("rollback", store, source, pointer)
+    return promotion.move_step("rollback", store, source, pointer)

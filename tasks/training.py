@@ -2,13 +2,13 @@
 
 from prefect.runtime import flow_run
 
-from liftloop.contract import load_contract
-from liftloop.runs import Step, manifest_key
-from liftloop.store import open_store
+from liftloop.contract.contract import load_contract
+from liftloop.registry.versions import ModelVersion
+from liftloop.storage.runs import Step, manifest_key
+from liftloop.storage.store import open_store
 from liftloop.training import frame_builder
 from liftloop.training import train as training
 from liftloop.training.frame import open_frame
-from liftloop.training.registry import ModelVersion
 from tasks.step import step
 
 

@@ -1,9 +1,9 @@
 """The nightly look at what is on record."""
 
-from liftloop import lineage
-from liftloop.lineage import Damage
-from liftloop.runs import Step
-from liftloop.store import open_store
+from liftloop.provenance import lineage
+from liftloop.provenance.lineage import Damage
+from liftloop.storage.runs import Step
+from liftloop.storage.store import open_store
 from tasks.step import step
 
 

@@ -15,10 +15,10 @@ from servers import free_port, server
 from liftloop.settings import Settings
 from liftloop.stack import down, up
 from liftloop.stack.addresses import running_settings, variables
-from liftloop.stack.alone import object_store_alone
 from liftloop.stack.layout import Credentials, Layout
 from liftloop.stack.parts import store_ports
-from liftloop.store import Store
+from liftloop.stack.standalone_store import object_store_alone
+from liftloop.storage.store import Store
 
 hypothesis.settings.register_profile("liftloop", deadline=None)  # no test is about time: a busy machine fails none
 hypothesis.settings.load_profile("liftloop")

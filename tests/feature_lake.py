@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liftloop.contract import Contract
-from liftloop.lake import impressions_prefix
-from liftloop.store import Store
+from liftloop.contract.contract import Contract
+from liftloop.lake.impressions import impressions_prefix
+from liftloop.storage.store import Store
 
 KEYS = ("user_id", "ad_id")
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from liftloop.model.encoder import Encoder
 from liftloop.settings import Settings
-from liftloop.store import ObjectRef, Store
-from liftloop.training.encoder import Encoder
-from liftloop.training.fitting import Recipe
+from liftloop.storage.store import ObjectRef, Store
+from liftloop.training.boosting import Recipe
 from liftloop.training.frame import FramePart
 
 CATEGORIES, NUMBERS = ["ad", "place"], ["age", "hour"]

@@ -8,11 +8,11 @@ import pandas as pd
 from feature_lake import write_lake
 from numpy.typing import ArrayLike, NDArray
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.features.online import update_online_store
 from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
-from liftloop.store import Store
+from liftloop.storage.store import Store
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 ROWS_PER_DAY = 1_500

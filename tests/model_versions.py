@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from liftloop.store import Store
-from liftloop.training.registry import ModelVersion, write_version
+from liftloop.registry.versions import ModelVersion, write_version
+from liftloop.storage.store import Store
 
 
 def put_version(store: Store, source: str, name: str) -> ModelVersion:

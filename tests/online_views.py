@@ -13,14 +13,14 @@ from feast.types import FeastType, Int64, String
 
 from liftloop.settings import Settings
 
-ENGINE = {"type": "liftloop.features.feast_engine.ArrowComputeEngine"}
+ENGINE = {"type": "liftloop.feast_plugins.batch_engine.ArrowComputeEngine"}
 LOCAL = {"type": "local"}
 LONG_AGO, FAR_AHEAD = datetime(1960, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 KEY_TYPES: dict[Any, ValueType] = {String: ValueType.STRING, Int64: ValueType.INT64}
 
 
 def embedded(home: Path) -> dict[str, Any]:
-    return {"type": "liftloop.features.feast_online.WideSqliteOnlineStore", "path": str(home / "online.db")}
+    return {"type": "liftloop.feast_plugins.online_store.WideSqliteOnlineStore", "path": str(home / "online.db")}
 
 
 def redis(url: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def repository(
         provider="local",
         registry={"registry_type": "sql", "path": f"sqlite:///{home / 'registry.db'}"},
         offline_store={
-            "type": "liftloop.features.feast_asof.AsofDuckDBOfflineStore",
+            "type": "liftloop.feast_plugins.offline_store.AsofDuckDBOfflineStore",
             "settings": Settings(home=home),
         },
         batch_engine=engine,

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from feature_lake import impression, write_lake
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.features.feast_repo import apply_features
 from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
-from liftloop.store import Store
+from liftloop.storage.store import Store
 from liftloop.training.frame import TrainingFrame
 from liftloop.training.frame_builder import build_frame
 

@@ -8,14 +8,14 @@ from uuid import uuid4
 import typer
 
 from liftloop.cli.output import console, print_table
-from liftloop.contract import load_contract
-from liftloop.erasure import erase as erase_value
-from liftloop.landing import open_bandit
-from liftloop.landing.ledger import held
-from liftloop.reports import copy_page
-from liftloop.runs import recorded
+from liftloop.contract.contract import load_contract
+from liftloop.datasets import open_bandit
+from liftloop.lake.erasure import erase as erase_value
+from liftloop.lake.ledger import held
+from liftloop.reporting.html import copy_page
 from liftloop.settings import load_settings
-from liftloop.store import land, open_store
+from liftloop.storage.runs import recorded
+from liftloop.storage.store import land, open_store
 
 commands = typer.Typer()
 fetch = typer.Typer(no_args_is_help=True, help="Obtain public logs and land them.")
@@ -64,7 +64,7 @@ def erase(
 @fetch.command("open-bandit")
 def fetch_open_bandit() -> None:
     """Land the Open Bandit sample, 60,000 real impressions with propensities, and value its policy off-policy."""
-    from liftloop.evaluation.open_bandit import keep_off_policy_page  # noqa: PLC0415  (as for `simulate`)
+    from liftloop.datasets.open_bandit_value import keep_off_policy_page  # noqa: PLC0415  (as for `simulate`)
 
     store, sdist = open_store(), open_bandit.obtain(load_settings().home / "cache")
     keys = open_bandit.land_sample(sdist, partial(land, store, "open_bandit"))
@@ -80,10 +80,10 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed lands the same bytes.")] = 7,
 ) -> None:
     """Land the logs of a simulated publisher; what is true of it stays outside the bucket."""
-    from liftloop import simulator  # noqa: PLC0415  (pandas takes most of the start; other commands need not wait)
+    from liftloop.datasets import simulated  # noqa: PLC0415  (pandas takes most of the start; other commands need not wait)
 
-    settings = simulator.SimulationSettings(impressions=impressions, days=days, seed=seed)
-    summary = simulator.simulate(
+    settings = simulated.SimulationSettings(impressions=impressions, days=days, seed=seed)
+    summary = simulated.simulate(
         settings, partial(land, open_store(), "simulated"), load_settings().home / "truth" / "simulated"
     )
     console.print(f"landed {summary.rows:,} rows in {summary.files} files of simulated")

@@ -8,15 +8,15 @@ from uuid import uuid4
 import typer
 
 from liftloop.cli.output import console, print_table
-from liftloop.contract import load_contract
-from liftloop.runs import recorded
-from liftloop.store import concurrently, open_store
-from liftloop.training.aliases import ALIASES, aliases, find_version
-from liftloop.training.challenger import challenge_step
-from liftloop.training.export import export
-from liftloop.training.moves import move_step
-from liftloop.training.registry import list_versions
-from liftloop.training.rollback import rollback as restore
+from liftloop.contract.contract import load_contract
+from liftloop.registry.aliases import ALIASES, aliases, find_version
+from liftloop.registry.challenger import challenge_step
+from liftloop.registry.export import export
+from liftloop.registry.promotion import move_step
+from liftloop.registry.rollback import rollback as restore
+from liftloop.registry.versions import list_versions
+from liftloop.storage.runs import recorded
+from liftloop.storage.store import concurrently, open_store
 
 commands = typer.Typer()
 
@@ -63,20 +63,20 @@ def promote(
     ] = False,
 ) -> None:
     """Make a version champion, or challenger, by hand; what the gate said of it is shown."""
-    from liftloop.gate import by_hand  # noqa: PLC0415  (pandas takes seconds; other commands need not wait)
+    from liftloop.gate import override  # noqa: PLC0415  (pandas takes seconds; other commands need not wait)
     from liftloop.gate.verdict import read_verdict  # noqa: PLC0415
 
     load_contract(source)
     store, run_id = open_store(), str(uuid4())
     wanted = find_version(store, source, version)
-    console.print(f"the gate on {wanted.version}: {by_hand.gate_said(read_verdict(store, wanted))}", markup=False)
+    console.print(f"the gate on {wanted.version}: {override.gate_said(read_verdict(store, wanted))}", markup=False)
     parameters = {"version": wanted.version, "reason": reason, "challenger": challenger}
     with recorded(store, "promote", run_id, source, parameters | {"although_refused": although_refused}) as run:
         if challenger:
-            made = by_hand.challenge_by_hand(store, wanted, reason, run_id, although_refused=although_refused)
+            made = override.challenge_by_hand(store, wanted, reason, run_id, although_refused=although_refused)
             run.steps.append(challenge_step(store, source, made))
         else:
-            pointer = by_hand.promote_by_hand(store, wanted, reason, run_id, although_refused=although_refused)
+            pointer = override.promote_by_hand(store, wanted, reason, run_id, although_refused=although_refused)
             run.steps.append(move_step("promote", store, source, pointer))
     console.print(f"the {'challenger' if challenger else 'champion'} of {source} is {wanted.version}")
 

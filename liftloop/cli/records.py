@@ -7,11 +7,11 @@ import typer
 from rich.tree import Tree
 
 from liftloop.cli.output import console, print_table
-from liftloop.lineage import Origin, trace
-from liftloop.lineage import verify as verify_objects
-from liftloop.runs import UnknownRunError, find_manifest, read_manifests
+from liftloop.provenance.lineage import Origin, trace
+from liftloop.provenance.lineage import verify as verify_objects
 from liftloop.settings import load_settings
-from liftloop.store import open_store
+from liftloop.storage.runs import UnknownRunError, find_manifest, read_manifests
+from liftloop.storage.store import open_store
 
 commands = typer.Typer()
 

@@ -9,12 +9,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from liftloop import stack
 from liftloop.cli.output import console, print_table
-from liftloop.contract import Contract, ContractError, declared_sources, load_contract
+from liftloop.contract.contract import Contract, ContractError, declared_sources, load_contract
 from liftloop.errors import UserError
-from liftloop.health import disk_use, in_words, last_successes, source_health
+from liftloop.operations.health import disk_use, in_words, last_successes, source_health
 from liftloop.settings import Settings, load_settings
 from liftloop.stack.parts import OBJECT_STORE
-from liftloop.store import Store, concurrently
+from liftloop.storage.store import Store, concurrently
 
 commands = typer.Typer()
 

@@ -12,21 +12,21 @@ from pathlib import Path
 
 from rich.console import Console
 
-from liftloop import simulator, stack
-from liftloop.contract import load_contract
+from liftloop import stack
+from liftloop.contract.contract import load_contract
+from liftloop.datasets import open_bandit, simulated
+from liftloop.datasets.open_bandit_value import keep_off_policy_page
 from liftloop.demo.summary import print_summary
-from liftloop.due import next_stage
 from liftloop.errors import UserError
-from liftloop.evaluation.open_bandit import keep_off_policy_page
-from liftloop.landing import open_bandit
-from liftloop.runs import Manifest, read_manifests
+from liftloop.operations.pending_work import next_stage
 from liftloop.settings import Settings
 from liftloop.stack.initialise import command_environment
-from liftloop.store import Store, land
+from liftloop.storage.runs import Manifest, read_manifests
+from liftloop.storage.store import Store, land
 
 SOURCES = ("open_bandit", "simulated")
 FLOWS = ("ingest", "materialize", "train", "evaluate")
-SIMULATION = simulator.SimulationSettings(impressions=400_000, days=10, seed=7)
+SIMULATION = simulated.SimulationSettings(impressions=400_000, days=10, seed=7)
 _PREFECT = Path(sysconfig.get_path("scripts")) / "prefect"
 _POLL_SECONDS = 1.0
 _LIMIT_SECONDS = 1800.0  # the loop may be waiting for a person, who cancelled a run
@@ -61,7 +61,7 @@ def _land_logs(store: Store, console: Console) -> None:
     sdist = open_bandit.obtain(store.settings.home / "cache")
     keys = open_bandit.land_sample(sdist, partial(land, store, "open_bandit"))
     console.print(f"open_bandit: {len(keys)} files")
-    summary = simulator.simulate(SIMULATION, partial(land, store, "simulated"), _truth_folder(store.settings))
+    summary = simulated.simulate(SIMULATION, partial(land, store, "simulated"), _truth_folder(store.settings))
     console.print(f"simulated: {summary.rows:,} rows in {summary.files} files")
     keep_off_policy_page(store, sdist)  # last: the loop is at work by now
 

@@ -8,15 +8,15 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from liftloop.contract import load_contract
-from liftloop.evaluation.open_bandit import SOURCE, off_policy_key
+from liftloop.contract.contract import load_contract
+from liftloop.datasets.open_bandit_value import SOURCE, off_policy_key
+from liftloop.datasets.simulated.truth import Truth
 from liftloop.features.names import feature_columns
 from liftloop.gate.verdict import Verdict
-from liftloop.landing.ledger import held, ingested
-from liftloop.reports import copy_page
-from liftloop.simulator.truth import Truth
-from liftloop.store import Store
-from liftloop.training.registry import ModelVersion, card_key, list_versions
+from liftloop.lake.ledger import held, ingested
+from liftloop.registry.versions import ModelVersion, card_key, list_versions
+from liftloop.reporting.html import copy_page
+from liftloop.storage.store import Store
 
 _COUNTS = {
     "landed": "rows_landed",

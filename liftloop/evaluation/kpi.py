@@ -3,8 +3,8 @@
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from liftloop.contract import Contract
-from liftloop.outcomes import Outcomes, interval_or_none
+from liftloop.contract.contract import Contract
+from liftloop.evaluation.rewards import Outcomes, interval_or_none
 from liftloop.stats.interval import BootstrapOptions, Interval
 
 EVERY_POLICY = "all"

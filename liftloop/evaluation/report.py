@@ -1,9 +1,9 @@
 """An evaluation as a page, and its figures as table rows."""
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.evaluation.evaluate import ChampionScore, Evaluation
-from liftloop.plots import reliability_plot
-from liftloop.reports import Figures, Plot, Section, Table, Text, render_report
+from liftloop.reporting.html import Figures, Plot, Section, Table, Text, render_report
+from liftloop.reporting.plots import reliability_plot
 from liftloop.stats.interval import Interval
 
 _KPIS = {

@@ -10,7 +10,7 @@ from pydantic import Field, StrictStr
 from sqlalchemy import URL, CreateEnginePlugin, make_url
 from sqlalchemy.dialects import plugins
 
-from liftloop.features.feast_asof import AsofDuckDBOfflineStore, AsofDuckDBOfflineStoreConfig
+from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStore, AsofDuckDBOfflineStoreConfig
 from liftloop.features.feast_repo import repo_config
 from liftloop.settings import Settings, load_settings
 

@@ -8,17 +8,17 @@ from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, File
 from feast.types import Float64, String
 from redis.connection import parse_url
 
-from liftloop.contract import Contract
-from liftloop.features.feast_asof import AsofDuckDBOfflineStoreConfig
+from liftloop.contract.contract import Contract
+from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStoreConfig
+from liftloop.feast_plugins.online_reader import online_database
 from liftloop.features.names import FEAST_PROJECT, feature_service_name, view_name
-from liftloop.features.serving_reader import online_database
 from liftloop.features.tables import TIME_TO_LIVE, features_pattern, table_columns
 from liftloop.settings import Settings
-from liftloop.store import Store
+from liftloop.storage.store import Store
 
 # Named, not imported: Feast finds them by their path, as it does for whoever uses them without the rest.
-_BATCH_ENGINE = "liftloop.features.feast_engine.ArrowComputeEngine"
-_EMBEDDED_ONLINE_STORE = "liftloop.features.feast_online.WideSqliteOnlineStore"
+_BATCH_ENGINE = "liftloop.feast_plugins.batch_engine.ArrowComputeEngine"
+_EMBEDDED_ONLINE_STORE = "liftloop.feast_plugins.online_store.WideSqliteOnlineStore"
 
 
 def open_feature_store(settings: Settings) -> FeatureStore:

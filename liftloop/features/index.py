@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from liftloop.store import Store
+from liftloop.storage.store import Store
 
 
 @dataclass(frozen=True)

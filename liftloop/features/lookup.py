@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
+from liftloop.feast_plugins.online_reader import Asked, ServedView, open_reader
 from liftloop.features.names import feature_columns, feature_service_name, recency_columns, view_name
-from liftloop.features.serving_reader import Asked, ServedView, open_reader
 from liftloop.features.tables import TIME_TO_LIVE, table_columns
-from liftloop.store import Store
+from liftloop.storage.store import Store
 
 
 def historical_features(store: Store, contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """What the features of a source are called, and the Feast views and the service that hold them."""
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.features.tables import EVENTS, entity_name, table_columns
 
 FEAST_PROJECT = "liftloop"

@@ -9,17 +9,17 @@ from time import perf_counter
 
 from feast import FeatureStore, FeatureView
 
-from liftloop.contract import Contract
-from liftloop.duck import connect, literal, quoted
+from liftloop.contract.contract import Contract
 from liftloop.features.feast_repo import apply_features
 from liftloop.features.index import Entry, Index
 from liftloop.features.lookup import materialized_key
 from liftloop.features.names import FEAST_PROJECT, view_name
 from liftloop.features.partitions import by_day, objects_by_day
 from liftloop.features.tables import TIME_TO_LIVE, features_index, features_prefix
-from liftloop.lake import impressions_prefix, newest_event
-from liftloop.runs import Step
-from liftloop.store import Listed, Store, fingerprint_of, references
+from liftloop.lake.impressions import impressions_prefix, newest_event
+from liftloop.storage.duckdb import connect, literal, quoted
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Listed, Store, fingerprint_of, references
 
 _STEP = "update_online_store"
 _LAYOUT = 2  # of the store's tables: where an upgrade makes them anew they are filled again

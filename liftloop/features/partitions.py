@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import duckdb
 import pyarrow as pa
 
-from liftloop.store import Listed, Store, fingerprint_of
+from liftloop.storage.store import Listed, Store, fingerprint_of
 
 _DAY_IN_KEY = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/")
 

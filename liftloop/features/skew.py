@@ -5,16 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from liftloop.contract import Contract
-from liftloop.duck import connect, quoted
+from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
 from liftloop.features.lookup import historical_features, materialized_at, materialized_key, online_features
 from liftloop.features.names import feature_columns
 from liftloop.features.tables import features_prefix
-from liftloop.lake import newest_files
-from liftloop.lineage import writer_of
-from liftloop.runs import Step
-from liftloop.store import Store
+from liftloop.lake.impressions import newest_files
+from liftloop.provenance.lineage import writer_of
+from liftloop.storage.duckdb import connect, quoted
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Store
 
 SAMPLE_ROWS = 200
 _STEP = "check_skew"

@@ -9,14 +9,14 @@ boundary is on the newest day of the lake: beyond it nobody knows.
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
-from liftloop.contract import Contract
-from liftloop.duck import quoted
+from liftloop.contract.contract import Contract
 from liftloop.features.index import Index
 from liftloop.features.partitions import Partition, Source, by_day, looking_back
 from liftloop.features.tiles import tiles_index, tiles_prefix
 from liftloop.features.update import update_partitions
-from liftloop.runs import Step
-from liftloop.store import Store
+from liftloop.storage.duckdb import quoted
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Store
 
 WINDOW_HOURS = {"1h": 1, "1d": 24, "7d": 168}
 LONGEST_WINDOW = timedelta(hours=max(WINDOW_HOURS.values()))

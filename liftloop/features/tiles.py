@@ -7,13 +7,13 @@ in which it became known. So a tile holds nothing that was not known when its ho
 from datetime import date, timedelta
 from math import ceil
 
-from liftloop.contract import Contract
-from liftloop.duck import quoted
+from liftloop.contract.contract import Contract
 from liftloop.features.partitions import Partition, looking_back, objects_by_day
 from liftloop.features.update import update_partitions
-from liftloop.lake import impressions_prefix
-from liftloop.runs import Step
-from liftloop.store import Listed, Store
+from liftloop.lake.impressions import impressions_prefix
+from liftloop.storage.duckdb import quoted
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Listed, Store
 
 _MONEY = "DECIMAL(38, 9)"  # exact: a sum of floats would depend on the order of addition
 

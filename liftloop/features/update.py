@@ -9,12 +9,12 @@ from time import perf_counter
 import duckdb
 import pyarrow.parquet as pq
 
-from liftloop.duck import connect
 from liftloop.features.index import Entry, Index
 from liftloop.features.partitions import Partition
-from liftloop.runs import Step
 from liftloop.settings import Settings
-from liftloop.store import ObjectRef, Store, references
+from liftloop.storage.duckdb import connect
+from liftloop.storage.runs import Step
+from liftloop.storage.store import ObjectRef, Store, references
 
 ROWS_PER_GROUP = 250_000
 PARTITIONS_PER_TASK = 3  # few, so that no worker is left with many; neighbours, for they share sources
@@ -79,7 +79,7 @@ def _bring_up_to_date(store: Store, partitions: Sequence[Partition]) -> list[_Re
         return []
     if not store.settings.has_dask_scheduler:
         return _update(store, partitions)
-    from liftloop.compute import open_compute  # noqa: PLC0415  (Dask takes a second to import)
+    from liftloop.compute.compute import open_compute  # noqa: PLC0415  (Dask takes a second to import)
 
     steps = range(0, len(partitions), PARTITIONS_PER_TASK)
     tasks = [partitions[start : start + PARTITIONS_PER_TASK] for start in steps]

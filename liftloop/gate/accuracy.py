@@ -1,7 +1,7 @@
 """Checks of the predictions on the matured hold-out: is there enough to go by, and is the model better than a rival?"""
 
+from liftloop.evaluation.rewards import Outcomes
 from liftloop.gate.verdict import CheckVerdict, Finding
-from liftloop.outcomes import Outcomes
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.stats.power import minimum_detectable_effect, times_more_rows

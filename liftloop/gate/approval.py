@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from liftloop.runs import Step
-from liftloop.store import Store
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Store
 
 
 class Answer(BaseModel):

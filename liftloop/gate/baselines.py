@@ -5,10 +5,10 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from liftloop.contract import Contract
-from liftloop.duck import connect, quoted
+from liftloop.contract.contract import Contract
 from liftloop.stats.columns import Floats
 from liftloop.stats.shrinkage import prior_strength, shrunken_rates
+from liftloop.storage.duckdb import connect, quoted
 from liftloop.training.frame import TrainingFrame
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from liftloop.evaluation.rewards import Outcomes
 from liftloop.gate.accuracy import is_outside
 from liftloop.gate.verdict import CheckVerdict, Finding
-from liftloop.outcomes import Outcomes
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 

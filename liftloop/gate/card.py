@@ -6,8 +6,8 @@ from liftloop.gate import card_facts
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.slices import slice_entropies, slice_interval
 from liftloop.gate.verdict import GroupRow, Verdict
-from liftloop.plots import interval_plot, reliability_plot
-from liftloop.reports import Figures, Plot, Section, Table, render_report
+from liftloop.reporting.html import Figures, Plot, Section, Table, render_report
+from liftloop.reporting.plots import interval_plot, reliability_plot
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import reliability_table
 

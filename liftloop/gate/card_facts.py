@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.gate.verdict import DOUBTS, Verdict
-from liftloop.plots import share_plot
 from liftloop.policy import EXPLORATION_SHARE
-from liftloop.reports import Code, Plot, Points, Table, Text
+from liftloop.registry.versions import ModelVersion
+from liftloop.reporting.html import Code, Plot, Points, Table, Text
+from liftloop.reporting.plots import share_plot
 from liftloop.training.frame import FrameIndex, FramePart
 from liftloop.training.model import Model
-from liftloop.training.registry import ModelVersion
 
 FEATURES_SHOWN = 15
 TRIALS_SHOWN = 5
@@ -114,9 +114,9 @@ def loading(version: ModelVersion) -> Code:
     """How to use it."""
     return Code(
         "How to load it",
-        f"""from liftloop.store import open_store
+        f"""from liftloop.storage.store import open_store
 from liftloop.training.model import load_model
-from liftloop.training.registry import read_version
+from liftloop.registry.versions import read_version
 
 store = open_store()
 model = load_model(store, read_version(store, "{version.source}", "{version.version}"))  # checks the hashes

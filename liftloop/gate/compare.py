@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
+from liftloop.evaluation.rewards import Outcomes, Score
 from liftloop.gate.slices import MINIMUM_SLICE_REWARDS
-from liftloop.outcomes import Outcomes, Score
+from liftloop.registry.versions import ModelVersion, list_versions
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
-from liftloop.store import Store
+from liftloop.storage.store import Store
 from liftloop.training.frame import TrainingFrame, open_frame
 from liftloop.training.model import load_model
-from liftloop.training.registry import ModelVersion, list_versions
 
 SLICES_COMPARED = 10  # of each column: those with the most rewards
 

@@ -2,15 +2,15 @@
 
 import pandas as pd
 
-from liftloop.contract import Contract
-from liftloop.contract_sections import GatePolicy
+from liftloop.contract.contract import Contract
+from liftloop.contract.sections import GatePolicy
 from liftloop.gate.accuracy import is_outside
-from liftloop.gate.rows import keep_rows
 from liftloop.gate.verdict import CheckVerdict, Finding
 from liftloop.policy import decision_value, logged_feedback
 from liftloop.stats.off_policy import inverse_propensity_value, switch_doubly_robust_value
 from liftloop.stats.overlap import Overlap, overlap
-from liftloop.store import Store
+from liftloop.storage.parquet import keep_rows
+from liftloop.storage.store import Store
 
 
 def no_worse_decisions(store: Store, contract: Contract, decisions: pd.DataFrame) -> Finding:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from liftloop.evaluation.rewards import Outcomes
 from liftloop.gate.slices import (
     MINIMUM_SLICE_REWARDS,
     calibration_ratios,
@@ -17,7 +18,6 @@ from liftloop.gate.slices import (
     not_enough,
 )
 from liftloop.gate.verdict import Finding, GroupRow
-from liftloop.outcomes import Outcomes
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.stats.multiple import holm

@@ -13,11 +13,11 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 from scipy.special import expit, logit
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.stats.columns import Floats
 from liftloop.stats.scoring import log_loss_per_row, sampling_weight
+from liftloop.training.boosting import Strides, thin_out
 from liftloop.training.constraints import model_columns
-from liftloop.training.fitting import Strides, thin_out
 from liftloop.training.frame import Part, TrainingFrame
 
 BUCKETS = 2**18

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
+from liftloop.evaluation.rewards import Outcomes
 from liftloop.gate.slices import MINIMUM_SLICE_REWARDS, listed
 from liftloop.gate.verdict import CheckVerdict, Finding
-from liftloop.lake import newest_event
-from liftloop.outcomes import Outcomes
+from liftloop.lake.impressions import newest_event
 from liftloop.stats.leakage import SingleFeature, single_feature
-from liftloop.store import Store
+from liftloop.storage.store import Store
 from liftloop.training.frame import FrameIndex
 
 MAX_ROWS = 200_000  # of the hold-out, a sample of more: what leaks is seen in few

@@ -2,18 +2,18 @@
 
 from contextlib import suppress
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.features.lookup import materialized_key
 from liftloop.gate.card import model_card
 from liftloop.gate.checks import all_checks, make_check
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.inputs import is_of_today, lag
 from liftloop.gate.verdict import GroupRow, Verdict, read_verdict
-from liftloop.runs import Step
-from liftloop.store import ObjectRef, Store, fingerprint_of
+from liftloop.registry.rollback import withdrawal
+from liftloop.registry.versions import ModelVersion, Pointer, card_key, read_version, write_version
+from liftloop.storage.runs import Step
+from liftloop.storage.store import ObjectRef, Store, fingerprint_of
 from liftloop.training.frame import open_frame
-from liftloop.training.registry import ModelVersion, Pointer, card_key, read_version, write_version
-from liftloop.training.rollback import withdrawal
 
 RULE_VERSION = "gate 4"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from liftloop.evaluation.rewards import Outcomes
 from liftloop.gate.verdict import CheckVerdict, Finding
-from liftloop.outcomes import Outcomes
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.stats.multiple import holm

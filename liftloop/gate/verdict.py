@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from liftloop.outcomes import Score
+from liftloop.evaluation.rewards import Score
+from liftloop.registry.versions import ModelVersion
 from liftloop.stats.interval import Interval
-from liftloop.store import ObjectRef, Store
-from liftloop.training.registry import ModelVersion
+from liftloop.storage.store import ObjectRef, Store
 
 CheckVerdict = Literal["pass", "fail", "inconclusive", "untrustworthy", "not_applicable"]
 GateVerdict = Literal["promote", "refuse", "inconclusive"]

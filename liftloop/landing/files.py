@@ -5,8 +5,8 @@ from pathlib import Path
 
 import duckdb
 
-from liftloop.duck import literal, quoted
 from liftloop.landing.rules import Rule, reasons_of
+from liftloop.storage.duckdb import literal, quoted
 
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".tsv": "read_csv"}
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import duckdb
 
-from liftloop import duck
-from liftloop.contract import Contract
-from liftloop.erasure import Erasures, read_erasures
+from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
-from liftloop.lake import (
+from liftloop.lake.erasure import Erasures, read_erasures
+from liftloop.lake.impressions import (
     impressions_prefix,
     landed_file_of,
     mark_duplicates,
@@ -21,12 +20,13 @@ from liftloop.lake import (
     stage_impressions,
     stage_quarantine,
 )
-from liftloop.landing.ledger import Entry, held_ids, ingest_step, is_no_log, pending, settle
+from liftloop.lake.ledger import Entry, held_ids, ingest_step, is_no_log, pending, settle
 from liftloop.landing.parse import LandedFile, create_tables, parse
 from liftloop.landing.readers import FileRejectedError
 from liftloop.landing.rules import Finding, Rule, compile_rules, load_suite, rules_fingerprint
-from liftloop.runs import Step
-from liftloop.store import Listed, ObjectRef, Store, concurrently
+from liftloop.storage.duckdb import connect
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
 
 BATCH_BYTES = 256 * 1024 * 1024
 BATCH_OBJECTS = 1000
@@ -102,7 +102,7 @@ def ingest_batch(store: Store, contract: Contract, items: list[Listed]) -> Batch
     suite = load_suite()
     with tempfile.TemporaryDirectory(prefix="liftloop-") as name:
         folder = Path(name)
-        with duck.connect(store.settings, folder / "batch.duckdb") as connection:
+        with connect(store.settings, folder / "batch.duckdb") as connection:
             connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: never tidy it up
             rules, erasures = compile_rules(suite), read_erasures(store, contract.source)
             work = _Work(store, contract, rules, rules_fingerprint(contract), erasures, connection, folder)

@@ -10,11 +10,11 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from liftloop.contract import Contract
-from liftloop.contract_sections import Column, placeholders
-from liftloop.duck import literal, quoted
+from liftloop.contract.contract import Contract
+from liftloop.contract.sections import Column, placeholders
 from liftloop.landing.readers import FileRejectedError, create_view, drop_rejects, remove_unpacked
 from liftloop.landing.rules import Rule, reasons_of
+from liftloop.storage.duckdb import literal, quoted
 
 _OFFSET_AT_END = r"\d:\d{2}(:\d{2}(\.\d+)?)? ?(Z|[+-]\d{2}(:?\d{2})?)$"  # after a time of day, not in a bare date
 _MEANINGS = {"TIMESTAMPTZ": "a time", "DOUBLE": "a number", "BIGINT": "a whole number", "VARCHAR": "text"}

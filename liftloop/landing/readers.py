@@ -9,8 +9,8 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-from liftloop.contract_sections import FileFormat
-from liftloop.duck import literal, quoted
+from liftloop.contract.sections import FileFormat
+from liftloop.storage.duckdb import literal, quoted
 
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
 _MOST_COLUMNS = 2_000  # DuckDB's time grows with their square

@@ -12,10 +12,10 @@ from typing import Any
 
 import duckdb
 
-from liftloop.contract import Contract
-from liftloop.duck import literal, quoted
+from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
-from liftloop.store import fingerprint_of
+from liftloop.storage.duckdb import literal, quoted
+from liftloop.storage.store import fingerprint_of
 
 SUITE_PATH = Path("expectations/impressions.json")
 Suite = dict[str, Any]  # the arguments of a Great Expectations suite

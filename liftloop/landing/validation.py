@@ -162,7 +162,7 @@ def validate_files(
     """Run the suite on Parquet, CSV or TSV files as if they were one table; NaNs are missing values, as in pandas.
 
     Args:
-        uris: of one format; local paths, or s3://… if the connection can read it (`liftloop.duck.connect`).
+        uris: of one format; local paths, or s3://… if the connection can read it (`liftloop.storage.duckdb.connect`).
         suite: as `load_suite` reads it.
         connection: where to run it; by default a new one in memory.
     """

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from liftloop.contract import declared_sources, load_contract
+from liftloop.contract.contract import declared_sources, load_contract
 from liftloop.settings import Settings, load_settings
 from liftloop.stack.addresses import user_settings, variables
 from liftloop.stack.layout import Layout, StackError, last_line, write_private
@@ -96,7 +96,13 @@ def _stages(project: Path) -> Iterator[list[_Step]]:
     """The commands of one stage need nothing of each other."""
     first = [_Step(("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt"))]
     if (project / "feature_repo" / "feature_store.yaml").exists():
-        inputs = ("feature_repo/**/*.yaml", "feature_repo/**/*.py", "contracts/*.yaml", "liftloop/features/*.py")
+        inputs = (
+            "feature_repo/**/*.yaml",
+            "feature_repo/**/*.py",
+            "contracts/*.yaml",
+            "liftloop/feast_plugins/*.py",
+            "liftloop/features/*.py",
+        )
         first.append(_Step(("feast", "--chdir", "feature_repo", "apply"), inputs))
     yield first
     if (project / "deployments.yaml").exists():

@@ -4,10 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from liftloop.contract import Contract, ContractError
-from liftloop.contract_sections import Training
+from liftloop.contract.contract import Contract, ContractError
+from liftloop.contract.sections import Training
 from liftloop.features.names import feature_columns
-from liftloop.training.encoder import Encoder
+from liftloop.model.encoder import Encoder
 
 _SIGNS = {"increasing": 1, "decreasing": -1}
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import xgboost
 
-from liftloop.compute import Compute, Workers
+from liftloop.compute.compute import Compute, Workers
 from liftloop.errors import UserError
 
 _NO_DEVICE = (

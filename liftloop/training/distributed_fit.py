@@ -16,12 +16,18 @@ import xgboost
 from distributed import Client, KilledWorker, wait
 from xgboost.core import XGBoostError
 
-from liftloop.cluster import LONGEST_CAUSE_CHARACTERS, WorkersLostError, ask_worker, known_workers, worker_addresses
-from liftloop.compute import Workers
+from liftloop.compute.cluster import (
+    LONGEST_CAUSE_CHARACTERS,
+    WorkersLostError,
+    ask_worker,
+    known_workers,
+    worker_addresses,
+)
+from liftloop.compute.compute import Workers
+from liftloop.training.boosting import Parameters, Recipe
 from liftloop.training.checkpoints import SECONDS_BETWEEN, Checkpoints, rounds_done
-from liftloop.training.fitting import Parameters, Recipe
 from liftloop.training.frame import FramePart
-from liftloop.training.shares import (
+from liftloop.training.shards import (
     Fit,
     Share,
     close_tracker,

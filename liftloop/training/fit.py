@@ -2,12 +2,12 @@
 
 import xgboost
 
-from liftloop.compute import Compute, OneProcess, Workers
+from liftloop.compute.compute import Compute, OneProcess, Workers
+from liftloop.training.boosting import Parameters, Recipe
 from liftloop.training.checkpoints import Checkpoints
 from liftloop.training.distributed_fit import fit_on_workers
-from liftloop.training.fitting import Parameters, Recipe
 from liftloop.training.frame import FramePart
-from liftloop.training.shares import Fit, deal, fit_share, is_in_memory
+from liftloop.training.shards import Fit, deal, fit_share, is_in_memory
 
 
 def fit(

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from liftloop.duck import connect, quoted
-from liftloop.store import ObjectRef, Store
+from liftloop.storage.duckdb import connect, quoted
+from liftloop.storage.store import ObjectRef, Store
 
 Part = Literal["training", "validation", "holdout"]
 

@@ -11,16 +11,16 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liftloop.contract import Contract
-from liftloop.contract_sections import Split
-from liftloop.duck import connect, quoted
+from liftloop.contract.contract import Contract
+from liftloop.contract.sections import Split
 from liftloop.errors import UserError
 from liftloop.features.lookup import historical_features
 from liftloop.features.names import feature_columns
 from liftloop.features.tables import features_prefix
-from liftloop.lake import impressions_prefix
-from liftloop.runs import Step
-from liftloop.store import Listed, ObjectRef, Store, fingerprint_of, references
+from liftloop.lake.impressions import impressions_prefix
+from liftloop.storage.duckdb import connect, quoted
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Listed, ObjectRef, Store, fingerprint_of, references
 from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, frame_prefix, open_frame
 
 Span = tuple[datetime, datetime]  # the start belongs to it, the end does not

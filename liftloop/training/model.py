@@ -11,13 +11,13 @@ import xgboost
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from liftloop.contract_sections import Reward
-from liftloop.runs import code_revision
+from liftloop.contract.sections import Reward
+from liftloop.model.encoder import Encoder
+from liftloop.registry.versions import ModelVersion, RegistryError, training_key, verify_blobs, write_version
 from liftloop.stats.calibrate import Calibration
-from liftloop.store import Store, fingerprint_of, sha256_of
-from liftloop.training.encoder import Encoder
+from liftloop.storage.runs import code_revision
+from liftloop.storage.store import Store, fingerprint_of, sha256_of
 from liftloop.training.frame import FrameIndex
-from liftloop.training.registry import ModelVersion, RegistryError, training_key, verify_blobs, write_version
 
 
 class ModelSpec(BaseModel):

@@ -16,12 +16,12 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
-from liftloop.compute import Compute
-from liftloop.contract_sections import Training
-from liftloop.store import Store
+from liftloop.compute.compute import Compute
+from liftloop.contract.sections import Training
+from liftloop.model.encoder import Encoder
+from liftloop.storage.store import Store
+from liftloop.training.boosting import Parameters, Recipe
 from liftloop.training.constraints import may_act_together
-from liftloop.training.encoder import Encoder
-from liftloop.training.fitting import Parameters, Recipe
 from liftloop.training.trial import Task, Trial, try_out
 
 Progress = Callable[[str], object]

@@ -10,23 +10,23 @@ import numpy as np
 import optuna
 import xgboost
 
-from liftloop.compute import Compute, open_compute
-from liftloop.contract import Contract
+from liftloop.compute.compute import Compute, open_compute
+from liftloop.contract.contract import Contract
 from liftloop.features.names import feature_columns, feature_service_name
-from liftloop.runs import Step
+from liftloop.model.encoder import Encoder
+from liftloop.registry.versions import ModelVersion, find_trained, trials_prefix
 from liftloop.stats.calibrate import Calibration, fit_calibration
 from liftloop.stats.scoring import log_loss_per_row, sampling_weight
-from liftloop.store import Store, fingerprint_of, sha256_of
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Store, fingerprint_of, sha256_of
+from liftloop.training.boosting import Recipe, Strides
 from liftloop.training.constraints import check_constraints, model_columns
 from liftloop.training.devices import check_device
-from liftloop.training.encoder import Encoder
 from liftloop.training.fit import fit
-from liftloop.training.fitting import Recipe, Strides
 from liftloop.training.frame import Part, TrainingFrame
 from liftloop.training.model import Model, ModelSpec, register, uncalibrated
-from liftloop.training.rates import learn_encoders
-from liftloop.training.registry import ModelVersion, find_trained, trials_prefix
 from liftloop.training.search import Journal, Search, Space, allowed_encoders
+from liftloop.training.target_encoding import learn_encoders
 from liftloop.training.trial import Trial
 
 Progress = Callable[[str], object]

@@ -9,7 +9,7 @@ import numpy as np
 import xgboost
 from pydantic import BaseModel, ConfigDict
 
-from liftloop.training.fitting import Parameters, Recipe, Rows, boost, quantile_matrix
+from liftloop.training.boosting import Parameters, Recipe, Rows, boost, quantile_matrix
 
 MINIMUM_RIVALS = 4  # below, a median says little
 HALF_WAY = 3.0  # of `eta` times rounds: about half of what a good trial takes

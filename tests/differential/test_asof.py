@@ -19,8 +19,8 @@ from hypothesis import example, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from liftloop.features.asof import FeatureTableError
-from liftloop.features.feast_asof import AsofDuckDBOfflineStore, AsofDuckDBOfflineStoreConfig
+from liftloop.feast_plugins.asof_join import FeatureTableError
+from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStore, AsofDuckDBOfflineStoreConfig
 from liftloop.settings import Settings
 
 Row = dict[str, Any]

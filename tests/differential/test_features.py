@@ -12,15 +12,15 @@ from feature_lake import KEYS, impression, make_contract, write_lake
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.features.lookup import historical_features, online_features
 from liftloop.features.names import feature_columns
 from liftloop.features.online import update_online_store
 from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
-from liftloop.lake import newest_event
+from liftloop.lake.impressions import newest_event
 from liftloop.settings import Settings
-from liftloop.store import Store
+from liftloop.storage.store import Store
 
 Row = dict[str, Any]
 Question = tuple[str | None, str | None, datetime]  # user, ad, now

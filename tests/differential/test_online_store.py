@@ -17,10 +17,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from liftloop.features.feast_online import WideSqliteOnlineStore
-from liftloop.features.feast_redis import write_rows
-from liftloop.features.feast_values import ViewRows
-from liftloop.features.serving_reader import Asked, OnlineReader, RedisReader, ServedView, SqliteReader
+from liftloop.feast_plugins.online_reader import Asked, OnlineReader, RedisReader, ServedView, SqliteReader
+from liftloop.feast_plugins.online_store import WideSqliteOnlineStore
+from liftloop.feast_plugins.redis_writer import write_rows
+from liftloop.feast_plugins.wire_format import ViewRows
 
 KEYS = ("", "a", "b", "ü")
 STRANGER = "stranger"

@@ -11,13 +11,13 @@ from feature_lake import impression, make_contract, write_lake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.features.index import Index
 from liftloop.features.tables import features_index, update_feature_tables
 from liftloop.features.tiles import tiles_index, update_tiles
-from liftloop.lake import impressions_prefix
-from liftloop.runs import Step
-from liftloop.store import Store
+from liftloop.lake.impressions import impressions_prefix
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Store
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS = 11

@@ -20,14 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_lake import make_contract, make_frame
 
-from liftloop.compute import Compute, OneProcess, Workers, open_compute
-from liftloop.contract import Contract
+from liftloop.compute.compute import Compute, OneProcess, Workers, open_compute
+from liftloop.contract.contract import Contract
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.stack.addresses import variables
 from liftloop.stats.shrinkage import prior_strength
-from liftloop.store import Store
+from liftloop.storage.store import Store
+from liftloop.training.boosting import STOP_AFTER_ROUNDS, Recipe, Rows, boost, quantile_matrix
 from liftloop.training.fit import fit
-from liftloop.training.fitting import STOP_AFTER_ROUNDS, Recipe, Rows, boost, quantile_matrix
 from liftloop.training.frame import FOLDS, TrainingFrame, folds_of
 from liftloop.training.train import Trained, fit_model
 from liftloop.training.train import make_recipe as recipe_of
@@ -195,7 +195,7 @@ def test_one_process_gives_the_same_bytes_again(
 ELSEWHERE = """
 import sys
 from liftloop.training.frame import open_frame
-from liftloop.store import open_store
+from liftloop.storage.store import open_store
 from liftloop.training.train import fit_model
 from training_lake import make_contract
 

@@ -17,20 +17,20 @@ from dotenv import dotenv_values
 
 from faults.proxy import Proxy
 from faults.shop import SOURCE, landed_files, landed_rows, make_project
-from liftloop.contract import Contract, load_contract
+from liftloop.contract.contract import Contract, load_contract
 from liftloop.features.lookup import materialized_at, online_features
-from liftloop.landing.ledger import ingested
-from liftloop.lineage import verify
-from liftloop.runs import read_manifests
+from liftloop.lake.ledger import ingested
+from liftloop.provenance.lineage import verify
+from liftloop.registry.promotion import read_audit
+from liftloop.registry.versions import champion
 from liftloop.settings import Settings
 from liftloop.stack import down, initialise, up
 from liftloop.stack.addresses import variables
 from liftloop.stack.layout import Layout
 from liftloop.stack.prefect_api import ask
 from liftloop.stack.supervisor import Supervisor
-from liftloop.store import Store, land
-from liftloop.training.moves import read_audit
-from liftloop.training.registry import champion
+from liftloop.storage.runs import read_manifests
+from liftloop.storage.store import Store, land
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 DERIVED = (f"lake/{SOURCE}/", f"tiles/{SOURCE}/", f"features/{SOURCE}/")

@@ -11,8 +11,8 @@ from conftest import SettingsIn
 from faults.cell import LIMIT_SECONDS
 from faults.loop import Loop, kill, running_loop, wait_until
 from faults.shop import SOURCE
+from liftloop.registry.versions import champion
 from liftloop.stack.prefect_api import ask
-from liftloop.training.registry import champion
 
 pytestmark = [pytest.mark.faults_all, pytest.mark.timeout(4 * LIMIT_SECONDS)]
 

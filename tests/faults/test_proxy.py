@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from faults.proxy import Point, Proxy
 from liftloop.settings import Settings
 from liftloop.stack.addresses import variables
-from liftloop.store import Store, SwapConflict
+from liftloop.storage.store import Store, SwapConflict
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_compare_and_swap_works_through_it(store: Store, prefix: str) -> None:
 
 _SUM = """
 import sys
-from liftloop.duck import connect
+from liftloop.storage.duckdb import connect
 from liftloop.settings import Settings
 with connect(Settings()) as connection:
     rows = connection.read_parquet(sys.argv[1]).filter("number >= 499000")

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import pytest
 from model_versions import put_version
 
-from liftloop.gate.by_hand import challenge_by_hand, gate_said, promote_by_hand
+from liftloop.gate.override import challenge_by_hand, gate_said, promote_by_hand
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict, read_verdict
+from liftloop.registry.aliases import aliases, find_version
+from liftloop.registry.challenger import Challenge, challenge, challenge_step, challenger, challenger_key
+from liftloop.registry.promotion import PromotionConflict, promote, read_audit
+from liftloop.registry.rollback import rollback
+from liftloop.registry.versions import ModelVersion, Pointer, RegistryError, champion, write_version
 from liftloop.stack.addresses import variables
-from liftloop.store import Store
-from liftloop.training.aliases import aliases, find_version
-from liftloop.training.challenger import Challenge, challenge, challenge_step, challenger, challenger_key
-from liftloop.training.moves import PromotionConflict, promote, read_audit
-from liftloop.training.registry import ModelVersion, Pointer, RegistryError, champion, write_version
-from liftloop.training.rollback import rollback
+from liftloop.storage.store import Store
 from tasks.registry import challenge as challenge_of_flow
 
 

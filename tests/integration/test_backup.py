@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from liftloop.runs import read_manifests
 from liftloop.settings import Settings
 from liftloop.stack import down
 from liftloop.stack.prefect_api import ask
-from liftloop.store import Store
+from liftloop.storage.runs import read_manifests
+from liftloop.storage.store import Store
 
 pytestmark = pytest.mark.timeout(900)
 REPOSITORY = Path(__file__).parents[2]

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from liftloop import duck
-from liftloop.contract import Contract
-from liftloop.contract_sections import FileFormat
-from liftloop.lake import impressions_prefix
+from liftloop.contract.contract import Contract
+from liftloop.contract.sections import FileFormat
+from liftloop.lake.impressions import impressions_prefix
+from liftloop.lake.ledger import Entry
 from liftloop.landing.ingest import ingest_batch, pending_batches
-from liftloop.landing.ledger import Entry
 from liftloop.settings import Settings
-from liftloop.store import Store
+from liftloop.storage.duckdb import connect
+from liftloop.storage.store import Store
 
 ROW: dict[str, Any] = {
     "id": "1",
@@ -324,7 +324,7 @@ def _ingest(store: Store, contract: Contract, cases: list[Case]) -> Landed:
 
 
 def _check_lake(store: Store, contract: Contract, rows: int) -> None:
-    with duck.connect(store.settings) as connection:
+    with connect(store.settings) as connection:
         glob = store.uri(f"{impressions_prefix(contract.source)}**/*.parquet")
         assert connection.execute(f"SELECT count(*) FROM read_parquet('{glob}')").fetchone() == (rows,)
 

@@ -24,14 +24,14 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_C
 from prefect.states import Running
 
 from bridge.reaper import RESUBMITTED, Limits, Reaper
-from liftloop.lake import impressions_prefix
-from liftloop.landing.ledger import ingested
-from liftloop.runs import find_manifest
+from liftloop.lake.impressions import impressions_prefix
+from liftloop.lake.ledger import ingested
 from liftloop.settings import Settings
 from liftloop.stack import down, initialise, up
 from liftloop.stack.layout import Layout
 from liftloop.stack.supervisor import Supervisor
-from liftloop.store import Store, concurrently, land
+from liftloop.storage.runs import find_manifest
+from liftloop.storage.store import Store, concurrently, land
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -10,15 +10,15 @@ from uuid import uuid4
 import pytest
 from model_versions import put_version
 
-from liftloop.lineage import verify
-from liftloop.runs import read_manifests
+from liftloop.provenance.lineage import verify
+from liftloop.registry.aliases import aliases
+from liftloop.registry.promotion import promote, read_audit
+from liftloop.registry.versions import audit_key, champion_key
 from liftloop.settings import Settings
 from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
-from liftloop.store import Store
-from liftloop.training.aliases import aliases
-from liftloop.training.moves import promote, read_audit
-from liftloop.training.registry import audit_key, champion_key
+from liftloop.storage.runs import read_manifests
+from liftloop.storage.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -14,14 +14,14 @@ import pytest
 from distributed import Worker
 from fit_parts import make_recipe, put_part
 
-from liftloop.cluster import WorkersLostError, open_client, worker_addresses
-from liftloop.compute import OneProcess, Workers
+from liftloop.compute.cluster import WorkersLostError, open_client, worker_addresses
+from liftloop.compute.compute import OneProcess, Workers
 from liftloop.settings import Settings
-from liftloop.store import Store
+from liftloop.storage.store import Store
 from liftloop.training import distributed_fit
+from liftloop.training.boosting import Parameters
 from liftloop.training.distributed_fit import fit_on_workers
 from liftloop.training.fit import fit
-from liftloop.training.fitting import Parameters
 from liftloop.training.frame import FramePart
 
 PARAMETERS: Parameters = {"max_depth": 4, "eta": 0.2, "colsample_bytree": 0.6}

@@ -7,19 +7,19 @@ from uuid import uuid4
 
 import pytest
 
-from liftloop import duck
-from liftloop.contract import Contract, load_contract
-from liftloop.erasure import UnknownKeyError, erase, read_erasures
+from liftloop.contract.contract import Contract, load_contract
 from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
+from liftloop.lake.erasure import UnknownKeyError, erase, read_erasures
+from liftloop.lake.ledger import Entry, pending
 from liftloop.landing.ingest import ingest_batch, pending_batches
-from liftloop.landing.ledger import Entry, pending
 from liftloop.landing.rules import rules_fingerprint
-from liftloop.lineage import verify
-from liftloop.runs import read_manifests
+from liftloop.provenance.lineage import verify
 from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
-from liftloop.store import Store
+from liftloop.storage.duckdb import connect
+from liftloop.storage.runs import read_manifests
+from liftloop.storage.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
 CONTRACT = """
@@ -75,7 +75,7 @@ def ingest(store: Store, contract: Contract) -> list[Entry]:
 def users(store: Store, prefix: str, column: str) -> set[str]:
     """Who is named in the Parquet files under a prefix."""
     uris = [store.uri(item.key) for item in store.list(prefix) if item.key.endswith(".parquet")]
-    with duck.connect(store.settings) as connection:
+    with connect(store.settings) as connection:
         rows = connection.read_parquet(uris, union_by_name=True).project(column).fetchall()
     return {user for (value,) in rows for user in USERS if f'"{user}"' in value or value == user}
 

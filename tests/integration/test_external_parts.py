@@ -21,7 +21,7 @@ from liftloop.features.online import update_online_store
 from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
 from liftloop.settings import Settings
-from liftloop.store import Store
+from liftloop.storage.store import Store
 
 FIRST = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 _POSTGRES_FOLDERS = ":".join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])

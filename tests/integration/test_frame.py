@@ -8,10 +8,10 @@ import pytest
 from feature_lake import write_lake
 from training_lake import FIRST, land, make_contract, make_rows
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.features.lookup import historical_features
 from liftloop.features.names import feature_columns
-from liftloop.store import Store
+from liftloop.storage.store import Store
 from liftloop.training import frame_builder
 from liftloop.training.frame import Part, folds_of, open_frame
 from liftloop.training.frame_builder import FrameError, build_frame

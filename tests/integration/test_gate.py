@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from gate_lake import ADS, ROWS_PER_DAY, click_probability, land, make_contract, make_rows
 
-from liftloop.competition import Competition, competing_ads
-from liftloop.compute import OneProcess
-from liftloop.contract import Contract
+from liftloop.compute.compute import OneProcess
+from liftloop.contract.contract import Contract
+from liftloop.decisions.candidates import Competition, competing_ads
 from liftloop.evaluation.evaluate import evaluate, keep_evaluation, last_evaluation
 from liftloop.evaluation.report import evaluation_page
 from liftloop.features.lookup import historical_features
@@ -26,18 +26,12 @@ from liftloop.gate.decisions import no_worse_decisions
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.inputs import lag
 from liftloop.gate.judge import judge, known_verdict
-from liftloop.gate.serving import online_features_agree, run_in_fresh_process, scores_identically
+from liftloop.gate.readiness import online_features_agree, run_in_fresh_process, scores_identically
 from liftloop.gate.verdict import Check, Verdict
 from liftloop.policy import EXPLORATION_SHARE, decide
-from liftloop.runs import Step
-from liftloop.settings import ONE_PROCESS, Settings
-from liftloop.store import Store
-from liftloop.training.fit import fit
-from liftloop.training.frame import TrainingFrame
-from liftloop.training.frame_builder import build_frame
-from liftloop.training.model import Model, load_model
-from liftloop.training.moves import promote
-from liftloop.training.registry import (
+from liftloop.registry.promotion import promote
+from liftloop.registry.rollback import rollback
+from liftloop.registry.versions import (
     ModelVersion,
     Pointer,
     audit_key,
@@ -47,7 +41,13 @@ from liftloop.training.registry import (
     read_version,
     write_version,
 )
-from liftloop.training.rollback import rollback
+from liftloop.settings import ONE_PROCESS, Settings
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Store
+from liftloop.training.fit import fit
+from liftloop.training.frame import TrainingFrame
+from liftloop.training.frame_builder import build_frame
+from liftloop.training.model import Model, load_model
 from liftloop.training.search import CAUTIOUS
 from liftloop.training.train import FITTED, make_recipe, train
 

@@ -6,14 +6,14 @@ from uuid import uuid4
 import pytest
 from gate_lake import make_contract
 
-from liftloop.contract import Contract
-from liftloop.due import keep_materialized, lake_version, read_lake
-from liftloop.health import RUNS_READ, last_successes, source_health
-from liftloop.lake import object_id_of
-from liftloop.landing.ledger import Entry, settle
+from liftloop.contract.contract import Contract
+from liftloop.lake.impressions import object_id_of
+from liftloop.lake.ledger import Entry, settle
 from liftloop.landing.rules import rules_fingerprint
-from liftloop.runs import Manifest
-from liftloop.store import ObjectRef, Store, concurrently
+from liftloop.operations.health import RUNS_READ, last_successes, source_health
+from liftloop.operations.pending_work import keep_materialized, lake_version, read_lake
+from liftloop.storage.runs import Manifest
+from liftloop.storage.store import ObjectRef, Store, concurrently
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

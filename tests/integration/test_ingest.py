@@ -7,13 +7,14 @@ from uuid import uuid4
 import duckdb
 import pytest
 
-from liftloop import duck, lake_keys
-from liftloop.contract import Contract
-from liftloop.contract_sections import Lookup
-from liftloop.lake import impressions_prefix, object_id_of
+from liftloop.contract.contract import Contract
+from liftloop.contract.sections import Lookup
+from liftloop.lake import known_keys
+from liftloop.lake.impressions import impressions_prefix, object_id_of
+from liftloop.lake.ledger import held, ingested, is_no_log
 from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches, refuse_incomplete
-from liftloop.landing.ledger import held, ingested, is_no_log
-from liftloop.store import Store
+from liftloop.storage.duckdb import connect
+from liftloop.storage.store import Store
 from tasks.landing import FilesHeldBackError, refuse_held_back
 
 HEADER = "id,at,slot,ad,clicked\n"
@@ -64,7 +65,7 @@ def ingest(store: Store, contract: Contract) -> list[BatchResult]:
 
 
 def lake_ids(store: Store, contract: Contract) -> list[str]:
-    with duck.connect(store.settings) as connection:
+    with connect(store.settings) as connection:
         glob = store.uri(f"{impressions_prefix(contract.source)}**/*.parquet")
         try:
             found = connection.execute(f"SELECT impression_id FROM read_parquet('{glob}') ORDER BY 1").fetchall()
@@ -285,7 +286,7 @@ def test_a_long_backlog_goes_in_batches_oldest_first(store: Store, contract: Con
 def test_duplicates_are_found_by_gathered_keys(
     store: Store, contract: Contract, land: Land, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lake_keys, "FILES_TO_GATHER", 2)
+    monkeypatch.setattr(known_keys, "FILES_TO_GATHER", 2)
     land("a.csv", HEADER + rows(0, 3) + rows(3, 3, day="2026-01-06"))
     ingest(store, contract)
     land("b.csv", HEADER + rows(5, 2))
@@ -299,7 +300,7 @@ def test_duplicates_are_found_by_gathered_keys(
 def test_keys_of_a_file_that_the_lake_lost_count_no_more(
     store: Store, contract: Contract, land: Land, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lake_keys, "FILES_TO_GATHER", 1)
+    monkeypatch.setattr(known_keys, "FILES_TO_GATHER", 1)
     land("a.csv", HEADER + rows(0, 3))
     ingest(store, contract)
     land("b.csv", HEADER + rows(3, 3))

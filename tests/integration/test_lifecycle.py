@@ -10,21 +10,21 @@ from typing import Any, get_args
 
 import pytest
 
-from liftloop.contract import load_contract
-from liftloop.due import next_stage
-from liftloop.landing.ledger import ingested
-from liftloop.lineage import trace, verify
-from liftloop.runs import Manifest, read_manifests
+from liftloop.contract.contract import load_contract
+from liftloop.datasets.simulated import SimulationSettings, simulate
+from liftloop.lake.ledger import ingested
+from liftloop.operations.pending_work import next_stage
+from liftloop.provenance.lineage import trace, verify
+from liftloop.registry.versions import card_key, list_versions
 from liftloop.settings import Role, Settings
-from liftloop.simulator import SimulationSettings, simulate
 from liftloop.stack import initialise
 from liftloop.stack.initialise import command_environment
 from liftloop.stack.layout import Credentials, Layout
 from liftloop.stack.parts import SCRIPTS
 from liftloop.stack.prefect_api import ask
-from liftloop.store import Store, land
+from liftloop.storage.runs import Manifest, read_manifests
+from liftloop.storage.store import Store, land
 from liftloop.training.model import load_model
-from liftloop.training.registry import card_key, list_versions
 
 pytestmark = pytest.mark.timeout(900)
 CHAIN = ["ingest", "materialize", "train"]

@@ -4,11 +4,11 @@ from uuid import uuid4
 
 import pytest
 
-from liftloop.landing.ledger import Entry, settle
-from liftloop.lineage import UnknownObjectError, trace, verify
-from liftloop.runs import Step, UnknownRunError, find_manifest, read_manifests, recorded
+from liftloop.lake.ledger import Entry, settle
+from liftloop.provenance.lineage import UnknownObjectError, trace, verify
 from liftloop.settings import Settings
-from liftloop.store import ObjectRef, Store
+from liftloop.storage.runs import Step, UnknownRunError, find_manifest, read_manifests, recorded
+from liftloop.storage.store import ObjectRef, Store
 
 
 @pytest.fixture

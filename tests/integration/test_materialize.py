@@ -14,7 +14,7 @@ from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, File
 from feast.types import Float64, String
 from feature_lake import impression, make_contract, write_lake
 
-from liftloop.contract import Contract, declared_sources, load_contract
+from liftloop.contract.contract import Contract, declared_sources, load_contract
 from liftloop.features.feast_cli import project_settings
 from liftloop.features.feast_repo import open_feature_store
 from liftloop.features.lookup import historical_features, online_features
@@ -22,11 +22,11 @@ from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.features.online import update_online_store
 from liftloop.features.tables import TIME_TO_LIVE, update_feature_tables
 from liftloop.features.tiles import update_tiles
-from liftloop.runs import Step
 from liftloop.settings import Settings
 from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
-from liftloop.store import Store
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
 FIRST = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -237,7 +237,10 @@ class TestAsofStore:
     def test_values_are_those_of_feast(
         self, tmp_path: Path, table: Path, entities: pd.DataFrame, ttl: timedelta
     ) -> None:
-        ours = {"type": "liftloop.features.feast_asof.AsofDuckDBOfflineStore", "settings": Settings(home=tmp_path)}
+        ours = {
+            "type": "liftloop.feast_plugins.offline_store.AsofDuckDBOfflineStore",
+            "settings": Settings(home=tmp_path),
+        }
         found = joined(tmp_path, ours, table, entities, ttl)
         expected = joined(tmp_path, {"type": "duckdb"}, table, entities, ttl)
         assert found["row"].tolist() == entities["row"].tolist()

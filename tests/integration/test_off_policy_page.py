@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from liftloop.evaluation.open_bandit import CampaignValue, keep_off_policy_page, off_policy_key, off_policy_values
-from liftloop.landing.open_bandit import CAMPAIGNS, OpenBanditError, obtain, read_log, read_prior
-from liftloop.lineage import trace
-from liftloop.runs import read_manifests
+from liftloop.datasets.open_bandit import CAMPAIGNS, OpenBanditError, obtain, read_log, read_prior
+from liftloop.datasets.open_bandit_value import CampaignValue, keep_off_policy_page, off_policy_key, off_policy_values
+from liftloop.provenance.lineage import trace
 from liftloop.settings import Settings
 from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
 from liftloop.stats.thompson import slot_probabilities
-from liftloop.store import Store
+from liftloop.storage.runs import read_manifests
+from liftloop.storage.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
 KEY = off_policy_key("open_bandit")

@@ -17,7 +17,7 @@ from feast.types import Array, Bool, FeastType, Float32, Float64, Int32, Int64, 
 from online_views import ENGINE, LOCAL, apply, embedded, make_view, materialize, redis, repository, times
 from redis import Redis
 
-from liftloop.features.serving_reader import Asked, RedisReader, ServedView, SqliteReader
+from liftloop.feast_plugins.online_reader import Asked, RedisReader, ServedView, SqliteReader
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SCALARS: dict[str, Any] = {
@@ -225,7 +225,7 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 import online_views, pyarrow as pa
 from feast.types import Float64
-from liftloop.features.feast_values import ViewRows
+from liftloop.feast_plugins.wire_format import ViewRows
 
 home, number = Path(sys.argv[1]), int(sys.argv[2])
 feast = online_views.repository(home, online_views.embedded(home))

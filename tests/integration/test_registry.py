@@ -9,13 +9,9 @@ import pandas as pd
 import pytest
 import xgboost
 
-from liftloop.stats.calibrate import PlattCalibration
-from liftloop.store import Store, sha256_of
-from liftloop.training.encoder import Encoder
-from liftloop.training.frame import FrameIndex
-from liftloop.training.model import Model, ModelSpec, load_model, register
-from liftloop.training.moves import PromotionConflict, promote, read_audit
-from liftloop.training.registry import (
+from liftloop.model.encoder import Encoder
+from liftloop.registry.promotion import PromotionConflict, promote, read_audit
+from liftloop.registry.versions import (
     ModelVersion,
     Pointer,
     RegistryError,
@@ -27,6 +23,10 @@ from liftloop.training.registry import (
     read_version,
     write_version,
 )
+from liftloop.stats.calibrate import PlattCalibration
+from liftloop.storage.store import Store, sha256_of
+from liftloop.training.frame import FrameIndex
+from liftloop.training.model import Model, ModelSpec, load_model, register
 
 CONTENDERS = 8
 ROUNDS = 15

@@ -8,15 +8,15 @@ from threading import Barrier
 import pytest
 from model_versions import put_version
 
-from liftloop.store import Store
-from liftloop.training.moves import PromotionConflict, promote, read_audit
-from liftloop.training.registry import (
+from liftloop.registry.promotion import PromotionConflict, promote, read_audit
+from liftloop.registry.rollback import rollback, withdrawal
+from liftloop.registry.versions import (
     Pointer,
     RegistryError,
     audit_key,
     champion,
 )
-from liftloop.training.rollback import rollback, withdrawal
+from liftloop.storage.store import Store
 
 CONTENDERS = 8
 

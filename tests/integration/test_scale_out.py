@@ -14,11 +14,11 @@ import pytest
 from distributed import Client, LocalCluster
 from feature_lake import impression, make_contract, write_lake
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
 from liftloop.settings import Settings
-from liftloop.store import Listed, Store
+from liftloop.storage.store import Listed, Store
 
 FIRST = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 DAYS = 24

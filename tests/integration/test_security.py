@@ -21,7 +21,7 @@ from liftloop.settings import Role, Settings
 from liftloop.stack.layout import HOST, Layout
 from liftloop.stack.parts import store_ports
 from liftloop.stack.roles import GRANTS
-from liftloop.store import Store, SwapConflict
+from liftloop.storage.store import Store, SwapConflict
 
 ROLES: tuple[Role, ...] = get_args(Role)
 PREFIXES = (

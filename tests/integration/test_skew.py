@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from feature_lake import impression, make_contract, write_lake
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.features.feast_repo import open_feature_store
 from liftloop.features.lookup import materialized_at, materialized_key, online_features
 from liftloop.features.names import feature_columns, view_name
@@ -16,9 +16,9 @@ from liftloop.features.online import update_online_store
 from liftloop.features.skew import SkewError, find_skew, refuse_skew
 from liftloop.features.tables import table_columns, update_feature_tables
 from liftloop.features.tiles import update_tiles
-from liftloop.runs import recorded
 from liftloop.settings import Settings
-from liftloop.store import Store
+from liftloop.storage.runs import recorded
+from liftloop.storage.store import Store
 
 FIRST = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from liftloop.store import ObjectRef, Store, SwapConflict, sha256_of
+from liftloop.storage.store import ObjectRef, Store, SwapConflict, sha256_of
 
 
 @pytest.fixture

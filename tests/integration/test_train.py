@@ -12,19 +12,19 @@ from distributed import LocalCluster
 from numpy.typing import NDArray
 from training_lake import make_contract, make_frame
 
-from liftloop import cluster as clusters
-from liftloop.cluster import ClusterError
-from liftloop.compute import OneProcess, open_compute
-from liftloop.contract import Contract, ContractError
-from liftloop.contract_sections import Training
+from liftloop.compute import cluster as clusters
+from liftloop.compute.cluster import ClusterError
+from liftloop.compute.compute import OneProcess, open_compute
+from liftloop.contract.contract import Contract, ContractError
+from liftloop.contract.sections import Training
+from liftloop.registry.versions import list_versions
 from liftloop.settings import ONE_PROCESS, Settings
-from liftloop.store import Store
+from liftloop.storage.store import Store
+from liftloop.training.boosting import Parameters
 from liftloop.training.devices import NoDeviceError, check_device, has_device
 from liftloop.training.fit import fit
-from liftloop.training.fitting import Parameters
 from liftloop.training.frame import TrainingFrame
 from liftloop.training.model import load_model, uncalibrated
-from liftloop.training.registry import list_versions
 from liftloop.training.train import fit_model, make_recipe, train
 
 

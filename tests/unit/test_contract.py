@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from liftloop.contract import ContractError, declared_sources, load_contract
+from liftloop.contract.contract import ContractError, declared_sources, load_contract
 
 MINIMAL: dict[str, Any] = {
     "source": "shop",

@@ -9,7 +9,7 @@ import yaml
 from prefect.events import DeploymentEventTrigger
 from prefect.flows import Flow, load_flow_from_entrypoint
 
-from liftloop.contract import declared_sources, load_contract
+from liftloop.contract.contract import declared_sources, load_contract
 from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.landing.rules import compile_rules, load_suite
 from liftloop.settings import Role

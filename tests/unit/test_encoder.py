@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from liftloop.training.encoder import KNOWN_OCCURRENCES, KNOWN_VALUES, MINIMUM_OCCURRENCES, Encoder, Lookup
+from liftloop.model.encoder import KNOWN_OCCURRENCES, KNOWN_VALUES, MINIMUM_OCCURRENCES, Encoder, Lookup
 
 ENOUGH = MINIMUM_OCCURRENCES
 ENCODER = Encoder.fit(

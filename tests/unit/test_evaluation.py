@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from gate_lake import make_contract, make_rows
 
-from liftloop.contract_sections import GatePolicy
+from liftloop.contract.sections import GatePolicy
 from liftloop.evaluation.evaluate import ChampionScore, Evaluation, judge_health
 from liftloop.evaluation.kpi import KPI_COLUMNS, kpis_by_policy
 from liftloop.evaluation.report import evaluation_page, kpi_rows
-from liftloop.outcomes import Score
+from liftloop.evaluation.rewards import Score
 from liftloop.policy import DecisionValue
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import ReliabilityBin

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from liftloop.contract_sections import Split
+from liftloop.contract.sections import Split
 from liftloop.training.frame_builder import split_by_time
 
 START, END = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 11, 12, tzinfo=UTC)

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from gate_lake import make_contract
 
-from liftloop.contract_sections import GatePolicy
+from liftloop.contract.sections import GatePolicy
+from liftloop.evaluation.rewards import Outcomes
 from liftloop.gate.accuracy import beats, enough_evidence, is_outside
 from liftloop.gate.baselines import per_ad, smoothed_rates
 from liftloop.gate.calibration import is_calibrated, is_calibrated_throughout
 from liftloop.gate.slices import slice_entropies, worst_slice
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
-from liftloop.outcomes import Outcomes
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import log_loss

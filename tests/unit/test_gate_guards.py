@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 from gate_lake import make_contract, make_rows
 
-from liftloop.contract_sections import GatePolicy
+from liftloop.contract.sections import GatePolicy
+from liftloop.evaluation.rewards import Outcomes
 from liftloop.gate import inputs
 from liftloop.gate.checks import prediction_checks
 from liftloop.gate.decisions import overlap_faults, unsupported_mass
 from liftloop.gate.inputs import is_of_today, known_before_the_outcome, sampled
-from liftloop.gate.serving import FreshRun, is_fast
-from liftloop.outcomes import Outcomes
+from liftloop.gate.readiness import FreshRun, is_fast
 from liftloop.stats.interval import Interval
 from liftloop.stats.overlap import Overlap
-from liftloop.store import ObjectRef
+from liftloop.storage.store import ObjectRef
 from liftloop.training.constraints import raw_columns
 
 CONTRACT = make_contract("s")

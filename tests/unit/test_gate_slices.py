@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from liftloop.contract_sections import GatePolicy
+from liftloop.contract.sections import GatePolicy
+from liftloop.evaluation.rewards import Outcomes
 from liftloop.gate.groups import group_table, groups_are_alike
 from liftloop.gate.slices import NAMED, slices_are_calibrated, worst_slice
 from liftloop.gate.verdict import CheckVerdict
-from liftloop.outcomes import Outcomes
 from liftloop.stats.columns import Floats
 
 ROWS = 1_500  # of each slice

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from gate_lake import make_contract
 
-from liftloop.health import SourceHealth, disk_use, in_words
-from liftloop.store import Listed
+from liftloop.operations.health import SourceHealth, disk_use, in_words
+from liftloop.storage.store import Listed
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import xgboost
 
+from liftloop.model.encoder import Encoder
 from liftloop.stats.calibrate import PlattCalibration
-from liftloop.store import fingerprint_of, sha256_of
-from liftloop.training.encoder import Encoder
+from liftloop.storage.store import fingerprint_of, sha256_of
 from liftloop.training.model import Model, ModelSpec
 
 random = np.random.default_rng(7)

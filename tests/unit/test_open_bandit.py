@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from liftloop.landing import open_bandit
-from liftloop.landing.open_bandit import SDIST, OpenBanditError, land_sample, obtain
+from liftloop.datasets import open_bandit
+from liftloop.datasets.open_bandit import SDIST, OpenBanditError, land_sample, obtain
 
 MEMBERS = f"{open_bandit.RELEASE}/obp/dataset/obd"
 LOGS = [(policy, campaign) for policy in ("random", "bts") for campaign in ("all", "men", "women")]

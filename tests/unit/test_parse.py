@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from liftloop.contract import Contract
+from liftloop.contract.contract import Contract
 from liftloop.landing.parse import LandedFile, create_tables, parse
 from liftloop.landing.readers import FileRejectedError
 from liftloop.landing.rules import compile_rules, load_suite

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from gate_lake import click_probability, make_contract
 
-from liftloop.competition import Chunk
+from liftloop.decisions.candidates import Chunk
 from liftloop.policy import EXPLORATION_SHARE, DecisionValue, decision_value, policy_probabilities
 from liftloop.stats.interval import Interval
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
-from liftloop.training.registry import Pointer
+from liftloop.registry.versions import Pointer
 from tasks.registry import challenge, is_promotion, promote, reason_of, was_interrupted
 
 

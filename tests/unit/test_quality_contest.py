@@ -8,9 +8,9 @@ import pytest
 from bench.contest import CONSTANT, OURS, TRUTH, Contest, Entrant
 from bench.measure import Case
 from bench.real_logs import CONTRACTS, DATA_FOLDER, REAL_LOGS, land_real_log
-from liftloop.contract import load_contract
-from liftloop.contract_sections import GatePolicy, placeholders
-from liftloop.outcomes import Outcomes
+from liftloop.contract.contract import load_contract
+from liftloop.contract.sections import GatePolicy, placeholders
+from liftloop.evaluation.rewards import Outcomes
 from liftloop.stats.columns import Floats
 
 ROWS = 4_000

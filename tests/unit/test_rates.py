@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from liftloop.model.encoder import Encoder
 from liftloop.stats.shrinkage import prior_strength, shrunken_rates
-from liftloop.training.encoder import Encoder
 from liftloop.training.frame import FOLDS, folds_of
-from liftloop.training.rates import Tally, choose_crosses, encode_out_of_fold, make_encoders, make_tally
+from liftloop.training.target_encoding import Tally, choose_crosses, encode_out_of_fold, make_encoders, make_tally
 
 random = np.random.default_rng(7)
 COUNT = 4_000

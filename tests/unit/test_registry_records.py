@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from liftloop.store import ObjectRef
-from liftloop.training.registry import ModelVersion, Pointer
+from liftloop.registry.versions import ModelVersion, Pointer
+from liftloop.storage.store import ObjectRef
 
 POINTER = Pointer(number=3, version="b" * 12, since=datetime.now(UTC), reason="better", previous="a" * 12, etag="e")
 VERSION = ModelVersion(

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from liftloop.plots import interval_plot, reliability_plot
-from liftloop.reports import Figures, Plot, Section, Table, Text, render_report
+from liftloop.reporting.html import Figures, Plot, Section, Table, Text, render_report
+from liftloop.reporting.plots import interval_plot, reliability_plot
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import ReliabilityBin
 

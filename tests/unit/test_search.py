@@ -8,12 +8,12 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liftloop.compute import OneProcess
-from liftloop.contract_sections import Training
+from liftloop.compute.compute import OneProcess
+from liftloop.contract.sections import Training
+from liftloop.model.encoder import Encoder, Lookup
 from liftloop.settings import Settings
 from liftloop.stats.scoring import sampling_weight
-from liftloop.training.encoder import Encoder, Lookup
-from liftloop.training.fitting import Recipe, Rows, Strides, thin_out
+from liftloop.training.boosting import Recipe, Rows, Strides, thin_out
 from liftloop.training.search import BATCH, CAUTIOUS, Search, Space
 from liftloop.training.trial import Task, Trial, try_out
 

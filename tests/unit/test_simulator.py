@@ -12,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
-from liftloop.simulator import SimulationSettings, SimulationSummary, simulate
-from liftloop.simulator.catalogue import (
+from liftloop.datasets.simulated import SimulationSettings, SimulationSummary, simulate
+from liftloop.datasets.simulated.catalogue import (
     ADS,
     ENGAGEMENT_MULTIPLIER,
     HOURLY_TRAFFIC_SHARE,
@@ -23,12 +23,12 @@ from liftloop.simulator.catalogue import (
     SEGMENTS,
     production_click_rates,
 )
-from liftloop.simulator.impressions import Traffic
-from liftloop.simulator.publisher import FILE_ROWS, day_files
-from liftloop.simulator.raw_log import RawLog, to_bytes
-from liftloop.simulator.truth import Truth, TruthError
-from liftloop.simulator.users import draw_users
-from liftloop.simulator.world import World, build_world
+from liftloop.datasets.simulated.impressions import Traffic
+from liftloop.datasets.simulated.publisher import FILE_ROWS, day_files
+from liftloop.datasets.simulated.raw_log import RawLog, to_bytes
+from liftloop.datasets.simulated.truth import Truth, TruthError
+from liftloop.datasets.simulated.users import draw_users
+from liftloop.datasets.simulated.world import World, build_world
 
 SEED = 7
 UNLIKELY = 1e-4  # the seeds are fixed: a correct simulator passes for good

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from liftloop.cluster import ClusterError, WorkersLostError
+from liftloop.compute.cluster import ClusterError, WorkersLostError
 from liftloop.errors import UserError
 from tasks.step import is_transient
 

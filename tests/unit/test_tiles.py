@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 from feature_lake import impression, lake_table, make_contract
 
-from liftloop.duck import connect
 from liftloop.features.partitions import Partition, looking_back
 from liftloop.features.tables import feature_partitions
 from liftloop.features.tiles import tile_partitions
 from liftloop.settings import Settings
-from liftloop.store import Listed
+from liftloop.storage.duckdb import connect
+from liftloop.storage.store import Listed
 
 DAY = date(2026, 3, 10)
 MIDNIGHT = datetime(2026, 3, 10, tzinfo=UTC)

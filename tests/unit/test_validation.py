@@ -9,7 +9,7 @@ import great_expectations as gx
 import pytest
 from great_expectations.core import ExpectationValidationResult
 
-from liftloop.contract import CANONICAL_TYPES
+from liftloop.contract.contract import CANONICAL_TYPES
 from liftloop.landing.rules import SuiteError, compile_rules, load_suite
 from liftloop.landing.validation import validate
 

@@ -1,0 +1,1 @@
+"""Where heavy work runs: here, or on Dask workers."""

@@ -1,0 +1,1 @@
+"""What the owners of a source declare: its contract, and the suite of rules that its rows must meet."""

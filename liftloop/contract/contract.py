@@ -1,0 +1,161 @@
+"""The contract: how one source of raw logs becomes canonical impressions, and what its owners ask of a model.
+
+Everything downstream of a contract reads canonical impressions and nothing else.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from liftloop.contract.sections import (
+    Column,
+    ContextColumn,
+    Duration,
+    FeatureKeys,
+    Frozen,
+    GatePolicy,
+    Landing,
+    Lookup,
+    Outcome,
+    Retraining,
+    Reward,
+    Share,
+    Split,
+    Training,
+)
+from liftloop.errors import UserError
+
+CONTRACTS_FOLDER = Path("contracts")
+
+# The canonical impression: its columns in their order, with DuckDB types.
+CANONICAL_TYPES = {
+    "impression_id": "VARCHAR",
+    "event_timestamp": "TIMESTAMPTZ",
+    "placement_id": "VARCHAR",
+    "ad_id": "VARCHAR",
+    "campaign_id": "VARCHAR",
+    "advertiser_id": "VARCHAR",
+    "site_id": "VARCHAR",
+    "user_id": "VARCHAR",
+    "propensity": "DOUBLE",
+    "click": "BIGINT",
+    "conversion": "BIGINT",
+    "revenue": "DOUBLE",
+    "cost": "DOUBLE",
+    "outcome_timestamp": "TIMESTAMPTZ",
+    "policy": "VARCHAR",
+}
+OUTCOME_COLUMNS = {"click", "conversion", "revenue", "cost", "outcome_timestamp"}  # not known at decision time
+REQUIRED_COLUMNS = ("impression_id", "event_timestamp", "placement_id", "ad_id", "click")
+CONTEXT_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "float": "DOUBLE"}
+
+
+class ContractError(UserError):
+    """A contract cannot be used; the message names file, key, value and what is allowed."""
+
+
+class Contract(Frozen):
+    source: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    description: str
+    landing: Landing
+    lookups: dict[str, Lookup] = Field(default_factory=dict)
+    columns: dict[str, Column]
+    context: dict[str, ContextColumn] = Field(default_factory=dict)
+    keys: FeatureKeys
+    reward: Reward = "click"
+    kpi: Literal["click_through_rate", "conversion_rate", "revenue_per_mille", "margin_per_mille"]
+    outcome: Outcome
+    maturity: Duration
+    freshness: Duration = timedelta(minutes=15)  # objective: a landed object is in the served features by then
+    deduplicate_by: tuple[str, ...] = ("impression_id",)
+    quarantine_share_limit: Share = 0.05
+    choose_among: str = "placement_id"  # ads seen with the same value of this column compete for an impression
+    feature_version: Annotated[int, Field(ge=1)] = 1
+    split: Split
+    training: Training = Training()
+    gate: GatePolicy = GatePolicy()
+    retraining: Retraining = Retraining()
+    approval: Literal["none", "required"] = "none"  # required: a person confirms each promotion in the Prefect UI
+    approval_within: Duration = timedelta(days=1)  # without an answer by then the champion stays
+
+    @model_validator(mode="after")
+    def _columns_are_known(self) -> Self:
+        unknown = sorted(set(self.columns) - set(CANONICAL_TYPES))
+        if unknown:
+            raise ValueError(f"columns {unknown} are not canonical; allowed: {sorted(CANONICAL_TYPES)}")
+        missing = sorted({*REQUIRED_COLUMNS, *self.keys, self.reward} - set(self.columns))
+        if missing:
+            raise ValueError(f"columns {missing} are required and not mapped")
+        clash = sorted(set(self.context) & set(CANONICAL_TYPES))
+        if clash:
+            raise ValueError(f"context {clash} bear names of canonical columns; rename them")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_columns(self) -> Self:
+        known = {*self.columns, *self.context} - OUTCOME_COLUMNS
+        used = {"deduplicate_by": self.deduplicate_by, "choose_among": (self.choose_among,)}
+        used |= {"slices": self.gate.slices, "groups": self.gate.groups}
+        for key, names in used.items():
+            if unknown := sorted(set(names) - known):
+                raise ValueError(f"{key} names {unknown}; allowed: {sorted(known)}")
+        return self
+
+    @property
+    def column_types(self) -> dict[str, str]:
+        """Every column of a canonical impression of this source, with its DuckDB type, in order."""
+        return CANONICAL_TYPES | {name: CONTEXT_TYPES[column.type] for name, column in self.context.items()}
+
+    @property
+    def landing_prefix(self) -> str:
+        return f"landing/{self.source}/"
+
+
+def load_contract(source: str, folder: Path = CONTRACTS_FOLDER) -> Contract:
+    """The contract of one source.
+
+    Raises:
+        ContractError: there is no such contract, or it cannot be used.
+    """
+    path = folder / f"{source}.yaml"
+    if not path.is_file():
+        raise ContractError(f"source {source!r} is not declared in {folder}/; declared: {declared_sources(folder)}")
+    try:
+        contract = Contract.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ContractError(f"{path}: not readable as YAML: {error}") from None
+    except ValidationError as error:
+        raise ContractError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+    if contract.source != source:
+        raise ContractError(f"{path}: source: {contract.source!r}: must equal the file's name, {source!r}")
+    return contract
+
+
+def declared_sources(folder: Path = CONTRACTS_FOLDER) -> list[str]:
+    """The sources that have a contract, by name."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def _explain(path: Path, problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "contract"
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: {key}: {problem['input']!r}: unknown key; allowed: {_allowed_beside(problem['loc'])}"
+    shown = "" if isinstance(problem["input"], dict) else f" {problem['input']!r}:"
+    return f"{path}: {key}:{shown} {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _allowed_beside(location: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = Contract
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            model = _model_within(field.annotation) or model
+    return sorted(field.alias or name for name, field in model.model_fields.items())
+
+
+def _model_within(annotation: Any) -> type[BaseModel] | None:
+    candidates = (annotation, *getattr(annotation, "__args__", ()))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)

@@ -1,0 +1,113 @@
+"""Matured rewards and the intervals drawn from them: what gate and evaluation measure a model by."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict
+
+from liftloop.contract.contract import Contract
+from liftloop.contract.sections import GatePolicy
+from liftloop.stats.calibration_error import calibration_error
+from liftloop.stats.columns import Floats, column
+from liftloop.stats.interval import BootstrapOptions, Interval, bootstrap_ratio
+from liftloop.stats.scoring import log_loss_per_row, sampling_weight
+
+
+class Score(BaseModel):
+    """How well one set of predictions foretold the rewards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    log_loss: Interval  # nats per impression
+    normalized_entropy: Interval  # 1 is no better than the mean rate of these very rows, known in advance
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Rewards of some impressions, shape (rows,), and which rows depend on each other."""
+
+    reward: Floats
+    blocks: NDArray[np.intp]
+    policy: GatePolicy
+    seed: int
+    negatives_kept: float = 1.0  # share of the rows without a reward that the log kept
+
+    @classmethod
+    def of(cls, contract: Contract, rows: pd.DataFrame, reward: Floats) -> "Outcomes":
+        """Outcomes of these rows, which need `impression_id`, `event_timestamp` and `user_id`."""
+        kept = contract.outcome.negatives_kept
+        return cls(reward, _blocks(rows), contract.gate, contract.training.seed, kept)
+
+    @property
+    def rewards(self) -> int:
+        return int(self.reward.sum())
+
+    @cached_property
+    def weight(self) -> Floats:
+        """Rows that each one stands for, shape (rows,): of those without a reward the log may have kept only some."""
+        return sampling_weight(self.reward, self.negatives_kept)
+
+    @property
+    def mean_rate(self) -> float:
+        """Rewards per row of the whole log."""
+        return float(np.average(self.reward, weights=self.weight))
+
+    @property
+    def options(self) -> BootstrapOptions:
+        return BootstrapOptions(
+            seed=self.seed, blocks=self.blocks, resamples=self.policy.resamples, confidence=self.policy.confidence
+        )
+
+    def where(self, is_kept: NDArray[np.bool_]) -> "Outcomes":
+        return replace(self, reward=self.reward[is_kept], blocks=self.blocks[is_kept])
+
+    def score(self, probability: Floats) -> Score:
+        """Log loss and normalized entropy of predictions.
+
+        Raises:
+            ValueError: no reward, nothing but rewards, or fewer than two blocks.
+        """
+        losses, of_mean_rate = self.losses(probability), self.losses(np.full_like(self.reward, self.mean_rate))
+        return Score(
+            log_loss=bootstrap_ratio(losses, self.weight, **self.options),
+            normalized_entropy=bootstrap_ratio(losses, of_mean_rate, **self.options),
+        )
+
+    def losses(self, probability: Floats) -> Floats:
+        """Log loss of each row times the rows that it stands for, in nats, shape (rows,)."""
+        return self.weight * log_loss_per_row(self.reward, probability)
+
+    def calibration_ratio(self, probability: Floats) -> Interval:
+        """Predicted over observed rewards: above 1 the model promises too much."""
+        return bootstrap_ratio(self.weight * probability, self.weight * self.reward, **self.options)
+
+    def calibration_error(self, probability: Floats) -> Interval:
+        """Debiased distance between predicted and observed rate, over the mean rate: see `calibration_error`."""
+        confidence = self.policy.confidence
+        error = calibration_error(
+            self.reward, probability, blocks=self.blocks, weight=self.weight, confidence=confidence
+        )
+        return Interval(*(each / self.mean_rate for each in (error.estimate, error.low, error.high)))
+
+    def loss_saved(self, probability: Floats, rival: Floats) -> Interval:
+        """Share of the rival's log loss that the model does without, row by row: above 0 the model is better."""
+        loss, rival_loss = self.losses(probability), self.losses(rival)
+        return bootstrap_ratio(rival_loss - loss, rival_loss, **self.options)
+
+
+def _blocks(rows: pd.DataFrame) -> NDArray[np.intp]:
+    """What is resampled together: a user's impressions where users are known, else those of one hour."""
+    if rows["user_id"].notna().any():
+        labels = rows["user_id"].fillna(rows["impression_id"])
+    else:
+        labels = rows["event_timestamp"].dt.floor("h")
+    return np.asarray(pd.factorize(labels)[0], dtype=np.intp)
+
+
+def interval_or_none(numerator: ArrayLike, denominator: ArrayLike, options: BootstrapOptions) -> Interval | None:
+    """The ratio of two sums; None where nothing divides or all rows belong together, so that no interval can be."""
+    has_interval = column("denominator", denominator).any() and np.unique(np.asarray(options["blocks"])).size > 1
+    return bootstrap_ratio(numerator, denominator, **options) if has_interval else None

@@ -1,0 +1,235 @@
+"""Online features as serving reads them: straight from Redis or the embedded store, without Feast and its registry.
+
+Both stores read alike: an unknown key, an expired row and a value that was never written are all missing (None).
+Numbers and text are what Feast gives; a boolean is 0 or 1, a time its seconds since 1970.
+"""
+
+import sqlite3
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import mmh3
+from redis import Redis
+
+from liftloop.features.names import FEAST_PROJECT
+from liftloop.settings import Settings
+from liftloop.storage.duckdb import quoted
+
+KEYS_PER_QUERY = 1_000  # of SQLite, which takes a limited number of parameters
+_KEY_TEXT, _KEY_INTEGER = 2, 4  # `feast.types.ValueType`
+MISSING_TIME = -(2**63)  # what Feast writes for a missing `UnixTimestamp`
+
+Key = str | int | tuple[str | int, ...]
+Values = tuple[Any, ...]
+Stored = tuple[int, Values]  # event time in microseconds since 1970, and values
+
+
+@dataclass(frozen=True)
+class ServedView:
+    """What a reader has to know of a Feast view."""
+
+    name: str
+    join_keys: tuple[str, ...]
+    features: tuple[str, ...]
+    ttl: timedelta  # zero: values live for ever
+
+    def entity_key(self, key: Key) -> bytes:
+        """Feast's serialization 3 of a key: text or an INT64, or one of them for each of `join_keys`."""
+        values = key if isinstance(key, tuple) else (key,)
+        ordered = sorted(zip(self.join_keys, values, strict=True))
+        return self._key_prefix + b"".join(_key_value(value) for _, value in ordered)
+
+    @cached_property
+    def _key_prefix(self) -> bytes:
+        names = [name.encode() for name in sorted(self.join_keys)]
+        return struct.pack("<I", len(names)) + b"".join(
+            struct.pack("<II", _KEY_TEXT, len(name)) + name for name in names
+        )
+
+    @cached_property
+    def redis_fields(self) -> tuple[bytes, ...]:
+        """The fields of a Redis hash that hold the event time and the features."""
+        hashes = (mmh3.hash(f"{self.name}:{feature}", signed=False) for feature in self.features)
+        return (f"_ts:{self.name}".encode(), *(struct.pack("<I", each) for each in hashes))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Keys of one view, and the time as of which they are asked: one for all, or one for each."""
+
+    view: ServedView
+    keys: Sequence[Key]
+    now_us: int | Sequence[int]  # microseconds since 1970
+
+
+class OnlineReader(ABC):
+    """Reads several views at once. Not for several threads: open one for each."""
+
+    def read(self, *asked: Asked) -> list[list[Values]]:
+        """For each question the values of its keys, in the order of the view's features; None where missing."""
+        keys = [[each.view.entity_key(key) for key in each.keys] for each in asked]
+        found = self._fetch([(each.view, list(dict.fromkeys(some))) for each, some in zip(asked, keys, strict=True)])
+        return [_alive(*part) for part in zip(asked, keys, found, strict=True)]
+
+    @abstractmethod
+    def _fetch(self, wanted: list[tuple[ServedView, list[bytes]]]) -> list[dict[bytes, Stored]]:
+        """What is stored under these keys of each view."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class RedisReader(OnlineReader):
+    """Reads the hashes that Feast's Redis store keeps, all in one round trip."""
+
+    def __init__(self, client: Redis, project: str = FEAST_PROJECT) -> None:
+        self._client, self._project = client, project.encode()
+
+    def _fetch(self, wanted: list[tuple[ServedView, list[bytes]]]) -> list[dict[bytes, Stored]]:
+        pipeline = self._client.pipeline(transaction=False)
+        for view, keys in wanted:
+            for key in keys:
+                pipeline.execute_command("HMGET", key + self._project, *view.redis_fields)  # type: ignore[no-untyped-call]
+        answers = iter(pipeline.execute())
+        return [
+            {key: _decoded(answer) for key, answer in zip(keys, answers, strict=False) if answer[0] is not None}
+            for _, keys in wanted
+        ]
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class SqliteReader(OnlineReader):
+    """Reads the wide rows of `WideSqliteOnlineStore`.
+
+    Raises:
+        LookupError: the store was never made, or lacks a view or a feature.
+    """
+
+    def __init__(self, path: Path, project: str = FEAST_PROJECT) -> None:
+        self._project, self._path = project, path
+        try:
+            self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        except sqlite3.OperationalError as error:
+            raise self._lacking(error) from error
+
+    def _fetch(self, wanted: list[tuple[ServedView, list[bytes]]]) -> list[dict[bytes, Stored]]:
+        try:
+            return [
+                stored_rows(self._connection, quoted(f"{self._project}_{view.name}"), view.features, keys)
+                for view, keys in wanted
+            ]
+        except sqlite3.OperationalError as error:
+            raise self._lacking(error) from error
+
+    def _lacking(self, error: sqlite3.OperationalError) -> LookupError:
+        return LookupError(f"online store {self._path}: {error}. Run `feast apply` and materialize the views.")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def online_database(settings: Settings) -> Path:
+    """Where the embedded online store lies. `online.db` beside it may be of Feast's own, from earlier versions."""
+    return settings.home.absolute() / "feast" / "online_features.db"
+
+
+def open_reader(settings: Settings) -> OnlineReader:
+    """A reader of the online store that the settings point at."""
+    if settings.redis_url:
+        return RedisReader(Redis.from_url(settings.redis_url))
+    return SqliteReader(online_database(settings))
+
+
+def stored_rows(
+    connection: sqlite3.Connection, table: str, features: Iterable[str], keys: list[bytes]
+) -> dict[bytes, Stored]:
+    """The rows of these keys in a table of wide rows, whose name is already quoted."""
+    # Without the table's name SQLite would take an unknown column for a text.
+    columns = ", ".join(f"stored.{quoted(name)}" for name in ("_key", "_event_us", *features))
+    found: dict[bytes, Stored] = {}
+    for start in range(0, len(keys), KEYS_PER_QUERY):
+        some = keys[start : start + KEYS_PER_QUERY]
+        places = ", ".join("?" * len(some))
+        query = f"SELECT {columns} FROM {table} AS stored WHERE stored._key IN ({places})"
+        found.update((row[0], (row[1], row[2:])) for row in connection.execute(query, some))
+    return found
+
+
+def is_alive(event_us: int, now_us: int, ttl: timedelta | None) -> bool:
+    """Whether a row still counts: for the whole of its TTL, its end included; for ever where that is zero."""
+    return not ttl or now_us - event_us <= ttl // timedelta(microseconds=1)
+
+
+def _alive(asked: Asked, keys: list[bytes], found: dict[bytes, Stored]) -> list[Values]:
+    missing = (None,) * len(asked.view.features)
+    times = [asked.now_us] * len(keys) if isinstance(asked.now_us, int) else asked.now_us
+    rows = ((found.get(key), now_us) for key, now_us in zip(keys, times, strict=True))
+    return [row[1] if row and is_alive(row[0], now_us, asked.view.ttl) else missing for row, now_us in rows]
+
+
+def _key_value(value: str | int) -> bytes:
+    if isinstance(value, int):
+        return struct.pack("<IIq", _KEY_INTEGER, 8, value)
+    text = value.encode()
+    return struct.pack("<II", _KEY_TEXT, len(text)) + text
+
+
+def _decoded(answer: list[bytes | None]) -> Stored:
+    return _moment(answer[0] or b""), tuple(map(_value, answer[1:]))
+
+
+def _moment(timestamp: bytes) -> int:
+    """Microseconds of a serialized `google.protobuf.Timestamp`."""
+    parts, at = {0x08: 0, 0x10: 0}, 0
+    while at < len(timestamp):
+        tag = timestamp[at]
+        parts[tag], at = _varint(timestamp, at + 1)
+    return parts[0x08] * 1_000_000 + parts[0x10] // 1_000
+
+
+_DOUBLE, _FLOAT = struct.Struct("<xd"), struct.Struct("<xf")
+
+
+def _value(data: bytes | None) -> Any:
+    """A serialized scalar `feast.types.Value`: a byte for its field and type, then the value.
+
+    Raises:
+        TypeError: it is of another type, such as a list.
+    """
+    if not data:
+        return None
+    if data[0] == 0x29:
+        return _DOUBLE.unpack(data)[0]
+    if data[0] == 0x35:
+        return _FLOAT.unpack(data)[0]
+    if data[0] not in (0x12, 0x18, 0x20, 0x38, 0x40):
+        raise TypeError(f"a value of a type that is not served, field {data[0] >> 3} of feast.types.Value")
+    number, end = _varint(data, 1)
+    if data[0] == 0x12:  # the number is the text's length
+        return data[end:].decode()
+    return None if data[0] == 0x40 and number == MISSING_TIME else number
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A signed integer of 64 bits in groups of seven, the lowest first, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return (value - 2**64 if value >= 2**63 else value), at

@@ -1,0 +1,60 @@
+"""A person names champion or challenger: what the gate said is shown, and what it said against it stays on record."""
+
+from liftloop.gate.verdict import Verdict, read_verdict
+from liftloop.registry.challenger import Challenge, challenge
+from liftloop.registry.promotion import promote
+from liftloop.registry.versions import ModelVersion, Pointer, RegistryError, champion
+from liftloop.storage.store import Store
+
+
+def gate_said(verdict: Verdict | None) -> str:
+    """The verdict in words."""
+    if verdict is None:
+        return "not judged"
+    return f"{verdict.summary} (compared with {verdict.champion or 'no champion'})"
+
+
+def promote_by_hand(
+    store: Store, version: ModelVersion, reason: str, run_id: str, *, although_refused: bool = False
+) -> Pointer:
+    """Make a version champion in the place of the one there is.
+
+    Raises:
+        RegistryError: no reason; the version is champion; the gate refused it or has not judged it, and nobody said
+            `although_refused`; its blobs are not as recorded.
+        PromotionConflict: someone else moved the champion at the same time.
+    """
+    overrides = _overrides(store, version, reason, although_refused)
+    current = champion(store, version.source)
+    if current is not None and current.version == version.version:
+        raise RegistryError(f"{version.version} is the champion of {version.source} already")
+    expected = current.etag if current else None
+    return promote(store, version.source, version.version, reason, expected, run_id, overrides)
+
+
+def challenge_by_hand(
+    store: Store, version: ModelVersion, reason: str, run_id: str, *, although_refused: bool = False
+) -> Challenge:
+    """Make a version the challenger of the champion there is.
+
+    Raises:
+        RegistryError: as `promote_by_hand`, or there is no champion.
+        PromotionConflict: someone else named a challenger at the same time.
+    """
+    overrides = _overrides(store, version, reason, although_refused)
+    return challenge(store, version.source, version.version, reason, run_id, overrides)
+
+
+def _overrides(store: Store, version: ModelVersion, reason: str, although_refused: bool) -> str | None:
+    """What the gate has against the version; None: nothing."""
+    if not reason.strip():
+        raise RegistryError("a promotion needs a reason: it is kept in the audit trail")
+    verdict = read_verdict(store, version)
+    if verdict is not None and verdict.verdict != "refuse":
+        return None
+    if not although_refused:
+        said = f"refused it ({verdict.summary})" if verdict else "has not judged it"
+        raise RegistryError(
+            f"the gate {said}: to put {version.version} of {version.source} there all the same, say --although-refused"
+        )
+    return gate_said(verdict)

@@ -1,0 +1,1 @@
+"""Canonical impressions as they lie in the store, by day, with the ledger of the files they came from."""

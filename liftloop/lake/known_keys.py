@@ -1,0 +1,58 @@
+"""Which keys the lake holds. Its files are many and small, so their keys are gathered once in a few larger files."""
+
+import tempfile
+from pathlib import Path
+
+import duckdb
+
+from liftloop.contract.contract import Contract
+from liftloop.storage.duckdb import literal, quoted
+from liftloop.storage.store import Listed, Store, fingerprint_of
+
+FILES_TO_GATHER = 100
+
+
+def create_known(connection: duckdb.DuckDBPyConnection, store: Store, contract: Contract, lake: list[Listed]) -> None:
+    """Temporary table `known`: the keys among those of table `impressions` that these files of the lake hold.
+
+    Gathered keys bear the version of the file they come from. So they are never wrong, only incomplete: what is
+    missing is read from the lake itself, and gathered when it is `FILES_TO_GATHER` files or more.
+    """
+    keys = ", ".join(map(quoted, contract.deduplicate_by))
+    versions = {f"{item.key}#{item.etag}": store.uri(item.key) for item in lake}
+    connection.execute(
+        "CREATE TEMP TABLE lake AS SELECT unnest($1::VARCHAR[]) AS version, unnest($2::VARCHAR[]) AS filename",
+        [list(versions), list(versions.values())],
+    )
+    files = [store.uri(item.key) for item in store.list(_prefix(contract))]
+    missing = sorted(versions.keys() - _gathered(connection, files))
+    with tempfile.TemporaryDirectory(prefix="liftloop-") as folder:
+        if missing:
+            files.append(str(_gather(connection, keys, [versions[name] for name in missing], Path(folder))))
+        if len(missing) >= FILES_TO_GATHER:
+            store.put(f"{_prefix(contract)}{fingerprint_of(*missing)}.parquet", Path(files[-1]).read_bytes())
+        rows = f"read_parquet({files}) SEMI JOIN lake USING (version)" if files else "impressions WHERE false"
+        connection.execute(f"""
+            CREATE TEMP TABLE known AS SELECT DISTINCT {keys}, true AS is_known
+            FROM (SELECT {keys} FROM {rows}) SEMI JOIN impressions USING ({keys})
+        """)
+
+
+def _prefix(contract: Contract) -> str:
+    return f"lake/{contract.source}/keys/{fingerprint_of(*contract.deduplicate_by)[:16]}/"
+
+
+def _gathered(connection: duckdb.DuckDBPyConnection, files: list[str]) -> set[str]:
+    """The versions of lake files whose keys are in these."""
+    if not files:
+        return set()
+    return {row[0] for row in connection.execute(f"SELECT DISTINCT version FROM read_parquet({files})").fetchall()}
+
+
+def _gather(connection: duckdb.DuckDBPyConnection, keys: str, uris: list[str], folder: Path) -> Path:
+    path = folder / "keys.parquet"
+    rows = f"read_parquet({uris}, union_by_name = true, filename = true) JOIN lake USING (filename)"
+    connection.execute(
+        f"COPY (SELECT version, {keys} FROM {rows}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)"
+    )
+    return path

@@ -1,0 +1,113 @@
+"""What became of every landed object: one entry for each version of it, written last, so that each counts once."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import PurePath
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from liftloop.contract.contract import Contract
+from liftloop.lake.impressions import impressions_prefix, object_id_in, object_id_of
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
+
+
+class Entry(BaseModel):
+    """The fate of one version of a landed object. `rows_landed` is the sum of the four counts after it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    object_id: str
+    landed: ObjectRef
+    lookups: tuple[ObjectRef, ...] = ()  # the reference files it was read with
+    status: Literal["ingested", "held", "rejected"]
+    rules: str  # fingerprint of contract and suite: what was held under older rules is tried again
+    rows_landed: int = 0
+    rows_valid: int = 0
+    rows_quarantined: int = 0
+    rows_duplicate: int = 0
+    rows_erased: int = 0  # of people who asked to be forgotten
+    reasons: dict[str, int] = {}
+    error: str | None = None
+    outputs: tuple[ObjectRef, ...] = ()
+
+
+def pending(store: Store, contract: Contract, rules: str) -> Iterator[Listed]:
+    """Landed objects, oldest first, that have no entry, were held under other rules, or have lost files in the lake."""
+    settled = _whole_in_lake(store, contract.source)
+    known = _read(store, store.list(_prefix(contract.source, "held")))
+    settled |= {entry.object_id for entry in known if entry.rules == rules}
+    landed = sorted(store.list(contract.landing_prefix), key=lambda item: (item.modified, item.key))
+    for item in landed:
+        if object_id_of(item) not in settled and not is_no_log(contract, item.key):
+            yield item
+
+
+def _whole_in_lake(store: Store, source: str) -> set[str]:
+    """The ingested objects whose files are all in the lake; entries bear the number in their name."""
+    in_lake = Counter(object_id_in(item.key) for item in store.list(impressions_prefix(source)))
+    names = (PurePath(item.key).stem.split("-") for item in store.list(_prefix(source, "ingested")))
+    return {object_id for object_id, files in names if in_lake[object_id] == int(files)}
+
+
+def held(store: Store, source: str) -> list[Entry]:
+    """The landed objects that stay outside the lake, with the reasons; what was replaced or removed is not landed."""
+    wanted = held_ids(store, source)
+    return _read(store, (item for item in store.list(_prefix(source, "held")) if PurePath(item.key).stem in wanted))
+
+
+def held_ids(store: Store, source: str) -> set[str]:
+    """The ids of the landed objects that stay outside the lake."""
+    entries = {PurePath(item.key).stem for item in store.list(_prefix(source, "held"))}
+    return entries and entries & {object_id_of(item) for item in store.list(f"landing/{source}/")}
+
+
+def ingested(store: Store, source: str) -> list[Entry]:
+    """The landed files whose rows are in the lake, each as it was settled last."""
+    whole = _whole_in_lake(store, source)  # a version that was replaced is not
+    items = sorted(store.list(_prefix(source, "ingested")), key=lambda item: item.modified)
+    entries = _read(store, (item for item in items if PurePath(item.key).stem.split("-")[0] in whole))
+    return list({entry.landed.key: entry for entry in entries}.values())
+
+
+def entries_but(store: Store, object_ids: set[str]) -> list[tuple[datetime, Entry]]:
+    """The entries of all sources, but for these objects', each with the time when it was written."""
+    items = [item for item in store.list("ledger/") if PurePath(item.key).stem.split("-")[0] not in object_ids]
+    return list(zip((item.modified for item in items), _read(store, items), strict=True))
+
+
+def settle(store: Store, source: str, entry: Entry, *, is_held: bool) -> None:
+    """Write an object's entry; an ingested one that was held is so no longer."""
+    held_key = f"{_prefix(source, 'held')}{entry.object_id}.json"
+    if entry.status != "ingested":
+        store.put(held_key, entry.model_dump_json().encode())
+        return
+    files = sum(ref.key.startswith(impressions_prefix(source)) for ref in entry.outputs)
+    store.put(f"{_prefix(source, 'ingested')}{entry.object_id}-{files}.json", entry.model_dump_json().encode())
+    if is_held:
+        store.delete([held_key])
+
+
+def ingest_step(entry: Entry) -> Step:
+    """What became of an object, as a run puts it on record."""
+    counts = entry.model_dump(
+        include={"status", "error", "rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate"}
+    )
+    return Step(name="ingest", inputs=(entry.landed, *entry.lookups), outputs=entry.outputs, metrics=counts)
+
+
+def _read(store: Store, items: Iterable[Listed]) -> list[Entry]:
+    return [Entry.model_validate_json(body) for body in concurrently(store.get, (item.key for item in items))]
+
+
+def _prefix(source: str, folder: str) -> str:
+    return f"ledger/{source}/{folder}/"
+
+
+def is_no_log(contract: Contract, key: str) -> bool:
+    """Whether a landed object is a reference file, or marks a folder, as the consoles of object stores do."""
+    relative = key.removeprefix(contract.landing_prefix)
+    is_reference = any(lookup.path_parts(relative) is not None for lookup in contract.lookups.values())
+    return is_reference or key.endswith("/")

@@ -1,0 +1,74 @@
+"""A span of matured impressions in the lake."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+
+import pandas as pd
+
+from liftloop.contract.contract import Contract
+from liftloop.features.partitions import objects_by_day
+from liftloop.features.tables import LONGEST_WINDOW
+from liftloop.lake.impressions import impressions_prefix, newest_event
+from liftloop.storage.duckdb import connect, quoted
+from liftloop.storage.store import Listed, Store
+
+_MICROSECOND = timedelta(microseconds=1)  # the resolution of event times
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Impressions with `since` <= event time < `until`."""
+
+    store: Store
+    contract: Contract
+    since: datetime
+    until: datetime
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The objects that hold them."""
+        return self._keys(self.since.date(), (self.until - _MICROSECOND).date())
+
+    @cached_property
+    def keys_before(self) -> list[str]:
+        """The objects that show which ads were live when the window opened."""
+        return self._keys((self.since - LONGEST_WINDOW).date(), self.since.date())
+
+    def count(self) -> tuple[int, int]:
+        """Impressions, and rewards among them."""
+        counted = self._read(f"count(*) AS impressions, coalesce(sum({quoted(self.contract.reward)}), 0) AS rewards")
+        return int(counted["impressions"][0]), int(counted["rewards"][0])
+
+    def read(self, columns: list[str], limit: int | None = None) -> pd.DataFrame:
+        """These columns by event time: of all impressions, or of as many, always the same, as the limit lets in."""
+        chosen = f"ORDER BY hash(impression_id), impression_id LIMIT {limit}" if limit else ""
+        rows = self._read(", ".join(map(quoted, columns)), chosen)
+        return rows.sort_values(["event_timestamp", "impression_id"], ignore_index=True)
+
+    def _read(self, columns: str, chosen: str = "") -> pd.DataFrame:
+        span = "event_timestamp >= $since AND event_timestamp < $until"
+        uris = [self.store.uri(key) for key in self.keys]
+        with connect(self.store.settings) as connection:
+            connection.read_parquet(uris, union_by_name=True).create_view("lake")
+            times = {"since": self.since, "until": self.until}
+            rows = connection.execute(f"SELECT {columns} FROM lake WHERE {span} {chosen}", times).to_arrow_table()
+        frame: pd.DataFrame = rows.to_pandas()
+        return frame
+
+    def _keys(self, first: date, last: date) -> list[str]:
+        return [item.key for day in sorted(self._lake) if first <= day <= last for item in self._lake[day]]
+
+    @cached_property
+    def _lake(self) -> dict[date, list[Listed]]:
+        return objects_by_day(self.store, impressions_prefix(self.contract.source))
+
+
+def matured_window(store: Store, contract: Contract, since: datetime | None) -> Window | None:
+    """What matured since then, at first as much as the contract holds out; None if there is no lake or no news."""
+    as_of = newest_event(store, contract.source)
+    if as_of is None:
+        return None
+    until = as_of - contract.maturity + _MICROSECOND
+    window = Window(store, contract, since or until - contract.split.holdout, until)
+    return window if window.since < window.until and window.keys else None

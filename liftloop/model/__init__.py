@@ -1,0 +1,1 @@
+"""A model: raw columns in, a calibrated probability out."""

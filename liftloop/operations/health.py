@@ -1,0 +1,121 @@
+"""How the loop is: what waits and for how long, whether the features keep up, which flows worked last, disk use."""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from liftloop.contract.contract import Contract
+from liftloop.lake.ledger import held_ids, pending
+from liftloop.landing.rules import rules_fingerprint
+from liftloop.operations.pending_work import (
+    Materialized,
+    features_due_since,
+    read_lake,
+    read_materialized,
+    trainings_on,
+)
+from liftloop.registry.versions import Pointer, champion
+from liftloop.storage.runs import read_records
+from liftloop.storage.store import CONCURRENT_REQUESTS, Listed, Store
+
+RUNS_READ = 4 * CONCURRENT_REQUESTS  # of each flow's newest, in search of its last success
+
+
+@dataclass(frozen=True)
+class SourceHealth:
+    """What waits of a source, and who its champion is."""
+
+    contract: Contract
+    waiting: int
+    oldest: Listed | None  # of those that wait
+    held: int
+    features_due_since: datetime | None  # the first change of the lake that the features in service do not know
+    champion: Pointer | None
+    trainings_failed: int  # of those that are due on the features in service; 0 as soon as one has worked
+
+    def misses(self, now: datetime) -> list[str]:
+        """In words, what fails, or waits for longer than the contract's freshness objective, and by how much."""
+        late = []
+        if self.oldest is not None:
+            late.append((f"{self.oldest.key} waits in landing", now - self.oldest.modified))
+        if self.features_due_since is not None:
+            late.append(("the features do not know what came into the lake", now - self.features_due_since))
+        limit = self.contract.freshness
+        failed = f"{self.contract.source}: the training that is due has failed {self.trainings_failed} times"
+        return [failed] * bool(self.trainings_failed) + [
+            f"{self.contract.source}: {what}, since {in_words(waited)}: {in_words(waited - limit)} longer than the"
+            f" contract's freshness of {in_words(limit)}"
+            for what, waited in late
+            if waited > limit
+        ]
+
+
+def source_health(store: Store, contract: Contract) -> SourceHealth:
+    """What waits of a source right now, read off the store."""
+    waiting = list(pending(store, contract, rules_fingerprint(contract)))
+    lake, known = read_lake(store, contract.source), read_materialized(store, contract.source)
+    return SourceHealth(
+        contract=contract,
+        waiting=len(waiting),
+        oldest=min(waiting, key=lambda item: item.modified, default=None),
+        held=len(held_ids(store, contract.source)),
+        features_due_since=features_due_since(contract, lake, known),
+        champion=champion(store, contract.source),
+        trainings_failed=_trainings_failed(store, contract.source, known),
+    )
+
+
+def _trainings_failed(store: Store, source: str, known: Materialized | None) -> int:
+    if known is None or known.retraining is None:
+        return 0
+    statuses = [run.status for run in trainings_on(store, source, known)]
+    return 0 if "completed" in statuses else sum(status in ("failed", "crashed") for status in statuses)
+
+
+def last_successes(store: Store, sources: Sequence[str]) -> dict[str, dict[str, datetime]]:
+    """By flow and source, when the newest completed run ended; absent where none of the newest `RUNS_READ` was."""
+    keys: dict[str, list[str]] = defaultdict(list)
+    for item in sorted(store.list("runs/"), key=lambda item: item.modified, reverse=True):
+        keys[item.key.split("/")[1]].append(item.key)
+    return {flow: _successes(store, keys[flow][:RUNS_READ], sources) for flow in sorted(keys)}
+
+
+def _successes(store: Store, keys: Sequence[str], sources: Sequence[str]) -> dict[str, datetime]:
+    """Reads on from the newest only until every source is found."""
+    found: dict[str, datetime] = {}
+    for start in range(0, len(keys), CONCURRENT_REQUESTS):
+        for manifest in read_records(store, keys[start : start + CONCURRENT_REQUESTS]).values():
+            if manifest and manifest.status == "completed" and manifest.ended_at is not None:
+                found[manifest.source] = max(manifest.ended_at, found.get(manifest.source, manifest.ended_at))
+        if found.keys() >= set(sources):
+            break
+    return found
+
+
+def disk_use(home: Path) -> dict[str, int]:
+    """Bytes on disk by folder of the embedded stack's home."""
+    return {folder.name: _bytes_below(folder) for folder in sorted(home.iterdir()) if folder.is_dir()}
+
+
+def _bytes_below(folder: Path) -> int:
+    total_bytes = 0
+    for path, _, files in os.walk(folder):
+        for file in files:
+            try:
+                total_bytes += os.lstat(os.path.join(path, file)).st_blocks * 512  # POSIX counts blocks of 512 bytes
+            except FileNotFoundError:  # just removed
+                continue
+    return total_bytes
+
+
+def in_words(duration: timedelta) -> str:
+    """Its largest unit and the one below: `3 d 2 h`, `15 min`."""
+    rest, counts = max(0, int(duration.total_seconds())), []
+    for seconds, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        counts.append((rest // seconds, unit))
+        rest %= seconds
+    first = next((place for place, (count, _) in enumerate(counts) if count), 0)
+    return " ".join(f"{count} {unit}" for count, unit in counts[first : first + 2] if count) or "0 s"

@@ -1,0 +1,1 @@
+"""Where every object came from, and whether it is unchanged."""

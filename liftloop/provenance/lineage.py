@@ -1,0 +1,150 @@
+"""Walk any object back to the landed files that caused it, and check that nothing on record was lost or changed."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from operator import itemgetter
+from pathlib import PurePath
+
+from liftloop.errors import UserError
+from liftloop.lake.ledger import entries_but, ingest_step
+from liftloop.storage.runs import Manifest, Step, read_manifests, read_records
+from liftloop.storage.store import ObjectRef, Store, concurrently, sha256_of
+
+
+class UnknownObjectError(UserError):
+    """No run on record wrote or read such an object."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One object, the run and step that wrote it (None: it was landed), and what that step had read.
+
+    An object that several steps read is followed once; `is_repeated` marks its later mentions.
+    """
+
+    ref: ObjectRef
+    run: str | None
+    step: str | None
+    inputs: list["Origin"] = field(default_factory=list)
+    is_repeated: bool = False
+
+    def landed(self) -> Iterator[ObjectRef]:
+        """The landed files at the end of every path."""
+        if self.run is None:
+            yield self.ref
+        for origin in self.inputs:
+            yield from origin.landed()
+
+
+@dataclass(frozen=True)
+class Damage:
+    """An object that is not as the record says."""
+
+    ref: ObjectRef
+    run: str
+    problem: str  # missing, changed, or no manifest where there should be one
+
+
+def trace(store: Store, key: str) -> Origin:
+    """The newest version on record of an object, followed back to landed files by content hash.
+
+    Raises:
+        UnknownObjectError: no manifest mentions the key.
+    """
+    producers: dict[ObjectRef, tuple[str, Step]] = {}
+    newest: dict[str, ObjectRef] = {}
+    for run, step in _steps(store, read_manifests(store)):
+        for ref in step.outputs:
+            producers.setdefault(ref, (run, step))
+        newest |= {ref.key: ref for ref in (*step.inputs, *step.outputs)}
+    if key not in newest:
+        raise UnknownObjectError(f"no run on record wrote or read {key!r}; `liftloop runs` lists the runs")
+    return _origin(newest[key], producers, set())
+
+
+def writer_of(store: Store, key: str) -> str:
+    """The run that wrote an object as it is now."""
+    ref = store.find(key)
+    steps = _steps(store, read_manifests(store))
+    return next((run for run, step in steps if ref in step.outputs), "a run that is not on record yet")
+
+
+def verify(store: Store) -> tuple[int, list[Damage]]:
+    """Re-hash every object that a run read or wrote, in its newest version; returns how many, and the damaged ones."""
+    records = read_records(store, (item.key for item in store.list("runs/")))
+    newest: dict[str, tuple[ObjectRef, str]] = {}
+    for run, step in _not_replaced(_steps(store, [record for record in records.values() if record])):
+        for key in step.removed:
+            newest.pop(key, None)
+        for ref in _to_be_kept(step):
+            if newest.get(ref.key, (None,))[0] != ref:  # the first run to mention it is the one that wrote it
+                newest[ref.key] = (ref, run)
+    problems = concurrently(partial(_problem, store), (ref for ref, _ in newest.values()))
+    damages = [
+        Damage(ref, run, problem)
+        for (ref, run), problem in zip(newest.values(), problems, strict=True)
+        if problem is not None
+    ]
+    broken = [key for key, record in records.items() if not record]
+    damages += [Damage(ObjectRef(key, "", 0), "", "no manifest that can be read") for key in broken]
+    return len(newest), damages
+
+
+def _not_replaced(steps: Iterable[tuple[str, Step]]) -> list[tuple[str, Step]]:
+    """Without the ingests of landed files that were ingested again when they had been corrected."""
+    steps = [*steps]
+    newest = {step.inputs[0].key: step for _, step in steps if step.metrics.get("status") == "ingested"}
+    return [
+        (run, step)
+        for run, step in steps
+        if "status" not in step.metrics or newest.get(step.inputs[0].key, step) == step
+    ]
+
+
+def _to_be_kept(step: Step) -> tuple[ObjectRef, ...]:
+    """What must be there still. Of a file that was not ingested quarantine holds a copy: it may be taken away."""
+    was_refused = step.metrics.get("status") in ("held", "rejected")
+    return step.outputs if was_refused else (*step.inputs, *step.outputs)
+
+
+def _steps(store: Store, manifests: Sequence[Manifest]) -> Iterator[tuple[str, Step]]:
+    """Every step on record, in the order of time, with the run that it belongs to."""
+    steps = [
+        (manifest.started_at, f"{manifest.flow}/{manifest.run_id}", step)
+        for manifest in manifests
+        for step in manifest.steps
+    ]
+    steps += _steps_of_killed_runs(store, {part for _, _, step in steps for ref in step.outputs for part in _ids(ref)})
+    for _, run, step in sorted(steps, key=itemgetter(0)):
+        yield run, step
+
+
+def _steps_of_killed_runs(store: Store, recorded: set[str]) -> list[tuple[datetime, str, Step]]:
+    """What was ingested by runs that were killed before they put it on record: the ledger knows."""
+    return [(settled_at, "ledger", ingest_step(entry)) for settled_at, entry in entries_but(store, recorded)]
+
+
+def _ids(ref: ObjectRef) -> tuple[str, str]:
+    """Where the id of the landed object stands in the key of a file in the lake, and of one in quarantine."""
+    path = PurePath(ref.key)
+    return path.stem, path.parent.name
+
+
+def _origin(ref: ObjectRef, producers: dict[ObjectRef, tuple[str, Step]], followed: set[ObjectRef]) -> Origin:
+    if ref not in producers:
+        return Origin(ref, None, None)
+    run, step = producers[ref]
+    if ref in followed:
+        return Origin(ref, run, step.name, is_repeated=True)
+    followed.add(ref)
+    return Origin(ref, run, step.name, [_origin(item, producers, followed) for item in step.inputs])
+
+
+def _problem(store: Store, ref: ObjectRef) -> str | None:
+    try:
+        body = store.get(ref.key)
+    except KeyError:
+        return "missing"
+    return None if sha256_of(body) == ref.sha256 else "changed"

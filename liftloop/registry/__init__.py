@@ -1,0 +1,1 @@
+"""Model versions on record, and the pointers to champion and challenger."""

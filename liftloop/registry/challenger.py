@@ -1,0 +1,73 @@
+"""The challenger: the version to be tried against the champion on live traffic, where the log alone cannot tell."""
+
+from datetime import UTC, datetime
+
+from pydantic import AwareDatetime
+
+from liftloop.registry.promotion import PromotionConflict
+from liftloop.registry.versions import RegistryError, champion, read_version, verify_blobs
+from liftloop.storage.records import Record, read_record, swap_record
+from liftloop.storage.runs import Step
+from liftloop.storage.store import Store, SwapConflict, references
+
+
+class Challenge(Record):
+    """Which version is challenger. `champion_move` is the number of the champion's move that it challenges."""
+
+    version: str
+    champion_move: int
+    since: AwareDatetime
+    reason: str
+    overrides: str | None = None  # what the gate had said against it
+    run_id: str | None = None
+
+
+def challenger(store: Store, source: str) -> Challenge | None:
+    """Who challenges the champion there is. A challenge ends with any move of the champion, whoever follows."""
+    found, holder = _last_challenge(store, source), champion(store, source)
+    return found if found and holder and found.champion_move == holder.number else None
+
+
+def challenge(
+    store: Store, source: str, version: str, reason: str, run_id: str | None = None, overrides: str | None = None
+) -> Challenge:
+    """Make a version the challenger, in the place of the one before; nothing happens if it is already.
+
+    Raises:
+        RegistryError: there is no champion, or the version is; it is not on record, or its blobs are not as recorded.
+        PromotionConflict: someone else named a challenger at the same time.
+    """
+    holder, before = champion(store, source), _last_challenge(store, source)
+    if holder is None or holder.version == version:
+        standing = "is the champion" if holder else "has nobody to challenge: there is no champion"
+        raise RegistryError(f"{version} of {source} {standing}")
+    if before and (before.version, before.champion_move) == (version, holder.number):
+        return before
+    verify_blobs(store, read_version(store, source, version))
+    made = Challenge(
+        version=version,
+        champion_move=holder.number,
+        since=datetime.now(UTC),
+        reason=reason,
+        overrides=overrides,
+        run_id=run_id,
+    )
+    try:
+        return swap_record(store, challenger_key(source), made, before.etag if before else None)
+    except SwapConflict:
+        raise PromotionConflict(f"{version} did not become challenger of {source}: another did meanwhile") from None
+
+
+def challenge_step(store: Store, source: str, made: Challenge) -> Step:
+    """What a run that named a challenger puts on record."""
+    blobs = read_version(store, source, made.version).blobs
+    outputs = references(store, [challenger_key(source)])
+    return Step(name="challenge", inputs=blobs, outputs=outputs, metrics=made.model_dump(mode="json"))
+
+
+def challenger_key(source: str) -> str:
+    return f"registry/{source}/challenger.json"
+
+
+def _last_challenge(store: Store, source: str) -> Challenge | None:
+    return read_record(store, challenger_key(source), Challenge)

@@ -1,0 +1,27 @@
+"""Lets MLflow load an exported version: `mlflow.pyfunc.load_model(FOLDER).predict(rows)`. Needs no MLflow itself."""
+
+from pathlib import Path
+
+from liftloop.registry.export import BOOSTER_FILE, SPEC_FILE, VERSION_FILE
+from liftloop.registry.versions import ModelVersion, RegistryError
+from liftloop.storage.store import ObjectRef, sha256_of
+from liftloop.training.model import Model
+
+
+def _load_pyfunc(data_path: str) -> Model:
+    """What MLflow calls: the model, its bytes checked against the version's record beside them.
+
+    Raises:
+        RegistryError: a file was changed.
+    """
+    folder = Path(data_path)
+    version = ModelVersion.model_validate_json((folder / VERSION_FILE).read_bytes())
+    booster = _verified(folder / BOOSTER_FILE, version.booster)
+    return Model.from_blobs(booster, _verified(folder / SPEC_FILE, version.spec))
+
+
+def _verified(file: Path, ref: ObjectRef) -> bytes:
+    body = file.read_bytes()
+    if sha256_of(body) != ref.sha256:
+        raise RegistryError(f"{file} was changed: SHA-256 is not {ref.sha256}; export the version again")
+    return body
