@@ -31,8 +31,8 @@ from liftloop.datasets import open_bandit, simulated
 from liftloop.datasets.simulated.truth import Truth
 from liftloop.evaluation.rewards import Outcomes
 from liftloop.features.feast_repo import apply_features
-from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
+from liftloop.features.windows import update_feature_tables
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.settings import Settings, load_settings
 from liftloop.stack.standalone_store import object_store_alone

@@ -22,8 +22,8 @@ from distributed import Client, LocalCluster
 from bench.generated_lake import generated_contract, put_days
 from bench.measure import ROUNDS, Case, console, report
 from liftloop.compute.cluster import LOOPBACK
-from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
+from liftloop.features.windows import update_feature_tables
 from liftloop.settings import Settings
 from liftloop.stack.standalone_store import object_store_alone
 from liftloop.storage.store import Store

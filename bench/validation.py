@@ -17,8 +17,9 @@ import great_expectations as gx
 import pandas as pd
 
 from bench.measure import Case, Sample, in_fresh_process, interleaved, report
+from liftloop.contract.suite import load_suite
 from liftloop.landing.files import sort_rows, view_of_files
-from liftloop.landing.rules import Rule, compile_rules, load_suite, reasons_of
+from liftloop.landing.rules import Rule, compile_rules, reasons_of
 from liftloop.landing.validation import validate_files
 from liftloop.storage.duckdb import literal
 

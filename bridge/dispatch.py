@@ -8,8 +8,8 @@ from prefect.client.schemas.objects import FlowRun, StateType
 
 from bridge.runs import FlowRuns
 from liftloop.contract.contract import Contract
+from liftloop.contract.suite import rules_fingerprint
 from liftloop.lake.ledger import pending
-from liftloop.landing.rules import rules_fingerprint
 from liftloop.operations.pending_work import features_due_since, lake_version, read_lake, read_materialized
 from liftloop.storage.store import Listed, Store
 

@@ -1,7 +1,7 @@
 """From the lake to features, offline and online."""
 
 from liftloop.contract.contract import load_contract
-from liftloop.features import skew, tables, tiles
+from liftloop.features import skew, tiles, windows
 from liftloop.features.skew import Difference
 from liftloop.operations import pending_work
 from liftloop.operations.retraining import retraining_reason
@@ -26,15 +26,15 @@ def update_tiles(source: str) -> Step:
 @step
 def update_feature_tables(source: str) -> Step:
     """Windows over the tiles, for the days whose tiles changed."""
-    return tables.update_feature_tables(open_store(), load_contract(source))
+    return windows.update_feature_tables(open_store(), load_contract(source))
 
 
 @step
 def update_online_store(source: str) -> Step:
     """The newest features of each key to where decisions are made."""
-    from liftloop.features import online  # noqa: PLC0415  (Feast takes seconds to import; the steps before need not wait)
+    from liftloop.features import materialize  # noqa: PLC0415  (Feast takes seconds to import; the steps before need not wait)
 
-    return online.update_online_store(open_store(), load_contract(source))
+    return materialize.update_online_store(open_store(), load_contract(source))
 
 
 @step

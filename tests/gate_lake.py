@@ -9,9 +9,9 @@ from feature_lake import write_lake
 from numpy.typing import ArrayLike, NDArray
 
 from liftloop.contract.contract import Contract
-from liftloop.features.online import update_online_store
-from liftloop.features.tables import update_feature_tables
+from liftloop.features.materialize import update_online_store
 from liftloop.features.tiles import update_tiles
+from liftloop.features.windows import update_feature_tables
 from liftloop.storage.store import Store
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)

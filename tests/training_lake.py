@@ -8,8 +8,8 @@ from feature_lake import impression, write_lake
 
 from liftloop.contract.contract import Contract
 from liftloop.features.feast_repo import apply_features
-from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
+from liftloop.features.windows import update_feature_tables
 from liftloop.storage.store import Store
 from liftloop.training.frame import TrainingFrame
 from liftloop.training.frame_builder import build_frame

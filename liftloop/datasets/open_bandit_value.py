@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from liftloop.datasets.open_bandit import CAMPAIGNS, POLICIES, SDIST_SHA256, read_log, read_prior
-from liftloop.gate.baselines import smoothed_rates
 from liftloop.reporting.html import Plot, Section, Table, Text, render_report
 from liftloop.reporting.plots import interval_plot
 from liftloop.stats.columns import Floats
@@ -26,6 +25,7 @@ from liftloop.stats.off_policy import (
     self_normalized_value,
     switch_doubly_robust_value,
 )
+from liftloop.stats.shrinkage import smoothed_rates
 from liftloop.stats.thompson import slot_probabilities
 from liftloop.storage.runs import Step, recorded
 from liftloop.storage.store import Store, fingerprint_of, references

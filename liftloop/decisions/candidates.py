@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from liftloop.contract.contract import Contract
 from liftloop.features.lookup import historical_features
-from liftloop.features.names import feature_columns
-from liftloop.features.tables import entity_name
+from liftloop.features.names import entity_name, feature_columns
 from liftloop.model.encoder import Encoder, Matrix
+from liftloop.model.model import Model, uncalibrated
 from liftloop.stats.columns import Floats
 from liftloop.storage.duckdb import connect, quoted
 from liftloop.storage.store import Store
-from liftloop.training.model import Model, uncalibrated
 
 CHUNK_EXPANDED_ROWS = 250_000  # impressions times ads at a time, so that memory stays small
 

@@ -12,18 +12,17 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
 from liftloop.decisions.candidates import competing_ads
+from liftloop.evaluation.decision_value import DecisionValue, decide, decision_value
 from liftloop.evaluation.kpi import KPI_COLUMNS, Kpis, kpis_by_policy
 from liftloop.evaluation.rewards import Outcomes, Score
 from liftloop.features.lookup import historical_features
-from liftloop.gate.accuracy import is_outside
 from liftloop.lake.matured import Window, matured_window
-from liftloop.policy import DecisionValue, decide, decision_value
+from liftloop.registry.load import load_model
 from liftloop.registry.versions import ModelVersion, champion, read_version
-from liftloop.stats.interval import Interval
+from liftloop.stats.interval import Interval, is_outside
 from liftloop.stats.scoring import ReliabilityBin, reliability_table
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Store, references
-from liftloop.training.model import load_model
 
 Health = Literal["healthy", "degraded", "no_champion", "no_new_data"]
 

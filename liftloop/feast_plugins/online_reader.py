@@ -147,13 +147,6 @@ def online_database(settings: Settings) -> Path:
     return settings.home.absolute() / "feast" / "online_features.db"
 
 
-def open_reader(settings: Settings) -> OnlineReader:
-    """A reader of the online store that the settings point at."""
-    if settings.redis_url:
-        return RedisReader(Redis.from_url(settings.redis_url))
-    return SqliteReader(online_database(settings))
-
-
 def stored_rows(
     connection: sqlite3.Connection, table: str, features: Iterable[str], keys: list[bytes]
 ) -> dict[bytes, Stored]:

@@ -11,8 +11,8 @@ from redis.connection import parse_url
 from liftloop.contract.contract import Contract
 from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStoreConfig
 from liftloop.feast_plugins.online_reader import online_database
-from liftloop.features.names import FEAST_PROJECT, feature_service_name, view_name
-from liftloop.features.tables import TIME_TO_LIVE, features_pattern, table_columns
+from liftloop.features.names import FEAST_PROJECT, TIME_TO_LIVE, feature_service_name, table_columns, view_name
+from liftloop.features.windows import features_pattern
 from liftloop.settings import Settings
 from liftloop.storage.store import Store
 

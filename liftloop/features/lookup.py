@@ -5,11 +5,26 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
+from redis import Redis
 
 from liftloop.contract.contract import Contract
-from liftloop.feast_plugins.online_reader import Asked, ServedView, open_reader
-from liftloop.features.names import feature_columns, feature_service_name, recency_columns, view_name
-from liftloop.features.tables import TIME_TO_LIVE, table_columns
+from liftloop.feast_plugins.online_reader import (
+    Asked,
+    OnlineReader,
+    RedisReader,
+    ServedView,
+    SqliteReader,
+    online_database,
+)
+from liftloop.features.names import (
+    TIME_TO_LIVE,
+    feature_columns,
+    feature_service_name,
+    recency_columns,
+    table_columns,
+    view_name,
+)
+from liftloop.settings import Settings
 from liftloop.storage.store import Store
 
 
@@ -91,3 +106,10 @@ def _appended(contract: Contract, rows: pd.DataFrame, stored: pd.DataFrame, enti
 
 def _seconds(times: "pd.Series[pd.Timestamp]") -> "pd.Series[float]":
     return (times - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+
+
+def open_reader(settings: Settings) -> OnlineReader:
+    """A reader of the online store that the settings point at."""
+    if settings.redis_url:
+        return RedisReader(Redis.from_url(settings.redis_url))
+    return SqliteReader(online_database(settings))

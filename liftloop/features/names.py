@@ -1,9 +1,24 @@
 """What the features of a source are called, and the Feast views and the service that hold them."""
 
+from datetime import timedelta
+
 from liftloop.contract.contract import Contract
-from liftloop.features.tables import EVENTS, entity_name, table_columns
 
 FEAST_PROJECT = "liftloop"
+
+WINDOW_HOURS = {"1h": 1, "1d": 24, "7d": 168}
+LONGEST_WINDOW = timedelta(hours=max(WINDOW_HOURS.values()))
+
+# A key that fell silent has zeros for one more longest window, and then no value at all.
+TIME_TO_LIVE = LONGEST_WINDOW + timedelta(hours=1)
+
+# Smoothed rate = (clicks + 1) / (impressions + 100): every key starts as if it had one click in a hundred impressions.
+# A constant cannot leak the future, and it stays the same between two rows of a key; a rate taken from the data would
+# move every hour for every key, and the latest row would no longer hold the value at *t*.
+PRIOR_CLICKS = 1
+PRIOR_IMPRESSIONS = 100
+
+EVENTS = ("impression", "click")  # those whose recency is a feature
 
 
 def feature_columns(contract: Contract, *keys: str) -> list[str]:
@@ -28,3 +43,34 @@ def feature_service_name(contract: Contract) -> str:
 
 def view_name(contract: Contract, key: str) -> str:
     return f"{contract.source}_{key}"
+
+
+def measures(contract: Contract) -> list[str]:
+    """What is summed over each window: what the source reports at all."""
+    optional = {"conversions": "conversion", "revenue": "revenue"}
+    return ["impressions", "clicks", *(name for name, column in optional.items() if column in contract.columns)]
+
+
+def entity_name(key: str) -> str:
+    """`ad_id` -> `ad`, the first part of its features' names."""
+    return key.removesuffix("_id")
+
+
+def table_columns(contract: Contract, key: str) -> list[str]:
+    """The features of one key's table, in order: all floats, times in seconds since 1970."""
+    return list(feature_expressions(contract, key))
+
+
+def feature_expressions(contract: Contract, key: str) -> dict[str, str]:
+    """Stored feature -> its SQL, in terms of one row's windows."""
+    entity = entity_name(key)
+    totals = {f"{measure}_{window}": f"{measure}_{window}" for measure in measures(contract) for window in WINDOW_HOURS}
+    rates = {
+        f"smoothed_ctr_{window}": f"(clicks_{window} + {PRIOR_CLICKS}) / (impressions_{window} + {PRIOR_IMPRESSIONS})"
+        for window in WINDOW_HOURS
+    }
+    recent = f"event_timestamp - to_hours({max(WINDOW_HOURS.values())})"
+    times = {
+        f"last_{event}_seconds": f"CASE WHEN last_{event} >= {recent} THEN epoch(last_{event}) END" for event in EVENTS
+    }
+    return {f"{entity}_{name}": value for name, value in (totals | rates | times).items()}

@@ -9,7 +9,7 @@ from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
 from liftloop.features.lookup import historical_features, materialized_at, materialized_key, online_features
 from liftloop.features.names import feature_columns
-from liftloop.features.tables import features_prefix
+from liftloop.features.windows import features_prefix
 from liftloop.lake.impressions import newest_files
 from liftloop.provenance.lineage import writer_of
 from liftloop.storage.duckdb import connect, quoted

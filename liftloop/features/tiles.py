@@ -8,8 +8,8 @@ from datetime import date, timedelta
 from math import ceil
 
 from liftloop.contract.contract import Contract
-from liftloop.features.partitions import Partition, looking_back, objects_by_day
-from liftloop.features.update import update_partitions
+from liftloop.features.incremental import Partition, update_partitions
+from liftloop.lake.days import looking_back, objects_by_day
 from liftloop.lake.impressions import impressions_prefix
 from liftloop.storage.duckdb import quoted
 from liftloop.storage.runs import Step

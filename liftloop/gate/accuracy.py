@@ -39,11 +39,6 @@ def beats(outcomes: Outcomes, probability: Floats, rival: Floats, name: str) -> 
     )
 
 
-def is_outside(interval: Interval, bounds: tuple[float, float]) -> bool:
-    """The whole interval lies below or above the bounds."""
-    return interval.high < bounds[0] or interval.low > bounds[1]
-
-
 def _comparison(saved: Interval, name: str, confidence: float) -> str:
     limits = f"from {_compared(saved.low)} to {_compared(saved.high)}"
     return (

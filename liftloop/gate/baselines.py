@@ -7,7 +7,6 @@ import pandas as pd
 
 from liftloop.contract.contract import Contract
 from liftloop.stats.columns import Floats
-from liftloop.stats.shrinkage import prior_strength, shrunken_rates
 from liftloop.storage.duckdb import connect, quoted
 from liftloop.training.frame import TrainingFrame
 
@@ -32,12 +31,6 @@ def ad_counts(contract: Contract, frame: TrainingFrame) -> pd.DataFrame:
         counts = connection.execute(query).df().set_index("ad_id").sort_index().astype(np.float64)
     others = counts["impressions"] - counts["rewards"]
     return counts.assign(impressions=counts["rewards"] + others / contract.outcome.negatives_kept)
-
-
-def smoothed_rates(counts: pd.DataFrame, rate: float) -> "pd.Series[float]":
-    """Each ad's rate drawn towards the mean rate, as strongly as the ads' own counts call for."""
-    strength = prior_strength(counts["impressions"], counts["rewards"], rate)
-    return pd.Series(shrunken_rates(counts["impressions"], counts["rewards"], rate, strength), index=counts.index)
 
 
 def per_ad(ad_ids: "pd.Series[str]", rates: "pd.Series[float]", rate: float) -> Floats:

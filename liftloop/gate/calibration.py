@@ -3,10 +3,9 @@
 import numpy as np
 
 from liftloop.evaluation.rewards import Outcomes
-from liftloop.gate.accuracy import is_outside
 from liftloop.gate.verdict import CheckVerdict, Finding
 from liftloop.stats.columns import Floats
-from liftloop.stats.interval import Interval
+from liftloop.stats.interval import Interval, is_outside
 
 
 def is_calibrated(outcomes: Outcomes, probability: Floats) -> Finding:

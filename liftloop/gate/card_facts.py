@@ -5,13 +5,13 @@ from itertools import islice
 from typing import Any
 
 from liftloop.contract.contract import Contract
+from liftloop.decisions.policy import EXPLORATION_SHARE
 from liftloop.gate.verdict import DOUBTS, Verdict
-from liftloop.policy import EXPLORATION_SHARE
+from liftloop.model.model import Model
 from liftloop.registry.versions import ModelVersion
 from liftloop.reporting.html import Code, Plot, Points, Table, Text
 from liftloop.reporting.plots import share_plot
 from liftloop.training.frame import FrameIndex, FramePart
-from liftloop.training.model import Model
 
 FEATURES_SHOWN = 15
 TRIALS_SHOWN = 5
@@ -115,7 +115,7 @@ def loading(version: ModelVersion) -> Code:
     return Code(
         "How to load it",
         f"""from liftloop.storage.store import open_store
-from liftloop.training.model import load_model
+from liftloop.registry.load import load_model
 from liftloop.registry.versions import read_version
 
 store = open_store()

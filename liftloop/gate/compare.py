@@ -11,12 +11,12 @@ from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
 from liftloop.evaluation.rewards import Outcomes, Score
 from liftloop.gate.slices import MINIMUM_SLICE_REWARDS
+from liftloop.registry.load import load_model
 from liftloop.registry.versions import ModelVersion, list_versions
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.storage.store import Store
 from liftloop.training.frame import TrainingFrame, open_frame
-from liftloop.training.model import load_model
 
 SLICES_COMPARED = 10  # of each column: those with the most rewards
 

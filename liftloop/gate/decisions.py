@@ -4,9 +4,9 @@ import pandas as pd
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
-from liftloop.gate.accuracy import is_outside
+from liftloop.evaluation.decision_value import decision_value, logged_feedback
 from liftloop.gate.verdict import CheckVerdict, Finding
-from liftloop.policy import decision_value, logged_feedback
+from liftloop.stats.interval import is_outside
 from liftloop.stats.off_policy import inverse_propensity_value, switch_doubly_robust_value
 from liftloop.stats.overlap import Overlap, overlap
 from liftloop.storage.parquet import keep_rows

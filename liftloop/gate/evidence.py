@@ -12,19 +12,21 @@ import pandas as pd
 from liftloop.contract.contract import Contract
 from liftloop.decisions.candidates import competing_ads
 from liftloop.errors import UserError
+from liftloop.evaluation.decision_value import decide
 from liftloop.evaluation.rewards import Outcomes, Score
-from liftloop.gate.baselines import ad_counts, mean_rate, per_ad, seen_keys, smoothed_rates
+from liftloop.gate.baselines import ad_counts, mean_rate, per_ad, seen_keys
 from liftloop.gate.groups import group_table
 from liftloop.gate.hashed_regression import fit_hashed_regression, hash_columns
 from liftloop.gate.inputs import lag
 from liftloop.gate.readiness import FreshRun, run_in_fresh_process
 from liftloop.gate.verdict import GroupRow
-from liftloop.policy import decide
+from liftloop.model.model import Model
+from liftloop.registry.load import load_model
 from liftloop.registry.versions import ModelVersion
 from liftloop.stats.columns import Floats
+from liftloop.stats.shrinkage import smoothed_rates
 from liftloop.storage.store import Store
 from liftloop.training.frame import TrainingFrame, open_frame
-from liftloop.training.model import Model, load_model
 
 
 class GateError(UserError):

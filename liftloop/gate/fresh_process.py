@@ -11,10 +11,11 @@ import time
 import numpy as np
 import pandas as pd
 
+from liftloop.model.model import Model
+from liftloop.registry.load import load_model
 from liftloop.registry.versions import read_version
 from liftloop.storage.store import ObjectRef, open_store
 from liftloop.training.frame import read_partition
-from liftloop.training.model import Model, load_model
 
 ADS = 50  # scored by one request
 ROUNDS, REQUESTS = 5, 200

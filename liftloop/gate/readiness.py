@@ -15,12 +15,12 @@ from liftloop.features.lookup import historical_features, materialized_at, onlin
 from liftloop.features.skew import is_equal
 from liftloop.gate.fresh_process import ADS
 from liftloop.gate.verdict import CheckVerdict, Finding
+from liftloop.model.model import Model
 from liftloop.registry.versions import ModelVersion
 from liftloop.stack.addresses import variables
 from liftloop.storage.parquet import keep_rows
 from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.frame import read_partition
-from liftloop.training.model import Model
 
 SEED = 7  # of the samples
 SAMPLE_ROWS = 1_000

@@ -7,8 +7,8 @@ from functools import cached_property
 import pandas as pd
 
 from liftloop.contract.contract import Contract
-from liftloop.features.partitions import objects_by_day
-from liftloop.features.tables import LONGEST_WINDOW
+from liftloop.features.names import LONGEST_WINDOW
+from liftloop.lake.days import objects_by_day
 from liftloop.lake.impressions import impressions_prefix, newest_event
 from liftloop.storage.duckdb import connect, quoted
 from liftloop.storage.store import Listed, Store

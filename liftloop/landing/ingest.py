@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 
 from liftloop.contract.contract import Contract
+from liftloop.contract.suite import load_suite, rules_fingerprint
 from liftloop.errors import UserError
 from liftloop.lake.erasure import Erasures, read_erasures
 from liftloop.lake.impressions import (
@@ -23,7 +24,7 @@ from liftloop.lake.impressions import (
 from liftloop.lake.ledger import Entry, held_ids, ingest_step, is_no_log, pending, settle
 from liftloop.landing.parse import LandedFile, create_tables, parse
 from liftloop.landing.readers import FileRejectedError
-from liftloop.landing.rules import Finding, Rule, compile_rules, load_suite, rules_fingerprint
+from liftloop.landing.rules import Finding, Rule, compile_rules
 from liftloop.storage.duckdb import connect
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Listed, ObjectRef, Store, concurrently

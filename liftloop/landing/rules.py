@@ -3,22 +3,17 @@
 Great Expectations itself runs the suite in `validation.py`; it takes seconds to import and is not needed here.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from liftloop.contract.contract import Contract
+from liftloop.contract.suite import Suite
 from liftloop.errors import UserError
 from liftloop.storage.duckdb import literal, quoted
-from liftloop.storage.store import fingerprint_of
 
-SUITE_PATH = Path("expectations/impressions.json")
-Suite = dict[str, Any]  # the arguments of a Great Expectations suite
 _BATCH_QUERY = re.compile(r"\s*SELECT \* FROM {batch} WHERE (?P<predicate>.+)", re.DOTALL)
 
 
@@ -43,17 +38,6 @@ class Finding:
     is_met: bool
     unexpected_count: int
     examples: tuple[str, ...]
-
-
-def load_suite(path: Path = SUITE_PATH) -> Suite:
-    """The suite as it is written."""
-    suite: Suite = json.loads(path.read_text(encoding="utf-8"))
-    return suite
-
-
-def rules_fingerprint(contract: Contract, suite_path: Path = SUITE_PATH) -> str:
-    """Changes when the contract or the suite does."""
-    return fingerprint_of(contract.model_dump_json(), suite_path.read_text(encoding="utf-8"))
 
 
 def compile_rules(suite: Suite) -> list[Rule]:

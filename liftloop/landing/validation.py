@@ -28,8 +28,9 @@ from great_expectations.expectations.registry import get_metric_provider
 from great_expectations.validator.metric_configuration import MetricConfiguration
 from sqlalchemy.exc import DBAPIError
 
+from liftloop.contract.suite import Suite
 from liftloop.landing.files import view_of_files
-from liftloop.landing.rules import Finding, Suite, compile_rule, is_row_level, predicate_of
+from liftloop.landing.rules import Finding, compile_rule, is_row_level, predicate_of
 
 _EXAMPLES_PER_EXPECTATION = 5
 _LONGEST_EXAMPLE_CHARACTERS = 60

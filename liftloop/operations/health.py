@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from liftloop.contract.contract import Contract
+from liftloop.contract.suite import rules_fingerprint
 from liftloop.lake.ledger import held_ids, pending
-from liftloop.landing.rules import rules_fingerprint
 from liftloop.operations.pending_work import (
     Materialized,
     features_due_since,

@@ -6,9 +6,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
+from liftloop.contract.suite import rules_fingerprint
 from liftloop.lake.impressions import impressions_prefix
 from liftloop.lake.ledger import pending
-from liftloop.landing.rules import rules_fingerprint
 from liftloop.storage.runs import Manifest, Step, read_manifests
 from liftloop.storage.store import Listed, Store, fingerprint_of, references
 

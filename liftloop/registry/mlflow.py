@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from liftloop.model.model import Model
 from liftloop.registry.export import BOOSTER_FILE, SPEC_FILE, VERSION_FILE
 from liftloop.registry.versions import ModelVersion, RegistryError
 from liftloop.storage.store import ObjectRef, sha256_of
-from liftloop.training.model import Model
 
 
 def _load_pyfunc(data_path: str) -> Model:

@@ -166,3 +166,8 @@ def _percentile_interval(estimate: float, ratios: Floats, tail: float) -> Interv
     low = np.quantile(np.where(np.isnan(ratios), -np.inf, ratios), tail, method="lower")
     high = np.quantile(np.where(np.isnan(ratios), np.inf, ratios), 1 - tail, method="higher")
     return Interval(estimate, min(float(low), estimate), max(float(high), estimate))  # rounding on constant values
+
+
+def is_outside(interval: Interval, bounds: tuple[float, float]) -> bool:
+    """The whole interval lies below or above the bounds."""
+    return interval.high < bounds[0] or interval.low > bounds[1]

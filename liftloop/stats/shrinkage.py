@@ -1,6 +1,7 @@
 """Rates of groups of which some are small, drawn towards the mean rate."""
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import betaln
@@ -28,3 +29,9 @@ def prior_strength(rows: ArrayLike, rewards: ArrayLike, rate: float) -> float:
         return float((betaln(prior_hits, prior_misses) - betaln(prior_hits + hits, prior_misses + misses)).sum())
 
     return float(np.exp(minimize_scalar(surprise, bounds=_LOG_STRENGTHS, method="bounded").x))
+
+
+def smoothed_rates(counts: pd.DataFrame, rate: float) -> "pd.Series[float]":
+    """Each ad's rate drawn towards the mean rate, as strongly as the ads' own counts call for."""
+    strength = prior_strength(counts["impressions"], counts["rewards"], rate)
+    return pd.Series(shrunken_rates(counts["impressions"], counts["rewards"], rate, strength), index=counts.index)

@@ -5,7 +5,7 @@ import xgboost
 from liftloop.compute.compute import Compute, OneProcess, Workers
 from liftloop.training.boosting import Parameters, Recipe
 from liftloop.training.checkpoints import Checkpoints
-from liftloop.training.distributed_fit import fit_on_workers
+from liftloop.training.distributed import fit_on_workers
 from liftloop.training.frame import FramePart
 from liftloop.training.shards import Fit, deal, fit_share, is_in_memory
 

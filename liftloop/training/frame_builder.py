@@ -16,7 +16,7 @@ from liftloop.contract.sections import Split
 from liftloop.errors import UserError
 from liftloop.features.lookup import historical_features
 from liftloop.features.names import feature_columns
-from liftloop.features.tables import features_prefix
+from liftloop.features.windows import features_prefix
 from liftloop.lake.impressions import impressions_prefix
 from liftloop.storage.duckdb import connect, quoted
 from liftloop.storage.runs import Step

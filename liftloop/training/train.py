@@ -14,6 +14,8 @@ from liftloop.compute.compute import Compute, open_compute
 from liftloop.contract.contract import Contract
 from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.model.encoder import Encoder
+from liftloop.model.model import Model, ModelSpec, uncalibrated
+from liftloop.registry.load import register
 from liftloop.registry.versions import ModelVersion, find_trained, trials_prefix
 from liftloop.stats.calibrate import Calibration, fit_calibration
 from liftloop.stats.scoring import log_loss_per_row, sampling_weight
@@ -24,7 +26,6 @@ from liftloop.training.constraints import check_constraints, model_columns
 from liftloop.training.devices import check_device
 from liftloop.training.fit import fit
 from liftloop.training.frame import Part, TrainingFrame
-from liftloop.training.model import Model, ModelSpec, register, uncalibrated
 from liftloop.training.search import Journal, Search, Space, allowed_encoders
 from liftloop.training.target_encoding import learn_encoders
 from liftloop.training.trial import Trial

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from liftloop.contract.contract import Contract
 from liftloop.features.lookup import historical_features, online_features
+from liftloop.features.materialize import update_online_store
 from liftloop.features.names import feature_columns
-from liftloop.features.online import update_online_store
-from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
+from liftloop.features.windows import update_feature_tables
 from liftloop.lake.impressions import newest_event
 from liftloop.settings import Settings
 from liftloop.storage.store import Store

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liftloop.contract.contract import Contract
-from liftloop.features.index import Index
-from liftloop.features.tables import features_index, update_feature_tables
+from liftloop.features.partition_index import Index
 from liftloop.features.tiles import tiles_index, update_tiles
+from liftloop.features.windows import features_index, update_feature_tables
 from liftloop.lake.impressions import impressions_prefix
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Store

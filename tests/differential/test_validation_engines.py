@@ -23,8 +23,9 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from liftloop.contract.suite import Suite
 from liftloop.landing.files import sort_rows, view_of_files
-from liftloop.landing.rules import Suite, compile_rules
+from liftloop.landing.rules import compile_rules
 from liftloop.landing.validation import validate_files
 
 SCHEMA = pa.schema(

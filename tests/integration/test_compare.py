@@ -13,12 +13,14 @@ from feature_lake import write_lake
 from training_lake import land, make_contract, make_rows
 
 from liftloop.contract.contract import Contract
-from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
+from liftloop.features.windows import update_feature_tables
 from liftloop.gate.card import model_card
 from liftloop.gate.compare import ComparisonError, compare
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.verdict import Verdict
+from liftloop.model.model import Model
+from liftloop.registry.load import load_model, register
 from liftloop.registry.versions import ModelVersion
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.stack.addresses import variables
@@ -28,7 +30,6 @@ from liftloop.stats.scoring import log_loss
 from liftloop.storage.store import Store
 from liftloop.training.frame import TrainingFrame, frame_prefix
 from liftloop.training.frame_builder import build_frame
-from liftloop.training.model import Model, load_model, register
 from liftloop.training.train import train
 
 ROWS_PER_DAY = 1_000

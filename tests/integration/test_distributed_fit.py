@@ -18,9 +18,9 @@ from liftloop.compute.cluster import WorkersLostError, open_client, worker_addre
 from liftloop.compute.compute import OneProcess, Workers
 from liftloop.settings import Settings
 from liftloop.storage.store import Store
-from liftloop.training import distributed_fit
+from liftloop.training import distributed
 from liftloop.training.boosting import Parameters
-from liftloop.training.distributed_fit import fit_on_workers
+from liftloop.training.distributed import fit_on_workers
 from liftloop.training.fit import fit
 from liftloop.training.frame import FramePart
 
@@ -88,7 +88,7 @@ def test_a_killed_worker_changes_no_bit_of_the_model(
     found = fit_closely(victims, recipe, slow, training, validation)
     killer.join()
     assert found.save_raw("ubj") == expected.save_raw("ubj")
-    (message,) = [record.getMessage() for record in caplog.records if record.name == distributed_fit.__name__]
+    (message,) = [record.getMessage() for record in caplog.records if record.name == distributed.__name__]
     goes_on_after = re.search(r"goes on after round (\d+)", message)
     assert goes_on_after is not None
     assert int(goes_on_after[1]) >= 10
@@ -127,7 +127,7 @@ def test_a_worker_lost_too_often_ends_the_fit_with_a_clear_word(
     validation: FramePart,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(distributed_fit, "MOST_LOSSES", 1)
+    monkeypatch.setattr(distributed, "MOST_LOSSES", 1)
     store, recipe = Store(object_store), make_recipe(object_store, maximum_rounds=10_000_000)
     killer = strike(victims, signal.SIGKILL, has_checkpoints(store, 2))
     with pytest.raises(WorkersLostError, match=r"one may have been lost\. Start the run again"):
@@ -151,7 +151,7 @@ def test_a_worker_that_hangs_ends_the_fit_after_the_limit(
 def test_empty_and_skewed_partitions(
     object_store: Settings, workers: Workers, in_memory: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed_fit, "is_in_memory", lambda *_: in_memory)
+    monkeypatch.setattr(distributed, "is_in_memory", lambda *_: in_memory)
     store, recipe = Store(object_store), make_recipe(object_store)
     cases = [([4000, 1, 0, 30], [600]), ([3000], [500, 0]), ([0, 0, 2000], [0, 900])]
     for number, (learned, judged) in enumerate(cases):

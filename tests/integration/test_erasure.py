@@ -8,12 +8,12 @@ from uuid import uuid4
 import pytest
 
 from liftloop.contract.contract import Contract, load_contract
-from liftloop.features.tables import update_feature_tables
+from liftloop.contract.suite import rules_fingerprint
 from liftloop.features.tiles import update_tiles
+from liftloop.features.windows import update_feature_tables
 from liftloop.lake.erasure import UnknownKeyError, erase, read_erasures
 from liftloop.lake.ledger import Entry, pending
 from liftloop.landing.ingest import ingest_batch, pending_batches
-from liftloop.landing.rules import rules_fingerprint
 from liftloop.provenance.lineage import verify
 from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS

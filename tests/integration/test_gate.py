@@ -16,6 +16,8 @@ from gate_lake import ADS, ROWS_PER_DAY, click_probability, land, make_contract,
 from liftloop.compute.compute import OneProcess
 from liftloop.contract.contract import Contract
 from liftloop.decisions.candidates import Competition, competing_ads
+from liftloop.decisions.policy import EXPLORATION_SHARE
+from liftloop.evaluation.decision_value import decide
 from liftloop.evaluation.evaluate import evaluate, keep_evaluation, last_evaluation
 from liftloop.evaluation.report import evaluation_page
 from liftloop.features.lookup import historical_features
@@ -28,7 +30,8 @@ from liftloop.gate.inputs import lag
 from liftloop.gate.judge import judge, known_verdict
 from liftloop.gate.readiness import online_features_agree, run_in_fresh_process, scores_identically
 from liftloop.gate.verdict import Check, Verdict
-from liftloop.policy import EXPLORATION_SHARE, decide
+from liftloop.model.model import Model
+from liftloop.registry.load import load_model
 from liftloop.registry.promotion import promote
 from liftloop.registry.rollback import rollback
 from liftloop.registry.versions import (
@@ -47,7 +50,6 @@ from liftloop.storage.store import Store
 from liftloop.training.fit import fit
 from liftloop.training.frame import TrainingFrame
 from liftloop.training.frame_builder import build_frame
-from liftloop.training.model import Model, load_model
 from liftloop.training.search import CAUTIOUS
 from liftloop.training.train import FITTED, make_recipe, train
 

@@ -7,9 +7,9 @@ import pytest
 from gate_lake import make_contract
 
 from liftloop.contract.contract import Contract
+from liftloop.contract.suite import rules_fingerprint
 from liftloop.lake.impressions import object_id_of
 from liftloop.lake.ledger import Entry, settle
-from liftloop.landing.rules import rules_fingerprint
 from liftloop.operations.health import RUNS_READ, last_successes, source_health
 from liftloop.operations.pending_work import keep_materialized, lake_version, read_lake
 from liftloop.storage.runs import Manifest

@@ -15,6 +15,7 @@ from liftloop.datasets.simulated import SimulationSettings, simulate
 from liftloop.lake.ledger import ingested
 from liftloop.operations.pending_work import next_stage
 from liftloop.provenance.lineage import trace, verify
+from liftloop.registry.load import load_model
 from liftloop.registry.versions import card_key, list_versions
 from liftloop.settings import Role, Settings
 from liftloop.stack import initialise
@@ -24,7 +25,6 @@ from liftloop.stack.parts import SCRIPTS
 from liftloop.stack.prefect_api import ask
 from liftloop.storage.runs import Manifest, read_manifests
 from liftloop.storage.store import Store, land
-from liftloop.training.model import load_model
 
 pytestmark = pytest.mark.timeout(900)
 CHAIN = ["ingest", "materialize", "train"]

@@ -15,13 +15,14 @@ import yaml
 from model_versions import put_version
 
 from liftloop.model.encoder import Encoder
+from liftloop.model.model import Model, ModelSpec
 from liftloop.registry.export import ExportError, export
+from liftloop.registry.load import load_model, register
 from liftloop.registry.mlflow import _load_pyfunc
 from liftloop.registry.versions import ModelVersion, RegistryError, write_version
 from liftloop.stats.calibrate import PlattCalibration
 from liftloop.storage.store import Store, fingerprint_of
 from liftloop.training.frame import FrameIndex
-from liftloop.training.model import Model, ModelSpec, load_model, register
 
 ROWS = pd.DataFrame({"hour": np.arange(24), "device": ["phone", "desk", None] * 8})
 

@@ -18,10 +18,10 @@ from liftloop.contract.contract import Contract, declared_sources, load_contract
 from liftloop.features.feast_cli import project_settings
 from liftloop.features.feast_repo import open_feature_store
 from liftloop.features.lookup import historical_features, online_features
-from liftloop.features.names import feature_columns, feature_service_name
-from liftloop.features.online import update_online_store
-from liftloop.features.tables import TIME_TO_LIVE, update_feature_tables
+from liftloop.features.materialize import update_online_store
+from liftloop.features.names import TIME_TO_LIVE, feature_columns, feature_service_name
 from liftloop.features.tiles import update_tiles
+from liftloop.features.windows import update_feature_tables
 from liftloop.settings import Settings
 from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS

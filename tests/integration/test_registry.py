@@ -10,6 +10,8 @@ import pytest
 import xgboost
 
 from liftloop.model.encoder import Encoder
+from liftloop.model.model import Model, ModelSpec
+from liftloop.registry.load import load_model, register
 from liftloop.registry.promotion import PromotionConflict, promote, read_audit
 from liftloop.registry.versions import (
     ModelVersion,
@@ -26,7 +28,6 @@ from liftloop.registry.versions import (
 from liftloop.stats.calibrate import PlattCalibration
 from liftloop.storage.store import Store, sha256_of
 from liftloop.training.frame import FrameIndex
-from liftloop.training.model import Model, ModelSpec, load_model, register
 
 CONTENDERS = 8
 ROUNDS = 15

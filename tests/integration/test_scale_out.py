@@ -15,8 +15,8 @@ from distributed import Client, LocalCluster
 from feature_lake import impression, make_contract, write_lake
 
 from liftloop.contract.contract import Contract
-from liftloop.features.tables import update_feature_tables
 from liftloop.features.tiles import update_tiles
+from liftloop.features.windows import update_feature_tables
 from liftloop.settings import Settings
 from liftloop.storage.store import Listed, Store
 

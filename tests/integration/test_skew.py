@@ -11,11 +11,11 @@ from feature_lake import impression, make_contract, write_lake
 from liftloop.contract.contract import Contract
 from liftloop.features.feast_repo import open_feature_store
 from liftloop.features.lookup import materialized_at, materialized_key, online_features
-from liftloop.features.names import feature_columns, view_name
-from liftloop.features.online import update_online_store
+from liftloop.features.materialize import update_online_store
+from liftloop.features.names import feature_columns, table_columns, view_name
 from liftloop.features.skew import SkewError, find_skew, refuse_skew
-from liftloop.features.tables import table_columns, update_feature_tables
 from liftloop.features.tiles import update_tiles
+from liftloop.features.windows import update_feature_tables
 from liftloop.settings import Settings
 from liftloop.storage.runs import recorded
 from liftloop.storage.store import Store

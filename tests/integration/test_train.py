@@ -17,6 +17,8 @@ from liftloop.compute.cluster import ClusterError
 from liftloop.compute.compute import OneProcess, open_compute
 from liftloop.contract.contract import Contract, ContractError
 from liftloop.contract.sections import Training
+from liftloop.model.model import uncalibrated
+from liftloop.registry.load import load_model
 from liftloop.registry.versions import list_versions
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.storage.store import Store
@@ -24,7 +26,6 @@ from liftloop.training.boosting import Parameters
 from liftloop.training.devices import NoDeviceError, check_device, has_device
 from liftloop.training.fit import fit
 from liftloop.training.frame import TrainingFrame
-from liftloop.training.model import load_model, uncalibrated
 from liftloop.training.train import fit_model, make_recipe, train
 
 

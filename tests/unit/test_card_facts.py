@@ -11,11 +11,11 @@ from gate_lake import make_contract
 from liftloop.gate.card_facts import data_table, gain_shares, importance_plot, limits, loading, purpose, trials_table
 from liftloop.gate.verdict import Check, Verdict
 from liftloop.model.encoder import Encoder
+from liftloop.model.model import Model, ModelSpec
 from liftloop.registry.versions import ModelVersion
 from liftloop.stats.calibrate import PlattCalibration
 from liftloop.storage.store import ObjectRef
 from liftloop.training.frame import FrameIndex, FramePart
-from liftloop.training.model import Model, ModelSpec
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 CONTRACT = make_contract("shop")

@@ -9,11 +9,11 @@ import pytest
 from gate_lake import make_contract, make_rows
 
 from liftloop.contract.sections import GatePolicy
+from liftloop.evaluation.decision_value import DecisionValue
 from liftloop.evaluation.evaluate import ChampionScore, Evaluation, judge_health
 from liftloop.evaluation.kpi import KPI_COLUMNS, kpis_by_policy
 from liftloop.evaluation.report import evaluation_page, kpi_rows
 from liftloop.evaluation.rewards import Score
-from liftloop.policy import DecisionValue
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import ReliabilityBin
 

@@ -8,7 +8,7 @@ from feast.infra.online_stores.redis import RedisOnlineStore
 from feature_lake import make_contract
 
 from liftloop.features.feast_repo import feature_objects, repo_config
-from liftloop.features.tables import TIME_TO_LIVE
+from liftloop.features.names import TIME_TO_LIVE
 from liftloop.settings import Settings
 
 

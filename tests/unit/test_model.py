@@ -9,9 +9,9 @@ import pytest
 import xgboost
 
 from liftloop.model.encoder import Encoder
+from liftloop.model.model import Model, ModelSpec
 from liftloop.stats.calibrate import PlattCalibration
 from liftloop.storage.store import fingerprint_of, sha256_of
-from liftloop.training.model import Model, ModelSpec
 
 random = np.random.default_rng(7)
 ROWS = pd.DataFrame({"ad_id": random.choice(["a0", "a1", "a2"], 600), "hour": random.integers(0, 24, 600)})

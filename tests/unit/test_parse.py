@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from liftloop.contract.contract import Contract
+from liftloop.contract.suite import load_suite
 from liftloop.landing.parse import LandedFile, create_tables, parse
 from liftloop.landing.readers import FileRejectedError
-from liftloop.landing.rules import compile_rules, load_suite
+from liftloop.landing.rules import compile_rules
 
 COLUMNS: dict[str, Any] = {
     "impression_id": {"template": "{shop}-{id}"},

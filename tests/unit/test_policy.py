@@ -6,7 +6,8 @@ import pytest
 from gate_lake import click_probability, make_contract
 
 from liftloop.decisions.candidates import Chunk
-from liftloop.policy import EXPLORATION_SHARE, DecisionValue, decision_value, policy_probabilities
+from liftloop.decisions.policy import EXPLORATION_SHARE, policy_probabilities
+from liftloop.evaluation.decision_value import DecisionValue, decision_value
 from liftloop.stats.interval import Interval
 
 

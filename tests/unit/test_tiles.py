@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 from feature_lake import impression, lake_table, make_contract
 
-from liftloop.features.partitions import Partition, looking_back
-from liftloop.features.tables import feature_partitions
+from liftloop.features.incremental import Partition
 from liftloop.features.tiles import tile_partitions
+from liftloop.features.windows import feature_partitions
+from liftloop.lake.days import looking_back
 from liftloop.settings import Settings
 from liftloop.storage.duckdb import connect
 from liftloop.storage.store import Listed

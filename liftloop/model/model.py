@@ -1,9 +1,8 @@
 """A trained model: booster, encoder and calibration, kept as two blobs that nothing has to unpickle."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -13,11 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.sections import Reward
 from liftloop.model.encoder import Encoder
-from liftloop.registry.versions import ModelVersion, RegistryError, training_key, verify_blobs, write_version
 from liftloop.stats.calibrate import Calibration
-from liftloop.storage.runs import code_revision
-from liftloop.storage.store import Store, fingerprint_of, sha256_of
-from liftloop.training.frame import FrameIndex
+from liftloop.storage.store import fingerprint_of, sha256_of
 
 
 class ModelSpec(BaseModel):
@@ -68,49 +64,6 @@ class Model:
     @property
     def version(self) -> str:
         return self.sha256[:12]
-
-
-def register(
-    store: Store,
-    source: str,
-    model: Model,
-    *,
-    training_fingerprint: str,
-    frame: FrameIndex,
-    metrics: dict[str, Any],
-    manifest: str | None = None,
-) -> ModelVersion:
-    """Store a model and put its version on record."""
-    booster, spec = model.to_blobs()
-    version = ModelVersion(
-        version=model.version,
-        source=source,
-        reward=model.spec.reward,
-        feature_service=model.spec.feature_service,
-        training_fingerprint=training_fingerprint,
-        frame_fingerprint=frame.fingerprint,
-        frame=frame.partitions,
-        booster=store.put_blob(booster, ".ubj"),
-        spec=store.put_blob(spec, ".json"),
-        metrics=metrics,
-        created_at=datetime.now(UTC),
-        code_revision=code_revision(),
-        manifest=manifest,
-    )
-    write_version(store, version)
-    store.put(training_key(source, training_fingerprint), version.version.encode())
-    return version
-
-
-def load_model(store: Store, version: ModelVersion) -> Model:
-    """The model itself, its bytes checked against the record, and that against the version's name.
-
-    Raises:
-        RegistryError: a blob is missing, was changed, or is of another version.
-    """
-    if not fingerprint_of(*(blob.sha256 for blob in version.blobs)).startswith(version.version):
-        raise RegistryError(f"{version.source} {version.version} cannot be loaded: its record names other blobs")
-    return Model.from_blobs(*verify_blobs(store, version))
 
 
 def uncalibrated(booster: xgboost.Booster, encoded: pd.DataFrame) -> NDArray[np.float32]:

@@ -11,11 +11,11 @@ from feast import FeatureStore, FeatureView
 
 from liftloop.contract.contract import Contract
 from liftloop.features.feast_repo import apply_features
-from liftloop.features.index import Entry, Index
 from liftloop.features.lookup import materialized_key
-from liftloop.features.names import FEAST_PROJECT, view_name
-from liftloop.features.partitions import by_day, objects_by_day
-from liftloop.features.tables import TIME_TO_LIVE, features_index, features_prefix
+from liftloop.features.names import FEAST_PROJECT, TIME_TO_LIVE, view_name
+from liftloop.features.partition_index import Entry, Index
+from liftloop.features.windows import features_index, features_prefix
+from liftloop.lake.days import by_day, objects_by_day
 from liftloop.lake.impressions import impressions_prefix, newest_event
 from liftloop.storage.duckdb import connect, literal, quoted
 from liftloop.storage.runs import Step

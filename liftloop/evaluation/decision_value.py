@@ -1,19 +1,17 @@
-"""The policy that a model stands for, and what it would have earned on logged impressions.
+"""What a model's decisions would have earned on logged impressions.
 
-For each impression the ads that were seen before with the same value of the contract's `choose_among` compete. The
-policy takes the ad with the highest predicted reward (ties share), and now and then any of them, so that whatever comes
-after it can learn from its log too.
+For each impression the ads that were seen before with the same value of the contract's `choose_among` compete.
 """
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
 from liftloop.decisions.candidates import Chunk, Competition
+from liftloop.decisions.policy import draw_ads, policy_probabilities
 from liftloop.evaluation.rewards import Outcomes
-from liftloop.stats.columns import Floats
+from liftloop.model.model import Model
 from liftloop.stats.interval import BootstrapOptions, Interval
 from liftloop.stats.off_policy import (
     LoggedFeedback,
@@ -24,9 +22,7 @@ from liftloop.stats.off_policy import (
     weighted_mean,
 )
 from liftloop.storage.store import Store
-from liftloop.training.model import Model
 
-EXPLORATION_SHARE = 0.05  # of decisions, spread evenly over the competing ads
 MAX_EXPANDED_ROWS = 2_000_000  # impressions times ads; with more, impressions are sampled
 
 _FEEDBACK = ("reward", "propensity", "target_probability", "model_reward", "model_target_reward")
@@ -147,22 +143,9 @@ def _choose(competition: Competition, chunk: Chunk, rng: np.random.Generator) ->
     is_logged = ad_ids[chunk.ad] == competition.rows["ad_id"].to_numpy()[chunk.owner]
     return pd.DataFrame(
         {
-            "chosen_ad_id": ad_ids[chunk.ad[_draw(probability, chunk, rng)]],
+            "chosen_ad_id": ad_ids[chunk.ad[draw_ads(probability, chunk, rng)]],
             "target_probability": np.minimum(chunk.sums(probability * is_logged), 1),
             "model_reward": chunk.sums(scores * is_logged),
             "model_target_reward": chunk.sums(scores * probability),
         }
     )
-
-
-def policy_probabilities(scores: Floats, chunk: Chunk) -> Floats:
-    """P(ad | impression) under the policy, shape (expanded rows,); 1 in sum over the ads of an impression."""
-    is_best = scores == chunk.spread(np.maximum.reduceat(scores, chunk.starts))
-    greedy: Floats = is_best / chunk.spread(chunk.sums(is_best.astype(np.float64)))
-    return (1 - EXPLORATION_SHARE) * greedy + EXPLORATION_SHARE / chunk.spread(chunk.counts)
-
-
-def _draw(probability: Floats, chunk: Chunk, rng: np.random.Generator) -> NDArray[np.intp]:
-    """One expanded row per impression: where the running sum of probabilities, 1 per impression, passes a draw."""
-    drawn = np.searchsorted(np.cumsum(probability), np.arange(len(chunk.counts)) + rng.random(len(chunk.counts)))
-    return np.clip(drawn, chunk.starts, chunk.starts + chunk.counts - 1)  # rounding may end among a neighbour's ads

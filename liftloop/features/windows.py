@@ -10,26 +10,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 from liftloop.contract.contract import Contract
-from liftloop.features.index import Index
-from liftloop.features.partitions import Partition, Source, by_day, looking_back
+from liftloop.features.incremental import Partition, update_partitions
+from liftloop.features.names import EVENTS, LONGEST_WINDOW, WINDOW_HOURS, feature_expressions, measures, table_columns
+from liftloop.features.partition_index import Index
 from liftloop.features.tiles import tiles_index, tiles_prefix
-from liftloop.features.update import update_partitions
+from liftloop.lake.days import Source, by_day, looking_back
 from liftloop.storage.duckdb import quoted
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Store
-
-WINDOW_HOURS = {"1h": 1, "1d": 24, "7d": 168}
-LONGEST_WINDOW = timedelta(hours=max(WINDOW_HOURS.values()))
-# A key that fell silent has zeros for one more longest window, and then no value at all.
-TIME_TO_LIVE = LONGEST_WINDOW + timedelta(hours=1)
-
-# Smoothed rate = (clicks + 1) / (impressions + 100): every key starts as if it had one click in a hundred impressions.
-# A constant cannot leak the future, and it stays the same between two rows of a key; a rate taken from the data would
-# move every hour for every key, and the latest row would no longer hold the value at *t*.
-PRIOR_CLICKS = 1
-PRIOR_IMPRESSIONS = 100
-
-EVENTS = ("impression", "click")  # those whose recency is a feature
 
 _FILE = "features.parquet"
 _DAYS_BACK = LONGEST_WINDOW // timedelta(days=1) + 1  # the hour before midnight leaves a window at its end
@@ -59,22 +47,6 @@ FROM windows
 WHERE event_timestamp >= $start
 ORDER BY key, event_timestamp
 """
-
-
-def measures(contract: Contract) -> list[str]:
-    """What is summed over each window: what the source reports at all."""
-    optional = {"conversions": "conversion", "revenue": "revenue"}
-    return ["impressions", "clicks", *(name for name, column in optional.items() if column in contract.columns)]
-
-
-def entity_name(key: str) -> str:
-    """`ad_id` -> `ad`, the first part of its features' names."""
-    return key.removesuffix("_id")
-
-
-def table_columns(contract: Contract, key: str) -> list[str]:
-    """The features of one key's table, in order: all floats, times in seconds since 1970."""
-    return list(_features(contract, key))
 
 
 def features_prefix(source: str, key: str) -> str:
@@ -142,21 +114,8 @@ def _query(contract: Contract, key: str) -> str:
         latest=", ".join(f"max(last_{event}) AS last_{event}" for event in EVENTS),
         latest_ended=", ".join(f"max(last_{event}) FILTER (age = 0) AS last_{event}" for event in EVENTS),
         windows=", ".join([*sums, *past]),
-        features=", ".join(f"({value})::DOUBLE AS {name}" for name, value in _features(contract, key).items()),
+        features=", ".join(
+            f"({value})::DOUBLE AS {name}" for name, value in feature_expressions(contract, key).items()
+        ),
         key=quoted(key),
     )
-
-
-def _features(contract: Contract, key: str) -> dict[str, str]:
-    """Name -> value, in terms of one row's windows."""
-    entity = entity_name(key)
-    totals = {f"{measure}_{window}": f"{measure}_{window}" for measure in measures(contract) for window in WINDOW_HOURS}
-    rates = {
-        f"smoothed_ctr_{window}": f"(clicks_{window} + {PRIOR_CLICKS}) / (impressions_{window} + {PRIOR_IMPRESSIONS})"
-        for window in WINDOW_HOURS
-    }
-    recent = f"event_timestamp - to_hours({max(WINDOW_HOURS.values())})"
-    times = {
-        f"last_{event}_seconds": f"CASE WHEN last_{event} >= {recent} THEN epoch(last_{event}) END" for event in EVENTS
-    }
-    return {f"{entity}_{name}": value for name, value in (totals | rates | times).items()}

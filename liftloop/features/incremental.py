@@ -2,22 +2,57 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property, lru_cache
 from time import perf_counter
+from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liftloop.features.index import Entry, Index
-from liftloop.features.partitions import Partition
+from liftloop.features.partition_index import Entry, Index
+from liftloop.lake.days import Source
 from liftloop.settings import Settings
 from liftloop.storage.duckdb import connect
 from liftloop.storage.runs import Step
-from liftloop.storage.store import ObjectRef, Store, references
+from liftloop.storage.store import ObjectRef, Store, fingerprint_of, references
 
 ROWS_PER_GROUP = 250_000
 PARTITIONS_PER_TASK = 3  # few, so that no worker is left with many; neighbours, for they share sources
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One UTC day of a derived table: where it lies, and the query over its sources that makes it.
+
+    `query` reads the view `sources` and may use `$start` and `$end` of the day beside its own parameters.
+    """
+
+    table: str  # the prefix of all its days
+    file: str
+    day: date
+    sources: tuple[Source, ...]
+    query: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return f"{self.table}date={self.day}/{self.file}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with the content of the sources and with the query itself."""
+        read = sorted((source.key, source.etag) for source in self.sources)
+        return fingerprint_of(self.query, self.parameters, self.day, *read)
+
+    def compute(self, connection: duckdb.DuckDBPyConnection, sources: duckdb.DuckDBPyRelation) -> pa.Table:
+        """The partition's rows."""
+        sources.create_view("sources")
+        start = datetime.combine(self.day, time(), UTC)
+        span = {"start": start, "end": start + timedelta(days=1)}
+        return connection.execute(self.query, span | self.parameters).to_arrow_table()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+"""A model into the registry, and out of it again, its bytes checked against the record."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from liftloop.model.model import Model
+from liftloop.registry.versions import ModelVersion, RegistryError, training_key, verify_blobs, write_version
+from liftloop.storage.runs import code_revision
+from liftloop.storage.store import Store, fingerprint_of
+from liftloop.training.frame import FrameIndex
+
+
+def register(
+    store: Store,
+    source: str,
+    model: Model,
+    *,
+    training_fingerprint: str,
+    frame: FrameIndex,
+    metrics: dict[str, Any],
+    manifest: str | None = None,
+) -> ModelVersion:
+    """Store a model and put its version on record."""
+    booster, spec = model.to_blobs()
+    version = ModelVersion(
+        version=model.version,
+        source=source,
+        reward=model.spec.reward,
+        feature_service=model.spec.feature_service,
+        training_fingerprint=training_fingerprint,
+        frame_fingerprint=frame.fingerprint,
+        frame=frame.partitions,
+        booster=store.put_blob(booster, ".ubj"),
+        spec=store.put_blob(spec, ".json"),
+        metrics=metrics,
+        created_at=datetime.now(UTC),
+        code_revision=code_revision(),
+        manifest=manifest,
+    )
+    write_version(store, version)
+    store.put(training_key(source, training_fingerprint), version.version.encode())
+    return version
+
+
+def load_model(store: Store, version: ModelVersion) -> Model:
+    """The model itself, its bytes checked against the record, and that against the version's name.
+
+    Raises:
+        RegistryError: a blob is missing, was changed, or is of another version.
+    """
+    if not fingerprint_of(*(blob.sha256 for blob in version.blobs)).startswith(version.version):
+        raise RegistryError(f"{version.source} {version.version} cannot be loaded: its record names other blobs")
+    return Model.from_blobs(*verify_blobs(store, version))
