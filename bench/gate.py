@@ -27,7 +27,7 @@ from scipy.stats import binomtest
 from bench.measure import Case, console, report
 from liftloop.contract.contract import Contract
 from liftloop.evaluation.rewards import Outcomes
-from liftloop.gate.checks import make_check, prediction_checks
+from liftloop.gate.checks.all import make_check, prediction_checks
 from liftloop.gate.verdict import CheckVerdict, overall
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval

@@ -24,6 +24,7 @@ import numpy as np
 from rich.console import Console
 
 from bench.contest import CONSTANT, OURS, TRUTH, Contest, Entrant
+from bench.hashed_regression import fit_hashed_regression, hash_columns
 from bench.measure import console, report
 from bench.real_logs import CONTRACTS, DATA_FOLDER, REAL_LOGS, land_real_log
 from liftloop.contract.contract import Contract, load_contract
@@ -136,7 +137,13 @@ def _contestants(contract: Contract, frame: TrainingFrame, budget_seconds: float
     for name, peer in peers.PEERS.items():
         contestants[f"{name}, defaults"] = partial(peers.with_defaults, peer, rows)
         contestants[f"{name}, tuned"] = partial(peers.tuned, peer, rows, budget_seconds)
+    contestants["hashed regression"] = partial(_hashed_regression, contract, frame)
     return contestants
+
+
+def _hashed_regression(contract: Contract, frame: TrainingFrame) -> tuple[Floats, str]:
+    regression = fit_hashed_regression(contract, frame)
+    return regression.predict(hash_columns(contract, frame.holdout)), "our features, hashed"
 
 
 def _ours(contract: Contract, frame: TrainingFrame, budget_seconds: float) -> tuple[Floats, str]:

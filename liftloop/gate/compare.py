@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
 from liftloop.evaluation.rewards import Outcomes, Score
-from liftloop.gate.slices import MINIMUM_SLICE_REWARDS
+from liftloop.gate.checks.slices import MINIMUM_SLICE_REWARDS
 from liftloop.registry.load import load_model
 from liftloop.registry.versions import ModelVersion, list_versions
 from liftloop.stats.columns import Floats

@@ -15,10 +15,9 @@ from liftloop.errors import UserError
 from liftloop.evaluation.decision_value import decide
 from liftloop.evaluation.rewards import Outcomes, Score
 from liftloop.gate.baselines import ad_counts, mean_rate, per_ad, seen_keys
-from liftloop.gate.groups import group_table
-from liftloop.gate.hashed_regression import fit_hashed_regression, hash_columns
-from liftloop.gate.inputs import lag
-from liftloop.gate.readiness import FreshRun, run_in_fresh_process
+from liftloop.gate.checks.groups import group_table
+from liftloop.gate.checks.inputs import lag
+from liftloop.gate.checks.readiness import FreshRun, run_in_fresh_process
 from liftloop.gate.verdict import GroupRow
 from liftloop.model.model import Model
 from liftloop.registry.load import load_model
@@ -79,11 +78,6 @@ class Evidence:
         return self.champion.version if self.champion else None
 
     @cached_property
-    def hashed_regression(self) -> Floats:
-        regression = fit_hashed_regression(self.contract, self.frame)
-        return regression.predict(hash_columns(self.contract, self.holdout))
-
-    @cached_property
     def champion_probability(self) -> Floats:
         assert self.champion is not None  # asked for only then
         return load_model(self.store, self.champion).predict(self.holdout)
@@ -125,7 +119,6 @@ class Evidence:
             "model": lambda: self.probability,
             "constant": lambda: self.constant,
             "per-ad rate": lambda: self.ad_rate,
-            "hashed regression": lambda: self.hashed_regression,
         }
         if self.champion:
             predictions["champion"] = lambda: self.champion_probability

@@ -4,10 +4,10 @@ from contextlib import suppress
 
 from liftloop.contract.contract import Contract
 from liftloop.features.lookup import materialized_key
-from liftloop.gate.card import model_card
-from liftloop.gate.checks import all_checks, make_check
+from liftloop.gate.card.page import model_card
+from liftloop.gate.checks.all import all_checks, make_check
+from liftloop.gate.checks.inputs import is_of_today, lag
 from liftloop.gate.evidence import Evidence
-from liftloop.gate.inputs import is_of_today, lag
 from liftloop.gate.verdict import GroupRow, Verdict, read_verdict
 from liftloop.registry.rollback import withdrawal
 from liftloop.registry.versions import ModelVersion, Pointer, card_key, read_version, write_version
@@ -15,7 +15,7 @@ from liftloop.storage.runs import Step
 from liftloop.storage.store import ObjectRef, Store, fingerprint_of
 from liftloop.training.frame import open_frame
 
-RULE_VERSION = "gate 4"
+RULE_VERSION = "gate 5"
 
 
 def judge(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> tuple[Verdict, Step]:

@@ -15,7 +15,7 @@ from training_lake import land, make_contract, make_rows
 from liftloop.contract.contract import Contract
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
-from liftloop.gate.card import model_card
+from liftloop.gate.card.page import model_card
 from liftloop.gate.compare import ComparisonError, compare
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.verdict import Verdict

@@ -8,7 +8,7 @@ import pytest
 import xgboost
 from gate_lake import make_contract
 
-from liftloop.gate.card_facts import data_table, gain_shares, importance_plot, limits, loading, purpose, trials_table
+from liftloop.gate.card.facts import data_table, gain_shares, importance_plot, limits, loading, purpose, trials_table
 from liftloop.gate.verdict import Check, Verdict
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec

@@ -11,10 +11,10 @@ from gate_lake import make_contract
 
 from liftloop.contract.sections import GatePolicy
 from liftloop.evaluation.rewards import Outcomes
-from liftloop.gate.accuracy import beats, enough_evidence
 from liftloop.gate.baselines import per_ad
-from liftloop.gate.calibration import is_calibrated, is_calibrated_throughout
-from liftloop.gate.slices import slice_entropies, worst_slice
+from liftloop.gate.checks.accuracy import beats, enough_evidence
+from liftloop.gate.checks.calibration import is_calibrated, is_calibrated_throughout
+from liftloop.gate.checks.slices import slice_entropies, worst_slice
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval, is_outside

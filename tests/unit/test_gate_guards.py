@@ -12,11 +12,11 @@ from gate_lake import make_contract, make_rows
 
 from liftloop.contract.sections import GatePolicy
 from liftloop.evaluation.rewards import Outcomes
-from liftloop.gate import inputs
-from liftloop.gate.checks import prediction_checks
-from liftloop.gate.decisions import overlap_faults, unsupported_mass
-from liftloop.gate.inputs import is_of_today, known_before_the_outcome, sampled
-from liftloop.gate.readiness import FreshRun, is_fast
+from liftloop.gate.checks import inputs
+from liftloop.gate.checks.all import prediction_checks
+from liftloop.gate.checks.decisions import overlap_faults, unsupported_mass
+from liftloop.gate.checks.inputs import is_of_today, known_before_the_outcome, sampled
+from liftloop.gate.checks.readiness import FreshRun, is_fast
 from liftloop.stats.interval import Interval
 from liftloop.stats.overlap import Overlap
 from liftloop.storage.store import ObjectRef

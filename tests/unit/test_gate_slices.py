@@ -8,8 +8,8 @@ import pytest
 
 from liftloop.contract.sections import GatePolicy
 from liftloop.evaluation.rewards import Outcomes
-from liftloop.gate.groups import group_table, groups_are_alike
-from liftloop.gate.slices import NAMED, slices_are_calibrated, worst_slice
+from liftloop.gate.checks.groups import group_table, groups_are_alike
+from liftloop.gate.checks.slices import NAMED, slices_are_calibrated, worst_slice
 from liftloop.gate.verdict import CheckVerdict
 from liftloop.stats.columns import Floats
 

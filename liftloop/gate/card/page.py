@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from liftloop.gate import card_facts
+from liftloop.gate.card import facts
+from liftloop.gate.checks.slices import slice_entropies, slice_interval
 from liftloop.gate.evidence import Evidence
-from liftloop.gate.slices import slice_entropies, slice_interval
 from liftloop.gate.verdict import GroupRow, Verdict
 from liftloop.reporting.html import Figures, Plot, Section, Table, render_report
 from liftloop.reporting.plots import interval_plot, reliability_plot
@@ -20,7 +20,7 @@ def model_card(evidence: Evidence, verdict: Verdict) -> str:
     span = f"hold-out from {holdout.start:%Y-%m-%d %H:%M} to {holdout.end:%Y-%m-%d %H:%M} UTC"
     sections: list[Section | None] = [
         _figures(evidence, verdict),
-        card_facts.purpose(evidence.contract),
+        facts.purpose(evidence.contract),
         evidence_table(verdict),
         _scores(verdict, evidence),
     ]
@@ -28,12 +28,12 @@ def model_card(evidence: Evidence, verdict: Verdict) -> str:
         sections += [_reliability(evidence)]
         sections += [_slice_plot(evidence, column) for column in evidence.contract.gate.slices]
         sections += [_groups(column, verdict.groups) for column in dict.fromkeys(row.column for row in verdict.groups)]
-        sections += [card_facts.importance_plot(evidence.model)]
+        sections += [facts.importance_plot(evidence.model)]
     sections += [
-        card_facts.data_table(evidence.frame.index, evidence.version),
-        card_facts.trials_table(evidence.version),
-        card_facts.limits(evidence.contract, evidence.frame.index, verdict),
-        card_facts.loading(evidence.version),
+        facts.data_table(evidence.frame.index, evidence.version),
+        facts.trials_table(evidence.version),
+        facts.limits(evidence.contract, evidence.frame.index, verdict),
+        facts.loading(evidence.version),
     ]
     title = f"Model {verdict.version} of {verdict.source}"
     return render_report(

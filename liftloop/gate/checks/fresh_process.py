@@ -1,4 +1,4 @@
-"""Run as `python -m liftloop.gate.fresh_process SOURCE VERSION KEY SHA256 BYTES`: scores a stored sample, as JSON.
+"""Run as `python -m …fresh_process SOURCE VERSION KEY SHA256 BYTES`: scores a stored sample, as JSON.
 
 A process that knows nothing but the settings must come to the very scores that the gate's own process came to, and
 says how long a request takes it.

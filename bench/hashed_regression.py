@@ -1,4 +1,4 @@
-"""Logistic regression on hashed features: what ad systems ran on before trees, and a yardstick for them.
+"""Logistic regression on hashed features: what ad systems ran on before trees: a baseline of the quality benchmark.
 
 Chapelle, Manavoglu and Rosales 2015, "Simple and Scalable Response Prediction for Display Advertising".
 """

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from liftloop.evaluation.rewards import Outcomes
-from liftloop.gate.slices import (
+from liftloop.gate.checks.slices import (
     MINIMUM_SLICE_REWARDS,
     calibration_ratios,
     entropy_ratios,

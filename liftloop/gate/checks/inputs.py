@@ -5,7 +5,7 @@ import pandas as pd
 
 from liftloop.contract.contract import Contract
 from liftloop.evaluation.rewards import Outcomes
-from liftloop.gate.slices import MINIMUM_SLICE_REWARDS, listed
+from liftloop.gate.checks.slices import MINIMUM_SLICE_REWARDS, listed
 from liftloop.gate.verdict import CheckVerdict, Finding
 from liftloop.lake.impressions import newest_event
 from liftloop.stats.leakage import SingleFeature, single_feature

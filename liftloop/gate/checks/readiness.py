@@ -13,7 +13,7 @@ from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
 from liftloop.features.lookup import historical_features, materialized_at, online_features
 from liftloop.features.skew import is_equal
-from liftloop.gate.fresh_process import ADS
+from liftloop.gate.checks.fresh_process import ADS
 from liftloop.gate.verdict import CheckVerdict, Finding
 from liftloop.model.model import Model
 from liftloop.registry.versions import ModelVersion
@@ -51,7 +51,7 @@ def run_in_fresh_process(store: Store, version: ModelVersion, holdout: pd.DataFr
     sample = keep_rows(store, holdout.sample(min(SAMPLE_ROWS, len(holdout)), random_state=SEED))
     arguments = [version.source, version.version, sample.key, sample.sha256, str(sample.size_bytes)]
     answer = subprocess.run(
-        [sys.executable, "-m", "liftloop.gate.fresh_process", *arguments],
+        [sys.executable, "-m", "liftloop.gate.checks.fresh_process", *arguments],
         env=os.environ | variables(store.settings),
         capture_output=True,
         text=True,

@@ -8,14 +8,14 @@ import pandas as pd
 
 from liftloop.contract.contract import Contract
 from liftloop.evaluation.rewards import Outcomes
-from liftloop.gate.accuracy import beats, enough_evidence
-from liftloop.gate.calibration import is_calibrated, is_calibrated_throughout
-from liftloop.gate.decisions import no_worse_decisions
+from liftloop.gate.checks.accuracy import beats, enough_evidence
+from liftloop.gate.checks.calibration import is_calibrated, is_calibrated_throughout
+from liftloop.gate.checks.decisions import no_worse_decisions
+from liftloop.gate.checks.groups import groups_are_alike
+from liftloop.gate.checks.inputs import is_of_today, known_before_the_outcome, sampled
+from liftloop.gate.checks.readiness import is_fast, is_small, online_features_agree, scores_identically
+from liftloop.gate.checks.slices import slices_are_calibrated, worst_slice
 from liftloop.gate.evidence import Evidence
-from liftloop.gate.groups import groups_are_alike
-from liftloop.gate.inputs import is_of_today, known_before_the_outcome, sampled
-from liftloop.gate.readiness import is_fast, is_small, online_features_agree, scores_identically
-from liftloop.gate.slices import slices_are_calibrated, worst_slice
 from liftloop.gate.verdict import Check, Finding
 from liftloop.registry.rollback import withdrawal
 from liftloop.stats.columns import Floats

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from training_lake import make_contract
 
-from liftloop.gate.hashed_regression import BUCKETS, HashedRegression, Sample, fit_sample, hash_columns
+from bench.hashed_regression import BUCKETS, HashedRegression, Sample, fit_sample, hash_columns
 from liftloop.training.constraints import model_columns
 
 CONTRACT = make_contract("s")

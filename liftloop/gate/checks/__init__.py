@@ -1,0 +1,1 @@
+"""The checks that the gate makes; `all.py` lists them."""
