@@ -123,7 +123,7 @@ def _frame(store: Store, contract: Contract) -> TrainingFrame:
     update_tiles(store, contract)
     update_feature_tables(store, contract)
     apply_features(store, [contract])
-    frame, _ = build_frame(store, contract)
+    frame = build_frame(store, contract)
     rows = ", ".join(f"{part} {each.rows:,}" for part, each in frame.index.parts.items())
     progress.print(f"{contract.source}: impressions for {rows}")
     return frame

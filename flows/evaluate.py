@@ -1,20 +1,16 @@
 """Matured impressions → KPIs, the champion's health, a report and an event."""
 
-from prefect import flow
-
-from tasks.evaluation import announce_health, evaluate_matured, keep_evaluation, report_evaluation
-from tasks.record import record_run
-from tasks.turn import turn
+from tasks.evaluation import announce_health, evaluate_matured, report_evaluation, write_evaluation
+from tasks.exclusive import exclusive_run
+from tasks.flow import recorded_flow
 
 
-@flow(name="evaluate", log_prints=True)
+@recorded_flow
 def evaluate(source: str) -> None:
-    """Evaluate what matured since the last evaluation; where nothing did, nothing is reported; one run at a time."""
-    with record_run(source) as run, turn(source):
-        evaluation, step = evaluate_matured(source)
-        run.steps.append(step)
-        print(evaluation.health, *evaluation.findings)
+    """Evaluate what matured since the last evaluation, one run at a time; without new data nothing is reported."""
+    with exclusive_run(source):
+        evaluation = evaluate_matured(source)
         if evaluation.health != "no_new_data":
-            run.steps.append(report_evaluation(evaluation))
+            report_evaluation(evaluation)
             announce_health(evaluation)
-            run.steps.append(keep_evaluation(evaluation))  # last: what was not announced is evaluated again
+            write_evaluation(evaluation)  # last: what was not announced is evaluated again

@@ -1,28 +1,25 @@
 """Lake → tiles → feature tables → online store, which must hold what the tables do."""
 
-from prefect import flow
-
+from tasks.exclusive import exclusive_run
 from tasks.features import (
     announce_features,
-    compare_online_with_offline,
+    find_skew,
     read_lake_version,
-    refuse_skew,
+    require_no_skew,
     update_feature_tables,
     update_online_store,
     update_tiles,
 )
-from tasks.record import record_run
-from tasks.turn import turn
+from tasks.flow import recorded_flow
 
 
-@flow(name="materialize", log_prints=True)
+@recorded_flow
 def materialize(source: str) -> None:
     """Bring a source's features up to date with its lake, for training and for decisions; one run at a time."""
-    with record_run(source) as run, turn(source):
+    with exclusive_run(source):
         lake_version = read_lake_version(source)
-        for update in (update_tiles, update_feature_tables, update_online_store):
-            run.steps.append(update(source))
-        differences, step = compare_online_with_offline(source)
-        run.steps.append(step)
-        refuse_skew(source, differences)
-        run.steps.append(announce_features(source, lake_version))
+        update_tiles(source)
+        update_feature_tables(source)
+        update_online_store(source)
+        require_no_skew(source, find_skew(source))
+        announce_features(source, lake_version)

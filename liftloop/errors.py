@@ -2,6 +2,6 @@
 
 
 class UserError(Exception):
-    """Something the user can mend; the message says what is wrong and how."""
+    """Something the user can fix; the message says what is wrong and how."""
 
-    may_pass = False  # whether the same may go well when it is tried again
+    is_retryable = False  # whether a retry can succeed

@@ -10,12 +10,12 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from liftloop.contract.contract import load_contract
-from liftloop.gate.approval import Answer, find_answer, keep_answer
-from liftloop.gate.verdict import Check, Verdict
+from liftloop.gate.approval import Answer, find_answer, with_answer
+from liftloop.gate.approval import write_answer as write
+from liftloop.gate.promotion import asks_for_promotion
+from liftloop.gate.verdict import Verdict
 from liftloop.registry.versions import Pointer
-from liftloop.storage.runs import Step
 from liftloop.storage.store import open_store
-from tasks.registry import is_promotion
 from tasks.step import step
 
 
@@ -27,36 +27,29 @@ class Approval(RunInput):
     reason: str = Field(pattern=r"\S", description="Why. Kept in the audit trail.")
 
 
-def approve(verdict: Verdict, champion: Pointer | None) -> tuple[Verdict, list[Step]]:
-    """The verdict with one check more: what a person said, or that nobody did in time, which refuses.
+def approve(verdict: Verdict, champion: Pointer | None) -> Verdict:
+    """The verdict with one check more: what a person answered; no answer in time refuses.
 
-    Who has answered is not asked again about the same version, however often it is trained or a run started again.
+    Nobody is asked twice about the same version, however often it is trained or a run started again.
     """
     contract = load_contract(verdict.source)
-    if contract.approval == "none" or not is_promotion(verdict, champion):
-        return verdict, []
-    answer = recall(verdict) or _ask(verdict, contract.approval_within)
-    kept = remember(verdict, answer)
-    check = Check(
-        name="approval",
-        observed=answer.decision,
-        threshold="promote",
-        verdict="pass" if answer.decision == "promote" else "fail",
-        reason=answer.reason,
-    )
-    return verdict.model_copy(update={"checks": (*verdict.checks, check)}), [kept]
+    if contract.approval == "none" or not asks_for_promotion(verdict, champion):
+        return verdict
+    answer = read_answer(verdict) or _ask(verdict, contract.approval_within)
+    write_answer(verdict, answer)
+    return with_answer(verdict, answer)
 
 
 @step
-def recall(verdict: Verdict) -> Answer | None:
-    """What somebody said of the version before."""
+def read_answer(verdict: Verdict) -> Answer | None:
+    """What somebody answered about the version before."""
     return find_answer(open_store(), verdict.source, verdict.version)
 
 
 @step
-def remember(verdict: Verdict, answer: Answer) -> Step:
-    """Put on record what was said."""
-    return keep_answer(open_store(), verdict.source, verdict.version, answer)
+def write_answer(verdict: Verdict, answer: Answer) -> None:
+    """Put the answer on record."""
+    write(open_store(), verdict.source, verdict.version, answer)
 
 
 def _ask(verdict: Verdict, within: timedelta) -> Answer:
@@ -64,8 +57,8 @@ def _ask(verdict: Verdict, within: timedelta) -> Answer:
     form = Approval.with_initial_data(description=f"**{verdict.version}** of {verdict.source}: {verdict.summary}")
     limit_seconds = int(within.total_seconds())
     try:
-        key = f"{verdict.version}-{flow_run.run_count}"  # a run that died while it asked asks anew
-        said = pause_flow_run(wait_for_input=form, timeout=limit_seconds, poll_interval=3, key=key)
+        key = f"{verdict.version}-{flow_run.run_count}"  # a run that died while it asked asks again
+        filled = pause_flow_run(wait_for_input=form, timeout=limit_seconds, poll_interval=3, key=key)
     except FlowPauseTimeout:
         return Answer(decision="no answer", reason=f"nobody approved it within {within}")
-    return Answer(decision=said.decision, reason=f"{said.approver}: {said.reason}")
+    return Answer(decision=filled.decision, reason=f"{filled.approver}: {filled.reason}")

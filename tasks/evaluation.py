@@ -5,27 +5,28 @@ from liftloop.datasets.open_bandit_value import off_policy_key
 from liftloop.evaluation import evaluate as library
 from liftloop.evaluation.evaluate import Evaluation
 from liftloop.evaluation.report import evaluation_page, kpi_rows
-from liftloop.storage.runs import Step
 from liftloop.storage.store import open_store
 from tasks.events import announce
-from tasks.record import publish_link, publish_page, publish_table
+from tasks.pages import publish_link, publish_page, publish_table
 from tasks.step import step
 
 
 @step
-def evaluate_matured(source: str) -> tuple[Evaluation, Step]:
+def evaluate_matured(source: str) -> Evaluation:
     """KPIs of what matured, and how the champion did on it."""
-    return library.evaluate(open_store(), load_contract(source))
+    evaluation = library.evaluate(open_store(), load_contract(source))
+    print(evaluation.health, *evaluation.findings)
+    return evaluation
 
 
 @step
-def report_evaluation(evaluation: Evaluation) -> Step:
+def report_evaluation(evaluation: Evaluation) -> None:
     """The page and the KPIs in the UI, and the off-policy page of the source, where there is one."""
     source = evaluation.source
     if open_store().find(off_policy_key(source)):
         publish_link(source, "off-policy", off_policy_key(source))
     publish_table(source, "evaluation", kpi_rows(evaluation), f"KPIs of {source}: {evaluation.health}")
-    return publish_page(source, "evaluation", evaluation_page(load_contract(source), evaluation))
+    publish_page(source, "evaluation", evaluation_page(load_contract(source), evaluation))
 
 
 @step
@@ -38,6 +39,6 @@ def announce_health(evaluation: Evaluation) -> None:
 
 
 @step
-def keep_evaluation(evaluation: Evaluation) -> Step:
+def write_evaluation(evaluation: Evaluation) -> None:
     """Put it on record: the next evaluation begins where this one ends."""
-    return library.keep_evaluation(open_store(), evaluation)
+    library.write_evaluation(open_store(), evaluation)

@@ -5,7 +5,6 @@ from liftloop.features import skew, tiles, windows
 from liftloop.features.skew import Difference
 from liftloop.operations import pending_work
 from liftloop.operations.retraining import retraining_reason
-from liftloop.storage.runs import Step
 from liftloop.storage.store import open_store
 from tasks.events import announce, is_part_of_chain
 from tasks.step import step
@@ -18,43 +17,42 @@ def read_lake_version(source: str) -> str:
 
 
 @step
-def update_tiles(source: str) -> Step:
+def update_tiles(source: str) -> None:
     """Hourly sums of each key, for the days whose impressions changed."""
-    return tiles.update_tiles(open_store(), load_contract(source))
+    tiles.update_tiles(open_store(), load_contract(source))
 
 
 @step
-def update_feature_tables(source: str) -> Step:
+def update_feature_tables(source: str) -> None:
     """Windows over the tiles, for the days whose tiles changed."""
-    return windows.update_feature_tables(open_store(), load_contract(source))
+    windows.update_feature_tables(open_store(), load_contract(source))
 
 
 @step
-def update_online_store(source: str) -> Step:
+def update_online_store(source: str) -> None:
     """The newest features of each key to where decisions are made."""
-    from liftloop.features import materialize  # noqa: PLC0415  (Feast takes seconds to import; the steps before need not wait)
+    from liftloop.features import materialize  # noqa: PLC0415  (Feast takes seconds to import; earlier steps need not wait)
 
-    return materialize.update_online_store(open_store(), load_contract(source))
+    materialize.update_online_store(open_store(), load_contract(source))
 
 
 @step
-def compare_online_with_offline(source: str) -> tuple[list[Difference], Step]:
+def find_skew(source: str) -> list[Difference]:
     """A sample of the keys served last: their features online, and as a training would see them."""
     return skew.find_skew(open_store(), load_contract(source))
 
 
 @step
-def refuse_skew(source: str, differences: list[Difference]) -> None:
+def require_no_skew(source: str, differences: list[Difference]) -> None:
     """Fail the run if they differ: nothing is trained on features that decisions do not see."""
-    skew.refuse_skew(open_store(), load_contract(source), differences)
+    skew.require_no_skew(open_store(), load_contract(source), differences)
 
 
 @step
-def announce_features(source: str, lake_version: str) -> Step:
+def announce_features(source: str, lake_version: str) -> None:
     """Put on record which lake the features know, and emit `features.materialized`; it says if a training is due."""
     store = open_store()
     reason = retraining_reason(store, load_contract(source))
-    kept = pending_work.keep_materialized(store, source, lake_version, reason)
+    pending_work.write_materialized(store, source, lake_version, reason)
     if not is_part_of_chain():
         announce("features.materialized", source, {"reason": reason}, retraining="due" if reason else "not due")
-    return kept

@@ -4,16 +4,15 @@ from liftloop.contract.contract import load_contract
 from liftloop.gate.judge import judge
 from liftloop.gate.verdict import Verdict
 from liftloop.registry.versions import ModelVersion, Pointer, card_key
-from liftloop.storage.runs import Step
 from liftloop.storage.store import open_store
-from tasks.record import publish_link, publish_table, publish_text
+from tasks.pages import publish_link, publish_table, publish_text
 from tasks.step import step
 
 
 @step
-def judge_version(source: str, version: ModelVersion, champion: Pointer | None) -> tuple[Verdict, Step]:
+def judge_version(source: str, version: ModelVersion, champion: Pointer | None) -> Verdict:
     """All checks of a version against a champion that was read before, with the evidence in the UI."""
-    verdict, step = judge(open_store(), load_contract(source), version, champion)
+    verdict = judge(open_store(), load_contract(source), version, champion)
     rows = [
         check.model_dump(include={"name", "observed", "threshold", "verdict", "reason"}) for check in verdict.checks
     ]
@@ -21,4 +20,4 @@ def judge_version(source: str, version: ModelVersion, champion: Pointer | None) 
     publish_link(source, "model-card", card_key(version))
     publish_text(source, "verdict", f"## {version.version} of {source}\n\n{verdict.summary}")
     print(verdict.summary)
-    return verdict, step
+    return verdict

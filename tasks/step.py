@@ -1,6 +1,9 @@
-"""The task decorator of this project: what a retry can help is tried again, what is wrong fails at once."""
+"""The task decorator of this project: it logs what a step came to, and retries what a retry can help."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import wraps
+from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
 from botocore.exceptions import ClientError
@@ -9,6 +12,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from liftloop.errors import UserError
+from liftloop.storage.runs import Step, listening
 
 # The libraries that speak to a part: what they raise is about it. DuckDB's own are told by name.
 _PARTS = {"botocore", "distributed", "httpcore", "httpx", "prefect", "psycopg", "redis", "sqlalchemy", "sqlite3"}
@@ -19,26 +23,48 @@ R = TypeVar("R")
 
 
 def step(function: Callable[P, R]) -> Task[P, R]:
-    """A Prefect task that outlives about a minute without one of the parts: after 5, 10, 20 and 40 s, with jitter."""
+    """A Prefect task that logs one line with its counts and seconds.
+
+    It outlives about a minute without one of the parts: it is retried after 5, 10, 20 and 40 s, with jitter.
+    """
+
+    @wraps(function)
+    def logged(*args: P.args, **kwargs: P.kwargs) -> R:
+        started, steps = perf_counter(), list[Step]()
+        with listening(steps.extend):
+            result = function(*args, **kwargs)
+        print(summary(function.__name__, steps, perf_counter() - started))  # the flow logs what is printed
+        return result
+
     decorate = task(
         retries=4,
         retry_delay_seconds=exponential_backoff(5),
         retry_jitter_factor=0.5,
-        retry_condition_fn=_may_pass,
+        retry_condition_fn=_is_retryable,
     )
-    return decorate(function)
+    return decorate(logged)
 
 
-def _may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+def summary(name: str, steps: Sequence[Step], seconds: float) -> str:
+    """One line: `update_tiles: 3 partitions built, 12 partitions reused, 0.6 s`."""
+    counts: Counter[str] = Counter()
+    for each in steps:
+        counts.update({key: value for key, value in each.metrics.items() if type(value) is int})
+    shown = [f"{value:,} {key.replace('_', ' ')}" for key, value in counts.items()]
+    unchanged = ["unchanged"] if steps and all(each.is_reused for each in steps) else []
+    return f"{name}: {', '.join([*shown, *unchanged, f'{seconds:.1f} s'])}"
+
+
+def _is_retryable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return is_transient(state.result(raise_on_failure=False))
 
 
 def is_transient(error: object) -> bool:
-    """Whether the same call may succeed later: a part failed, and not the user's data or our own code."""
+    """Whether a retry can succeed: a part failed, and not the user's data or our own code."""
     if isinstance(error, ClientError):
         return int(error.response["ResponseMetadata"]["HTTPStatusCode"]) >= 500
     if isinstance(error, UserError):
-        return error.may_pass
+        return error.is_retryable
     if isinstance(error, OSError):  # no connection, no answer in time, no room on the disk: but not a wrong path
         return not isinstance(error, (FileNotFoundError, FileExistsError, IsADirectoryError, PermissionError))
     library, name = type(error).__module__.partition(".")[0], type(error).__name__

@@ -4,26 +4,25 @@ from prefect.runtime import flow_run
 
 from liftloop.contract.contract import load_contract
 from liftloop.registry.versions import ModelVersion
-from liftloop.storage.runs import Step, manifest_key
+from liftloop.storage.runs import manifest_key
 from liftloop.storage.store import open_store
 from liftloop.training import frame_builder
-from liftloop.training import train as training
 from liftloop.training.frame import open_frame
+from liftloop.training.train import train
 from tasks.step import step
 
 
 @step
-def build_frame(source: str) -> tuple[str, Step]:
+def build_frame(source: str) -> str:
     """Matured impressions with their features, split by time; returns the frame's fingerprint."""
-    frame, step = frame_builder.build_frame(open_store(), load_contract(source))
-    return frame.index.fingerprint, step
+    return frame_builder.build_frame(open_store(), load_contract(source)).index.fingerprint
 
 
 @step  # a lost Dask worker costs another attempt, on a fresh cluster
-def train_model(source: str, frame_fingerprint: str) -> tuple[ModelVersion, Step]:
+def train_model(source: str, frame_fingerprint: str) -> ModelVersion:
     """Search, fit, calibrate and register; a frame that was trained on before gives the version on record."""
     store = open_store()
     frame = open_frame(store, source, frame_fingerprint)
     assert frame is not None  # the task before has finished it
     manifest = manifest_key(flow_run.flow_name, flow_run.id)
-    return training.train(store, load_contract(source), frame, progress=print, manifest=manifest)
+    return train(store, load_contract(source), frame, progress=print, manifest=manifest)

@@ -2,25 +2,25 @@
 
 from liftloop.provenance import lineage
 from liftloop.provenance.lineage import Damage
-from liftloop.storage.runs import Step
+from liftloop.storage.runs import Step, record
 from liftloop.storage.store import open_store
 from tasks.step import step
 
 
 class ObjectsDamagedError(Exception):
-    """Objects on record are missing or were changed; the message names them."""
+    """Objects on record are missing, were changed or are of unknown origin; the message names them."""
 
 
 @step
-def verify_objects() -> tuple[list[Damage], Step]:
+def verify_objects() -> list[Damage]:
     """Re-hash every object that a run read or wrote."""
     count, damages = lineage.verify(open_store())
-    print(f"{count} objects on record, {len(damages)} missing or changed")
-    return damages, Step(name="verify", metrics={"objects": count, "damaged": len(damages)})
+    record(Step(name="verify", metrics={"objects": count, "damaged": len(damages)}))
+    return damages
 
 
-def refuse_damages(damages: list[Damage]) -> None:
-    """Fail the run if there are any.
+def require_undamaged(damages: list[Damage]) -> None:
+    """Fail the run if there are damages.
 
     Raises:
         ObjectsDamagedError: there are.

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import hypothesis
 import pytest
-from servers import free_port, server
+from lib.servers import free_port, server
 
 from liftloop.settings import Settings
 from liftloop.stack import down, up

@@ -55,22 +55,21 @@ def erase(
     """Take a person's rows out of lake and quarantine, and keep them out when their files land again."""
     contract, store = load_contract(source), open_store()
     with recorded(store, "erase", str(uuid4()), source, {"key": key}) as run:
-        step, erasure = erase_value(store, contract, key, value)
-        run.steps.append(step)
-    console.print(f"rewrote {len(step.outputs)} files of {source}; `materialize` makes their features again")
+        erasure = erase_value(store, contract, key, value)
+    console.print(f"rewrote {len(run.outputs)} files of {source}; `materialize` makes their features again")
     print_table(["landed files that hold the rows: they are the publisher's"], [(key,) for key in erasure.landed])
 
 
 @fetch.command("open-bandit")
 def fetch_open_bandit() -> None:
     """Land the Open Bandit sample, 60,000 real impressions with propensities, and value its policy off-policy."""
-    from liftloop.datasets.open_bandit_value import keep_off_policy_page  # noqa: PLC0415  (as for `simulate`)
+    from liftloop.datasets.open_bandit_value import off_policy_key, write_off_policy_page  # noqa: PLC0415  (as for `simulate`)
 
     store, sdist = open_store(), open_bandit.obtain(load_settings().home / "cache")
     keys = open_bandit.land_sample(sdist, partial(land, store, "open_bandit"))
     console.print(f"landed {len(keys)} files of open_bandit")
-    (page,) = keep_off_policy_page(store, sdist).outputs
-    console.print(f"off-policy page: {copy_page(store, page.key)}", soft_wrap=True)
+    write_off_policy_page(store, sdist)
+    console.print(f"off-policy page: {copy_page(store, off_policy_key('open_bandit'))}", soft_wrap=True)
 
 
 @commands.command()

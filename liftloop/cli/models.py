@@ -10,9 +10,7 @@ import typer
 from liftloop.cli.output import console, print_table
 from liftloop.contract.contract import load_contract
 from liftloop.registry.aliases import ALIASES, aliases, find_version
-from liftloop.registry.challenger import challenge_step
 from liftloop.registry.export import export
-from liftloop.registry.promotion import move_step
 from liftloop.registry.rollback import rollback as restore
 from liftloop.registry.versions import list_versions
 from liftloop.storage.runs import recorded
@@ -71,13 +69,11 @@ def promote(
     wanted = find_version(store, source, version)
     console.print(f"the gate on {wanted.version}: {override.gate_said(read_verdict(store, wanted))}", markup=False)
     parameters = {"version": wanted.version, "reason": reason, "challenger": challenger}
-    with recorded(store, "promote", run_id, source, parameters | {"although_refused": although_refused}) as run:
+    with recorded(store, "promote", run_id, source, parameters | {"although_refused": although_refused}):
         if challenger:
-            made = override.challenge_by_hand(store, wanted, reason, run_id, although_refused=although_refused)
-            run.steps.append(challenge_step(store, source, made))
+            override.challenge_by_hand(store, wanted, reason, run_id, although_refused=although_refused)
         else:
-            pointer = override.promote_by_hand(store, wanted, reason, run_id, although_refused=although_refused)
-            run.steps.append(move_step("promote", store, source, pointer))
+            override.promote_by_hand(store, wanted, reason, run_id, although_refused=although_refused)
     console.print(f"the {'challenger' if challenger else 'champion'} of {source} is {wanted.version}")
 
 
@@ -125,7 +121,6 @@ def rollback(
     """Restore a former champion at once, and put the reason on record."""
     load_contract(source)
     store, run_id = open_store(), str(uuid4())
-    with recorded(store, "rollback", run_id, source, {"reason": reason, "to": to}) as run:
+    with recorded(store, "rollback", run_id, source, {"reason": reason, "to": to}):
         pointer = restore(store, source, reason, to, run_id)
-        run.steps.append(move_step("rollback", store, source, pointer))
     console.print(f"the champion of {source} is {pointer.version}, no longer {pointer.previous}")

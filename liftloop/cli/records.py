@@ -37,25 +37,35 @@ def lineage(key: Annotated[str, typer.Argument(help="An object's key in the buck
     """Walk an object back, by content hash, to the landed files that caused it."""
     origin = trace(open_store(), key.removeprefix(f"s3://{load_settings().bucket}/"))
     console.print(_grow(Tree("lineage", hide_root=True), [origin]))
-    landed = sorted({(ref.key, ref.sha256) for ref in origin.landed()})
+    ends = {(each.is_landed, each.ref.key, each.ref.sha256) for each in origin.ends()}
+    landed = sorted((key, sha256) for is_landed, key, sha256 in ends if is_landed)
+    unknown = sorted((key, sha256) for is_landed, key, sha256 in ends if not is_landed)
     print_table([f"{len(landed)} landed files", "SHA-256"], landed)
+    if unknown:
+        print_table([f"{len(unknown)} objects of unknown producer", "SHA-256"], unknown)
 
 
 @commands.command()
 def verify() -> None:
-    """Re-hash every object on record; exit code 1 if one is missing or changed."""
+    """Re-hash every object on record; exit code 1 if one is missing, changed or of unknown producer."""
     count, damages = verify_objects(open_store())
-    console.print(f"{count} objects on record, {len(damages)} missing or changed")
+    console.print(f"{count} objects on record, {len(damages)} missing, changed or of unknown producer")
     if damages:
         print_table(["object", "problem", "run"], [(d.ref.key, d.problem, d.run) for d in damages])
         raise typer.Exit(1)
+
+
+def _producer(origin: Origin) -> str:
+    if origin.run is not None:
+        return f"{origin.step} in {origin.run}"
+    return "landed" if origin.is_landed else "unknown producer"
 
 
 def _grow(tree: Tree, origins: Sequence[Origin]) -> Tree:
     """A branch for each step that wrote some of these objects, and under it the steps that it read from."""
     by_step: dict[str, list[Origin]] = {}
     for origin in origins:
-        by_step.setdefault(f"{origin.step} in {origin.run}" if origin.run else "landed", []).append(origin)
+        by_step.setdefault(_producer(origin), []).append(origin)
     for step, written in by_step.items():
         others = len({origin.ref for origin in written}) - 1
         more = f" and {others} more" if others else ""

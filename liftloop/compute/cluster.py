@@ -48,7 +48,7 @@ class ClusterError(UserError):
 class WorkersLostError(ClusterError):
     """The workers did not finish; started again, they may."""
 
-    may_pass = True
+    is_retryable = True
 
     @classmethod
     def because(cls, cause: object) -> "WorkersLostError":

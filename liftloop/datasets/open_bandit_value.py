@@ -27,7 +27,7 @@ from liftloop.stats.off_policy import (
 )
 from liftloop.stats.shrinkage import smoothed_rates
 from liftloop.stats.thompson import slot_probabilities
-from liftloop.storage.runs import Step, recorded
+from liftloop.storage.runs import Step, record, recorded
 from liftloop.storage.store import Store, fingerprint_of, references
 
 RULE_VERSION = "off-policy page 1"
@@ -57,8 +57,8 @@ def off_policy_key(source: str) -> str:
     return f"reports/{source}/off_policy.html"
 
 
-def keep_off_policy_page(store: Store, sdist: bytes) -> Step:
-    """The page under `off_policy_key`, on record with the landed logs that it is about; made once per sample and rule.
+def write_off_policy_page(store: Store, sdist: bytes) -> None:
+    """Write the page under `off_policy_key`, on record with the landed logs that it is about; once per sample and rule.
 
     `sdist` is the package that `liftloop fetch open-bandit` keeps: it alone knows what Thompson sampling started from.
 
@@ -66,17 +66,12 @@ def keep_off_policy_page(store: Store, sdist: bytes) -> Step:
         OpenBanditError: a file of the package is missing.
     """
     key, fingerprint = off_policy_key(SOURCE), fingerprint_of(RULE_VERSION, SDIST_SHA256)
-    is_reused = store.fingerprint(key) == fingerprint
-    if not is_reused:
-        store.put(key, off_policy_page(off_policy_values(sdist)).encode(), fingerprint=fingerprint)
-    logs = [item.key for policy in POLICIES for item in store.list(f"landing/{SOURCE}/{policy}/")]
-    step = Step(
-        name="off_policy", inputs=references(store, logs), outputs=references(store, [key]), is_reused=is_reused
-    )
-    if not is_reused:
-        with recorded(store, "off_policy", str(uuid4()), SOURCE, {"package_sha256": SDIST_SHA256}) as run:
-            run.steps.append(step)
-    return step
+    if store.fingerprint(key) == fingerprint:
+        return
+    with recorded(store, "off_policy", str(uuid4()), SOURCE, {"package_sha256": SDIST_SHA256}):
+        page = store.put(key, off_policy_page(off_policy_values(sdist)).encode(), fingerprint=fingerprint)
+        logs = [item.key for policy in POLICIES for item in store.list(f"landing/{SOURCE}/{policy}/")]
+        record(Step(name="off_policy", inputs=references(store, logs), outputs=(page,)))
 
 
 def off_policy_values(sdist: bytes) -> list[CampaignValue]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from liftloop import stack
 from liftloop.contract.contract import load_contract
 from liftloop.datasets import open_bandit, simulated
-from liftloop.datasets.open_bandit_value import keep_off_policy_page
+from liftloop.datasets.open_bandit_value import write_off_policy_page
 from liftloop.demo.summary import print_summary
 from liftloop.errors import UserError
 from liftloop.operations.pending_work import next_stage
@@ -63,7 +63,7 @@ def _land_logs(store: Store, console: Console) -> None:
     console.print(f"open_bandit: {len(keys)} files")
     summary = simulated.simulate(SIMULATION, partial(land, store, "simulated"), _truth_folder(store.settings))
     console.print(f"simulated: {summary.rows:,} rows in {summary.files} files")
-    keep_off_policy_page(store, sdist)  # last: the loop is at work by now
+    write_off_policy_page(store, sdist)  # last: the loop is at work by now
 
 
 @dataclass

@@ -21,7 +21,7 @@ from liftloop.registry.load import load_model
 from liftloop.registry.versions import ModelVersion, champion, read_version
 from liftloop.stats.interval import Interval, is_outside
 from liftloop.stats.scoring import ReliabilityBin, reliability_table
-from liftloop.storage.runs import Step
+from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store, references
 
 Health = Literal["healthy", "degraded", "no_champion", "no_new_data"]
@@ -64,7 +64,7 @@ class Evaluation(_Frozen):
         return f"{_prefix(self.source)}{self.until:%Y%m%dT%H%M%S.%fZ}.json"
 
 
-def evaluate(store: Store, contract: Contract) -> tuple[Evaluation, Step]:
+def evaluate(store: Store, contract: Contract) -> Evaluation:
     """Evaluate what matured since the last evaluation; at first, as much as the contract holds out.
 
     Where there is a champion to judge, fewer rewards than its gate asks for wait for the next evaluation.
@@ -77,7 +77,8 @@ def evaluate(store: Store, contract: Contract) -> tuple[Evaluation, Step]:
     keys = window.keys if window and evaluation.impressions else []
     inputs = (*references(store, keys), *(version.blobs if version else ()))
     metrics = evaluation.model_dump(mode="json", exclude={"source"})
-    return evaluation, Step(name="evaluate", inputs=inputs, metrics=metrics, is_reused=not evaluation.impressions)
+    record(Step(name="evaluate", inputs=inputs, metrics=metrics, is_reused=not evaluation.impressions))
+    return evaluation
 
 
 def last_evaluation(store: Store, source: str) -> Evaluation | None:
@@ -86,10 +87,10 @@ def last_evaluation(store: Store, source: str) -> Evaluation | None:
     return Evaluation.model_validate_json(store.get(keys[-1])) if keys else None
 
 
-def keep_evaluation(store: Store, evaluation: Evaluation) -> Step:
+def write_evaluation(store: Store, evaluation: Evaluation) -> None:
     """Put an evaluation on record, so that the next one begins where it ends."""
     kept = store.put(evaluation.key, evaluation.model_dump_json(indent=1).encode())
-    return Step(name="keep_evaluation", outputs=(kept,))
+    record(Step(name="write_evaluation", outputs=(kept,)))
 
 
 def _evaluate(window: Window, version: ModelVersion | None) -> Evaluation:

@@ -16,7 +16,7 @@ from liftloop.features.partition_index import Entry, Index
 from liftloop.lake.days import Source
 from liftloop.settings import Settings
 from liftloop.storage.duckdb import connect
-from liftloop.storage.runs import Step
+from liftloop.storage.runs import Step, record
 from liftloop.storage.store import ObjectRef, Store, fingerprint_of, references
 
 ROWS_PER_GROUP = 250_000
@@ -57,11 +57,11 @@ class Partition:
 
 @dataclass(frozen=True)
 class _Result:
-    """A partition that is up to date. `written`: None if it was so already."""
+    """A partition that is up to date. `rows`: None if a run that died had written it already."""
 
     entry: Entry
-    written: ObjectRef | None = None
-    rows: int = 0
+    ref: ObjectRef
+    rows: int | None = None
 
 
 def update_partitions(store: Store, name: str, index_key: str, partitions: Sequence[Partition]) -> Step:
@@ -79,12 +79,15 @@ def update_partitions(store: Store, name: str, index_key: str, partitions: Seque
     unwanted = index.entries.keys() - {each.key for each in partitions}
     if not index.entries or not (changed or unwanted):
         changed, unwanted = _look_at_all(store, index, partitions)
-    index = index.without({*unwanted, *(each.key for each in changed)})
-    store.delete(sorted(unwanted))
+    index = index.without(each.key for each in changed)
+    if unwanted:
+        record(Step(name=f"{name}: removal", removed=tuple(sorted(unwanted))))
+        store.delete(sorted(unwanted))
     results = _bring_up_to_date(store, changed)
-    index.extended(result.entry for result in results)
     step = _step(store, name, started, partitions, results)
-    return step.model_copy(update={"removed": tuple(sorted(unwanted))})
+    record(step)  # before the index knows them: what a killed run has not recorded, the next one finds and records
+    index.with_changes(unwanted, (result.entry for result in results))
+    return step
 
 
 def _look_at_all(store: Store, index: Index, partitions: Sequence[Partition]) -> tuple[list[Partition], set[str]]:
@@ -96,16 +99,17 @@ def _look_at_all(store: Store, index: Index, partitions: Sequence[Partition]) ->
 
 
 def _step(store: Store, name: str, started: float, partitions: Sequence[Partition], results: Sequence[_Result]) -> Step:
-    written = {result.entry.key: result.written for result in results if result.written}
-    sources = {source.key for each in partitions if each.key in written for source in each.sources}
-    inputs = references(store, sources)
+    outputs = {result.ref.key: result.ref for result in results}
+    sources = {source.key for each in partitions if each.key in outputs for source in each.sources}
+    built = [result.rows for result in results if result.rows is not None]
     metrics = {
-        "partitions_built": len(written),
-        "partitions_reused": len(partitions) - len(written),
-        "rows_written": sum(result.rows for result in results),
+        "partitions_built": len(built),
+        "partitions_reused": len(partitions) - len(built),
+        "rows_written": sum(built),
         "seconds": round(perf_counter() - started, 3),
     }
-    return Step(name=name, inputs=inputs, outputs=tuple(written.values()), metrics=metrics, is_reused=not written)
+    inputs = references(store, sources)
+    return Step(name=name, inputs=inputs, outputs=tuple(outputs.values()), metrics=metrics, is_reused=not built)
 
 
 def _bring_up_to_date(store: Store, partitions: Sequence[Partition]) -> list[_Result]:
@@ -141,9 +145,9 @@ def _update(store: Store, partitions: Sequence[Partition]) -> list[_Result]:
 
 def _updated(store: Store, partition: Partition, connection: duckdb.DuckDBPyConnection) -> _Result:
     """A partition that a killed update, or a worker that was lost, has put into the store is not computed again."""
-    found = store.find_version(partition.key)
-    if found is not None and found[0] == partition.fingerprint:
-        return _Result(Entry(partition.key, found[1], partition.fingerprint))
+    found = store.head(partition.key)
+    if found is not None and found.fingerprint == partition.fingerprint:
+        return _Result(Entry(partition.key, found.etag, partition.fingerprint), found.ref)
     uris = [store.uri(source.key) for source in partition.sources]
     rows = partition.compute(connection, connection.read_parquet(uris, union_by_name=True))
     body = io.BytesIO()

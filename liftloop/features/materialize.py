@@ -18,8 +18,8 @@ from liftloop.features.windows import features_index, features_prefix
 from liftloop.lake.days import by_day, objects_by_day
 from liftloop.lake.impressions import impressions_prefix, newest_event
 from liftloop.storage.duckdb import connect, literal, quoted
-from liftloop.storage.runs import Step
-from liftloop.storage.store import Listed, Store, fingerprint_of, references
+from liftloop.storage.runs import Step, record
+from liftloop.storage.store import Listed, ObjectRef, Store, fingerprint_of, references
 
 _STEP = "update_online_store"
 _LAYOUT = 2  # of the store's tables: where an upgrade makes them anew they are filled again
@@ -29,31 +29,52 @@ def update_online_store(store: Store, contract: Contract) -> Step:
     """Write every key's newest features, as of the newest impression, unless the online store has just those.
 
     Feast's incremental window would miss late arrivals, so the whole span of the TTL is looked through each time. Where
-    files have left the lake since, corrected or erased, the store is emptied first: what is newer than all that is
-    known now would stay else.
+    files have left the lake since, corrected or erased, the store is emptied first: otherwise rows newer than the
+    rebuilt tables would survive.
     """
-    started = perf_counter()
     as_of = newest_event(store, contract.source)
-    if as_of is None:
-        return Step(name=_STEP, is_reused=True)
+    step = _update(store, contract, as_of) if as_of else Step(name=_STEP, is_reused=True)
+    record(step)
+    return step
+
+
+def _update(store: Store, contract: Contract, as_of: datetime) -> Step:
+    started = perf_counter()
     feast = apply_features(store, [contract])
     tables = _recent_tables(store, contract, as_of)
-    record = materialized_key(contract.source)
-    versions = ((table.key, table.etag) for recent in tables.values() for table in recent)
+    recent = [table for each in tables.values() for table in each]
+    versions = ((table.key, table.etag) for table in recent)
     fingerprint = fingerprint_of(_LAYOUT, feast.config.online_store, as_of, *versions)
-    if store.fingerprint(record) == fingerprint and _is_filled(feast, contract):
-        metrics = {name: value for name, value in json.loads(store.get(record)).items() if name != "lake"}
-        return Step(name=_STEP, metrics=metrics | _seconds_since(started), is_reused=True)
+    known = store.head(materialized_key(contract.source))
+    is_reused = known is not None and known.fingerprint == fingerprint and _is_filled(feast, contract)
+    written = known.ref if known and is_reused else _fill(store, contract, as_of, feast, tables, fingerprint)
+    said = {name: value for name, value in json.loads(store.get(written.key)).items() if name != "lake"}
+    metrics = said | {"seconds": round(perf_counter() - started, 3)}
+    inputs = references(store, (table.key for table in recent))
+    return Step(name=_STEP, inputs=inputs, outputs=(written,), metrics=metrics, is_reused=is_reused)
+
+
+def _fill(
+    store: Store,
+    contract: Contract,
+    as_of: datetime,
+    feast: FeatureStore,
+    tables: Mapping[str, Sequence[Entry]],
+    fingerprint: str,
+) -> ObjectRef:
+    """Bring the online store up to date; returns the record of what it was filled from, written last."""
+    key = materialized_key(contract.source)
     lake = objects_by_day(store, impressions_prefix(contract.source))
-    if not _known_lake(store, record) <= _versions(lake):
+    if not _known_lake(store, key) <= _versions(lake):
         _empty(feast, contract)
     _materialize(feast, contract, as_of)
-    metrics = {"as_of": as_of.isoformat(), "keys_online": _count_keys(store, tables, as_of)}
     first = (as_of - TIME_TO_LIVE - contract.outcome.horizon).date()  # of the impressions that this rests on
-    known = {"lake": sorted(_versions({day: files for day, files in lake.items() if day >= first}))}
-    written = store.put(record, json.dumps(metrics | known).encode(), fingerprint=fingerprint)
-    read = references(store, (table.key for recent in tables.values() for table in recent))
-    return Step(name=_STEP, inputs=read, outputs=(written,), metrics=metrics | _seconds_since(started))
+    known = {
+        "as_of": as_of.isoformat(),
+        "keys_online": _count_keys(store, tables, as_of),
+        "lake": sorted(_versions({day: files for day, files in lake.items() if day >= first})),
+    }
+    return store.put(key, json.dumps(known).encode(), fingerprint=fingerprint)
 
 
 def _recent_tables(store: Store, contract: Contract, as_of: datetime) -> dict[str, list[Entry]]:
@@ -65,10 +86,10 @@ def _recent_tables(store: Store, contract: Contract, as_of: datetime) -> dict[st
     return {key: [table for table in recent if table.key.startswith(prefix)] for key, prefix in prefixes.items()}
 
 
-def _known_lake(store: Store, record: str) -> set[str]:
+def _known_lake(store: Store, key: str) -> set[str]:
     """The versions of the lake's files that the online store was filled from last."""
     try:
-        return {*json.loads(store.get(record)).get("lake", ())}
+        return {*json.loads(store.get(key)).get("lake", ())}
     except KeyError:
         return set()
 
@@ -111,7 +132,3 @@ def _count_keys(store: Store, tables: Mapping[str, Sequence[Entry]], as_of: date
 
 def _time(moment: datetime) -> str:
     return f"{literal(moment.isoformat())}::TIMESTAMPTZ"
-
-
-def _seconds_since(started: float) -> dict[str, float]:
-    return {"seconds": round(perf_counter() - started, 3)}

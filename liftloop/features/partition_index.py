@@ -43,14 +43,14 @@ class Index:
     def read(cls, store: Store, key: str) -> "Index":
         """The index, or an empty one where there is none or it cannot be read."""
         try:
-            body, etag = store.get_version(key)
+            body, head = store.get_version(key)
         except KeyError:
             return cls(store, key)
         try:
             known = _File.model_validate_json(body).partitions
         except ValidationError:
             known = {}
-        return cls(store, key, {name: Entry(name, *version) for name, version in known.items()}, etag)
+        return cls(store, key, {name: Entry(name, *version) for name, version in known.items()}, head.etag)
 
     def knows(self, key: str, fingerprint: str) -> bool:
         entry = self.entries.get(key)
@@ -61,13 +61,15 @@ class Index:
         gone = set(keys)
         return self._written({name: entry for name, entry in self.entries.items() if name not in gone})
 
-    def extended(self, entries: Iterable[Entry]) -> "Index":
-        """Written after these partitions are in the store.
+    def with_changes(self, removed: Iterable[str], entries: Iterable[Entry]) -> "Index":
+        """Written after these partitions are in the store, and those that nobody wants are not.
 
         Raises:
             SwapConflict: another update wrote the index meanwhile.
         """
-        return self._written(self.entries | {entry.key: entry for entry in entries})
+        gone = set(removed)
+        kept = {key: entry for key, entry in self.entries.items() if key not in gone}
+        return self._written(kept | {entry.key: entry for entry in entries})
 
     def _written(self, entries: dict[str, Entry]) -> "Index":
         if entries == self.entries:

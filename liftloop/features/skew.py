@@ -13,7 +13,7 @@ from liftloop.features.windows import features_prefix
 from liftloop.lake.impressions import newest_files
 from liftloop.provenance.lineage import writer_of
 from liftloop.storage.duckdb import connect, quoted
-from liftloop.storage.runs import Step
+from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store
 
 SAMPLE_ROWS = 200
@@ -39,14 +39,15 @@ class Difference:
         return f"{self.key}={self.value} {self.feature}: online {self.online:g}, offline {self.offline:g}"
 
 
-def find_skew(store: Store, contract: Contract) -> tuple[list[Difference], Step]:
+def find_skew(store: Store, contract: Contract) -> list[Difference]:
     """Compare the features of a sample of the keys served last, as of the online store's own time.
 
     Right after both were brought up to date they must be equal within float tolerance; missing equals missing.
     """
     files = newest_files(store, contract.source)
     if not files:
-        return [], Step(name=_STEP, is_reused=True)
+        record(Step(name=_STEP, is_reused=True))
+        return []
     rows = _served_keys(store, contract, files).assign(event_timestamp=materialized_at(store, contract.source))
     columns = feature_columns(contract)
     online, offline = (ask(store, contract, rows) for ask in (online_features, historical_features))
@@ -54,7 +55,8 @@ def find_skew(store: Store, contract: Contract) -> tuple[list[Difference], Step]
     found = [_difference(contract, online.iloc[row], offline.iloc[row], columns[place]) for row, place in differing]
     found = list(dict.fromkeys(found))  # a key may have been served several times
     metrics = {"rows_sampled": len(rows), "values_compared": rows.shape[0] * len(columns), "differing": len(found)}
-    return found, Step(name=_STEP, metrics=metrics, is_reused=True)  # it makes nothing
+    record(Step(name=_STEP, metrics=metrics, is_reused=True))  # it makes nothing
+    return found
 
 
 def is_equal(contract: Contract, online: pd.DataFrame, offline: pd.DataFrame) -> pd.DataFrame:
@@ -64,7 +66,7 @@ def is_equal(contract: Contract, online: pd.DataFrame, offline: pd.DataFrame) ->
     return pd.DataFrame(np.isclose(ours, theirs, equal_nan=True), columns=columns, index=offline.index)
 
 
-def refuse_skew(store: Store, contract: Contract, differences: list[Difference]) -> None:
+def require_no_skew(store: Store, contract: Contract, differences: list[Difference]) -> None:
     """Do nothing where there are none.
 
     Raises:

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 
 from liftloop.contract.contract import Contract
 from liftloop.features.incremental import Partition, update_partitions
-from liftloop.features.names import EVENTS, LONGEST_WINDOW, WINDOW_HOURS, feature_expressions, measures, table_columns
+from liftloop.features.names import EVENTS, LONGEST_WINDOW, WINDOW_HOURS, feature_expressions, measures
 from liftloop.features.partition_index import Index
 from liftloop.features.tiles import tiles_index, tiles_prefix
 from liftloop.lake.days import Source, by_day, looking_back
@@ -70,9 +70,7 @@ def update_feature_tables(store: Store, contract: Contract) -> Step:
     """
     tiles = _tiles(store, contract)
     partitions = [partition for key in contract.keys for partition in feature_partitions(contract, key, tiles[key])]
-    step = update_partitions(store, "update_feature_tables", features_index(contract.source), partitions)
-    features = sum(len(table_columns(contract, key)) for key in contract.keys)
-    return step.model_copy(update={"metrics": step.metrics | {"features": features}})
+    return update_partitions(store, "update_feature_tables", features_index(contract.source), partitions)
 
 
 def _tiles(store: Store, contract: Contract) -> dict[str, dict[date, list[Source]]]:

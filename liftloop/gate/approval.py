@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from liftloop.storage.runs import Step
+from liftloop.gate.verdict import Check, Verdict
+from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store
 
 
@@ -29,10 +30,22 @@ def find_answer(store: Store, source: str, version: str) -> Answer | None:
         return None
 
 
-def keep_answer(store: Store, source: str, version: str, answer: Answer) -> Step:
+def write_answer(store: Store, source: str, version: str, answer: Answer) -> None:
     """Put it on record, unless there was none."""
     kept = store.put(answer_key(source, version), answer.model_dump_json().encode()) if answer.is_given else None
-    return Step(name="approval", outputs=(kept,) if kept else (), metrics=answer.model_dump())
+    record(Step(name="approval", outputs=(kept,) if kept else (), metrics=answer.model_dump()))
+
+
+def with_answer(verdict: Verdict, answer: Answer) -> Verdict:
+    """The verdict with one check more: anything but a yes refuses."""
+    check = Check(
+        name="approval",
+        observed=answer.decision,
+        threshold="promote",
+        verdict="pass" if answer.decision == "promote" else "fail",
+        reason=answer.reason,
+    )
+    return verdict.model_copy(update={"checks": (*verdict.checks, check)})
 
 
 def answer_key(source: str, version: str) -> str:

@@ -11,14 +11,14 @@ from liftloop.gate.evidence import Evidence
 from liftloop.gate.verdict import GroupRow, Verdict, read_verdict
 from liftloop.registry.rollback import withdrawal
 from liftloop.registry.versions import ModelVersion, Pointer, card_key, read_version, write_version
-from liftloop.storage.runs import Step
+from liftloop.storage.runs import Step, record
 from liftloop.storage.store import ObjectRef, Store, fingerprint_of
 from liftloop.training.frame import open_frame
 
 RULE_VERSION = "gate 5"
 
 
-def judge(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> tuple[Verdict, Step]:
+def judge(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> Verdict:
     """May this version become champion? The evidence is kept as a blob, and the version's record points at it.
 
     A verdict on the same version, data and rival is taken as it is, and the champion keeps the one that made it so.
@@ -30,14 +30,16 @@ def judge(store: Store, contract: Contract, version: ModelVersion, champion: Poi
     known = known_verdict(store, contract, version, champion)
     if known is not None and version.evidence is not None:
         card = store.find(card_key(version))
-        return known, _step(known, version, (version.evidence, *([card] if card else [])), is_reused=True)
+        record(_step(known, version, (version.evidence, *([card] if card else [])), is_reused=True))
+        return known
     rival = None if champion is None or champion.version == version.version else champion.version
     evidence = Evidence(store, contract, version, read_version(store, contract.source, rival) if rival else None)
     verdict = _judge(evidence, is_champion=champion is not None and rival is None)
     kept = store.put_blob(verdict.model_dump_json(indent=1).encode(), ".json")
     card = store.put(card_key(version), model_card(evidence, verdict).encode())
     write_version(store, version.model_copy(update={"evidence": kept, "card": card}))
-    return verdict, _step(verdict, version, (kept, card), is_reused=False)
+    record(_step(verdict, version, (kept, card), is_reused=False))
+    return verdict
 
 
 def _judge(evidence: Evidence, *, is_champion: bool) -> Verdict:

@@ -17,8 +17,8 @@ from liftloop.errors import UserError
 from liftloop.lake.impressions import impressions_prefix, object_id_in, write_parquet
 from liftloop.lake.ledger import ingested
 from liftloop.storage.duckdb import connect, literal, quoted
-from liftloop.storage.runs import Step
-from liftloop.storage.store import ObjectRef, Store, sha256_of
+from liftloop.storage.runs import Step, record
+from liftloop.storage.store import ObjectRef, Store, references, sha256_of
 
 
 class UnknownKeyError(UserError):
@@ -58,7 +58,7 @@ def read_erasures(store: Store, source: str) -> Erasures:
     return _read(store, source)[0]
 
 
-def erase(store: Store, contract: Contract, key: str, value: str) -> tuple[Step, Erasure]:
+def erase(store: Store, contract: Contract, key: str, value: str) -> Erasure:
     """Forget the rows with this value, now and when they land again. Safe to repeat, as after a crash.
 
     The files of the lake keep their names, an empty one too: so ingest does not restore them.
@@ -77,11 +77,14 @@ def erase(store: Store, contract: Contract, key: str, value: str) -> tuple[Step,
         files = _files_with(connection, store, impressions_prefix(contract.source), in_lake)
         found = Erasure(key=key, sha256=sha256_of(value.encode()), landed=_landed(store, contract, files))
         erasure = _listed(store, contract.source, found)
-        written = [_without(connection, store, file, in_lake) for file in files]
-        for file in _files_with(connection, store, f"quarantine/{contract.source}/", in_quarantine):
-            written.append(_without(connection, store, file, in_quarantine))
+        held = dict.fromkeys(files, in_lake)
+        quarantined = _files_with(connection, store, f"quarantine/{contract.source}/", in_quarantine)
+        held |= dict.fromkeys(quarantined, in_quarantine)
+        read = references(store, held)
+        written = [_without(connection, store, file, predicate) for file, predicate in held.items()]
     store.delete([item.key for item in store.list(f"lake/{contract.source}/keys/")])  # gathered anew when needed
-    return Step(name="erase", outputs=tuple(written), metrics={"landed": erasure.landed}), erasure
+    record(Step(name="erase", inputs=tuple(read), outputs=tuple(written), metrics={"landed": erasure.landed}))
+    return erasure
 
 
 def _files_with(connection: duckdb.DuckDBPyConnection, store: Store, prefix: str, held: str) -> list[str]:
@@ -123,10 +126,10 @@ def _listed(store: Store, source: str, erasure: Erasure) -> Erasure:
 
 def _read(store: Store, source: str) -> tuple[Erasures, str | None]:
     try:
-        body, etag = store.get_version(_key(source))
+        body, head = store.get_version(_key(source))
     except KeyError:
         return Erasures(), None
-    return Erasures.model_validate_json(body), etag
+    return Erasures.model_validate_json(body), head.etag
 
 
 def _key(source: str) -> str:

@@ -4,13 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import PurePath
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.impressions import impressions_prefix, object_id_in, object_id_of
-from liftloop.storage.runs import Step
+from liftloop.storage.runs import IngestStatus, Step
 from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
 
 
@@ -22,7 +21,7 @@ class Entry(BaseModel):
     object_id: str
     landed: ObjectRef
     lookups: tuple[ObjectRef, ...] = ()  # the reference files it was read with
-    status: Literal["ingested", "held", "rejected"]
+    status: IngestStatus
     rules: str  # fingerprint of contract and suite: what was held under older rules is tried again
     rows_landed: int = 0
     rows_valid: int = 0
@@ -92,10 +91,9 @@ def settle(store: Store, source: str, entry: Entry, *, is_held: bool) -> None:
 
 def ingest_step(entry: Entry) -> Step:
     """What became of an object, as a run puts it on record."""
-    counts = entry.model_dump(
-        include={"status", "error", "rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate"}
-    )
-    return Step(name="ingest", inputs=(entry.landed, *entry.lookups), outputs=entry.outputs, metrics=counts)
+    counts = entry.model_dump(include={"error", "rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate"})
+    inputs = (entry.landed, *entry.lookups)
+    return Step(name="ingest", inputs=inputs, outputs=entry.outputs, metrics=counts, ingest_status=entry.status)
 
 
 def _read(store: Store, items: Iterable[Listed]) -> list[Entry]:

@@ -26,7 +26,7 @@ from liftloop.landing.parse import LandedFile, create_tables, parse
 from liftloop.landing.readers import FileRejectedError
 from liftloop.landing.rules import Finding, Rule, compile_rules
 from liftloop.storage.duckdb import connect
-from liftloop.storage.runs import Step
+from liftloop.storage.runs import record
 from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
 
 BATCH_BYTES = 256 * 1024 * 1024
@@ -44,7 +44,6 @@ class BatchResult:
 
     entries: list[Entry]
     findings: list[Finding]
-    steps: list[Step]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def pending_batches(
         yield batch
 
 
-def refuse_incomplete(store: Store, contract: Contract) -> None:
+def require_lookups(store: Store, contract: Contract) -> None:
     """Name the reference files that landed objects wait for.
 
     Raises:
@@ -114,7 +113,8 @@ def ingest_batch(store: Store, contract: Contract, items: list[Listed]) -> Batch
         held = held_ids(store, contract.source)
         left = [item.key for item in store.list(impressions_prefix(contract.source))]
         settled = concurrently(lambda entry: _upload(work, entry, left, entry.object_id in held), entries)
-    return BatchResult(settled, findings, [ingest_step(entry) for entry in settled])
+    record(*map(ingest_step, settled))
+    return BatchResult(settled, findings)
 
 
 def _judge(work: _Work, items: list[Listed]) -> list[Entry]:

@@ -9,7 +9,7 @@ from liftloop.contract.contract import Contract
 from liftloop.contract.suite import rules_fingerprint
 from liftloop.lake.impressions import impressions_prefix
 from liftloop.lake.ledger import pending
-from liftloop.storage.runs import Manifest, Step, read_manifests
+from liftloop.storage.runs import Manifest, Step, read_manifests, record
 from liftloop.storage.store import Listed, Store, fingerprint_of, references
 
 
@@ -37,19 +37,21 @@ def lake_version(contract: Contract, lake: list[Listed]) -> str:
 def read_materialized(store: Store, source: str) -> Materialized | None:
     """The record of the last materialization; None before the first."""
     key = _materialized_key(source)
+    # By listing: it tells the time to the millisecond, an answer to HEAD or GET only to the second.
     item = next((item for item in store.list(key) if item.key == key), None)
     if item is None:
         return None
     return Materialized.model_validate_json(store.get(key)).model_copy(update={"modified": item.modified})
 
 
-def keep_materialized(store: Store, source: str, version: str, retraining: str | None) -> Step:
+def write_materialized(store: Store, source: str, version: str, retraining: str | None) -> None:
     """Put on record, last of all, that the features in service know this version of the lake."""
-    known, record = read_materialized(store, source), Materialized(lake_version=version, retraining=retraining)
+    known, wanted = read_materialized(store, source), Materialized(lake_version=version, retraining=retraining)
     is_known = known is not None and known.lake_version == version
-    if known is None or known.model_copy(update={"modified": None}) != record:
-        store.put(_materialized_key(source), record.model_dump_json(exclude={"modified"}).encode())
-    return Step(name="keep_materialized", outputs=references(store, [_materialized_key(source)]), is_reused=is_known)
+    if known is None or known.model_copy(update={"modified": None}) != wanted:
+        store.put(_materialized_key(source), wanted.model_dump_json(exclude={"modified"}).encode())
+    outputs = references(store, [_materialized_key(source)])
+    record(Step(name="write_materialized", outputs=outputs, is_reused=is_known))
 
 
 def features_due_since(contract: Contract, lake: list[Listed], known: Materialized | None) -> datetime | None:

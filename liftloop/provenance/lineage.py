@@ -1,6 +1,6 @@
 """Walk any object back to the landed files that caused it, and check that nothing on record was lost or changed."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -19,9 +19,10 @@ class UnknownObjectError(UserError):
 
 @dataclass(frozen=True)
 class Origin:
-    """One object, the run and step that wrote it (None: it was landed), and what that step had read.
+    """One object, the run and step that wrote it, and what that step had read.
 
-    An object that several steps read is followed once; `is_repeated` marks its later mentions.
+    Without a run it was landed, or else its producer is unknown. An object that several steps read is followed once;
+    `is_repeated` marks its later mentions.
     """
 
     ref: ObjectRef
@@ -30,12 +31,16 @@ class Origin:
     inputs: list["Origin"] = field(default_factory=list)
     is_repeated: bool = False
 
-    def landed(self) -> Iterator[ObjectRef]:
-        """The landed files at the end of every path."""
+    @property
+    def is_landed(self) -> bool:
+        return self.run is None and is_landed(self.ref.key)
+
+    def ends(self) -> Iterator["Origin"]:
+        """The end of every path: a landed file, or an object whose producer is unknown."""
         if self.run is None:
-            yield self.ref
+            yield self
         for origin in self.inputs:
-            yield from origin.landed()
+            yield from origin.ends()
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Damage:
 
     ref: ObjectRef
     run: str
-    problem: str  # missing, changed, or no manifest where there should be one
+    problem: str  # missing, changed, of unknown producer, or no manifest where there should be one
 
 
 def trace(store: Store, key: str) -> Origin:
@@ -64,6 +69,10 @@ def trace(store: Store, key: str) -> Origin:
     return _origin(newest[key], producers, set())
 
 
+def is_landed(key: str) -> bool:
+    return key.startswith("landing/")
+
+
 def writer_of(store: Store, key: str) -> str:
     """The run that wrote an object as it is now."""
     ref = store.find(key)
@@ -72,16 +81,15 @@ def writer_of(store: Store, key: str) -> str:
 
 
 def verify(store: Store) -> tuple[int, list[Damage]]:
-    """Re-hash every object that a run read or wrote, in its newest version; returns how many, and the damaged ones."""
+    """Re-hash every object that a run read or wrote, in its newest version; returns how many, and the damaged ones.
+
+    What a run read and none wrote is damaged too, unless it was landed: its producer is unknown.
+    """
     records = read_records(store, (item.key for item in store.list("runs/")))
-    newest: dict[str, tuple[ObjectRef, str]] = {}
-    for run, step in _not_replaced(_steps(store, [record for record in records.values() if record])):
-        for key in step.removed:
-            newest.pop(key, None)
-        for ref in _to_be_kept(step):
-            if newest.get(ref.key, (None,))[0] != ref:  # the first run to mention it is the one that wrote it
-                newest[ref.key] = (ref, run)
-    problems = concurrently(partial(_problem, store), (ref for ref, _ in newest.values()))
+    steps = [*_steps(store, [record for record in records.values() if record])]
+    written = {ref for _, step in steps for ref in step.outputs}
+    newest = _newest(steps)
+    problems = concurrently(partial(_problem, store, written), (ref for ref, _ in newest.values()))
     damages = [
         Damage(ref, run, problem)
         for (ref, run), problem in zip(newest.values(), problems, strict=True)
@@ -92,20 +100,31 @@ def verify(store: Store) -> tuple[int, list[Damage]]:
     return len(newest), damages
 
 
-def _not_replaced(steps: Iterable[tuple[str, Step]]) -> list[tuple[str, Step]]:
-    """Without the ingests of landed files that were ingested again when they had been corrected."""
-    steps = [*steps]
-    newest = {step.inputs[0].key: step for _, step in steps if step.metrics.get("status") == "ingested"}
-    return [
-        (run, step)
-        for run, step in steps
-        if "status" not in step.metrics or newest.get(step.inputs[0].key, step) == step
-    ]
+def _newest(steps: Sequence[tuple[str, Step]]) -> dict[str, tuple[ObjectRef, str]]:
+    """By key, the version that must be there, and the first run that mentions it."""
+    replaced = _replaced(steps)
+    newest: dict[str, tuple[ObjectRef, str]] = {}
+    for run, step in steps:
+        for key in step.removed:
+            newest.pop(key, None)
+        for ref in _to_be_kept(step):
+            if ref not in replaced and newest.get(ref.key, (None,))[0] != ref:
+                newest[ref.key] = (ref, run)
+    return newest
+
+
+def _replaced(steps: Sequence[tuple[str, Step]]) -> set[ObjectRef]:
+    """What ingests of landed files wrote, and those files, that were corrected and ingested again since."""
+    ingests = [step for _, step in steps if step.ingest_status is not None]
+    newest = {step.inputs[0].key: step for step in ingests if step.ingest_status == "ingested"}
+    current = {ref for step in newest.values() for ref in (*step.inputs, *step.outputs)}
+    former = [step for step in ingests if newest.get(step.inputs[0].key, step) != step]
+    return {ref for step in former for ref in (*step.inputs, *step.outputs)} - current
 
 
 def _to_be_kept(step: Step) -> tuple[ObjectRef, ...]:
     """What must be there still. Of a file that was not ingested quarantine holds a copy: it may be taken away."""
-    was_refused = step.metrics.get("status") in ("held", "rejected")
+    was_refused = step.ingest_status in ("held", "rejected")
     return step.outputs if was_refused else (*step.inputs, *step.outputs)
 
 
@@ -142,9 +161,11 @@ def _origin(ref: ObjectRef, producers: dict[ObjectRef, tuple[str, Step]], follow
     return Origin(ref, run, step.name, [_origin(item, producers, followed) for item in step.inputs])
 
 
-def _problem(store: Store, ref: ObjectRef) -> str | None:
+def _problem(store: Store, written: set[ObjectRef], ref: ObjectRef) -> str | None:
     try:
         body = store.get(ref.key)
     except KeyError:
         return "missing"
-    return None if sha256_of(body) == ref.sha256 else "changed"
+    if sha256_of(body) != ref.sha256:
+        return "changed"
+    return None if ref in written or is_landed(ref.key) else "unknown producer"

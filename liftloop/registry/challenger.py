@@ -7,7 +7,7 @@ from pydantic import AwareDatetime
 from liftloop.registry.promotion import PromotionConflict
 from liftloop.registry.versions import RegistryError, champion, read_version, verify_blobs
 from liftloop.storage.records import Record, read_record, swap_record
-from liftloop.storage.runs import Step
+from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store, SwapConflict, references
 
 
@@ -42,6 +42,7 @@ def challenge(
         standing = "is the champion" if holder else "has nobody to challenge: there is no champion"
         raise RegistryError(f"{version} of {source} {standing}")
     if before and (before.version, before.champion_move) == (version, holder.number):
+        _record(store, source, before)
         return before
     verify_blobs(store, read_version(store, source, version))
     made = Challenge(
@@ -53,16 +54,17 @@ def challenge(
         run_id=run_id,
     )
     try:
-        return swap_record(store, challenger_key(source), made, before.etag if before else None)
+        made = swap_record(store, challenger_key(source), made, before.etag if before else None)
     except SwapConflict:
         raise PromotionConflict(f"{version} did not become challenger of {source}: another did meanwhile") from None
+    _record(store, source, made)
+    return made
 
 
-def challenge_step(store: Store, source: str, made: Challenge) -> Step:
-    """What a run that named a challenger puts on record."""
+def _record(store: Store, source: str, made: Challenge) -> None:
     blobs = read_version(store, source, made.version).blobs
     outputs = references(store, [challenger_key(source)])
-    return Step(name="challenge", inputs=blobs, outputs=outputs, metrics=made.model_dump(mode="json"))
+    record(Step(name="challenge", inputs=blobs, outputs=outputs, metrics=made.model_dump(mode="json")))
 
 
 def challenger_key(source: str) -> str:

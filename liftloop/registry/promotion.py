@@ -15,7 +15,7 @@ from liftloop.registry.versions import (
     verify_blobs,
 )
 from liftloop.storage.records import swap_record
-from liftloop.storage.runs import Step
+from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store, SwapConflict, concurrently, references, sha256_of
 
 
@@ -52,14 +52,17 @@ def promote(
     """
     current = champion(store, source)
     if current is not None and run_id is not None and (current.version, current.run_id) == (version, run_id):
-        record_move(store, source, current)  # in case this run was interrupted between the two
+        append_audit(store, source, current)  # in case this run was interrupted between the two
+        record_move("promote", store, source, current)
         return current
     if (current.etag if current else None) != expected:
         raise _conflict(source, version, current)
-    return move(store, source, version, reason, current, overrides=overrides, run_id=run_id)
+    pointer = set_champion(store, source, version, reason, current, overrides=overrides, run_id=run_id)
+    record_move("promote", store, source, pointer)
+    return pointer
 
 
-def move(
+def set_champion(
     store: Store,
     source: str,
     version: str,
@@ -79,7 +82,7 @@ def move(
     verify_blobs(store, read_version(store, source, version))
     last = _last_audited(store, source)
     if current is not None and current.number > last:
-        record_move(store, source, current)  # the move before was interrupted
+        append_audit(store, source, current)  # the move before was interrupted
     pointer = Pointer(
         number=1 + max(last, current.number if current else 0),
         version=version,
@@ -94,15 +97,16 @@ def move(
         moved = swap_record(store, champion_key(source), pointer, current.etag if current else None)
     except SwapConflict:
         raise _conflict(source, version, champion(store, source)) from None
-    record_move(store, source, moved)
+    append_audit(store, source, moved)
     return moved
 
 
-def move_step(name: str, store: Store, source: str, pointer: Pointer) -> Step:
-    """What a run that moved the champion puts on record: it read the version's blobs."""
+def record_move(name: str, store: Store, source: str, pointer: Pointer) -> None:
+    """Record with the run that it moved the champion: it read the version's blobs."""
     keys = [champion_key(source), audit_key(source, pointer.number)]
     blobs = read_version(store, source, pointer.version).blobs
-    return Step(name=name, inputs=blobs, outputs=references(store, keys), metrics=pointer.model_dump(mode="json"))
+    outputs, metrics = references(store, keys), pointer.model_dump(mode="json")
+    record(Step(name=name, inputs=blobs, outputs=outputs, metrics=metrics))
 
 
 def read_audit(store: Store, source: str) -> list[AuditEntry]:
@@ -122,7 +126,7 @@ def read_audit(store: Store, source: str) -> list[AuditEntry]:
     return entries
 
 
-def record_move(store: Store, source: str, pointer: Pointer) -> None:
+def append_audit(store: Store, source: str, pointer: Pointer) -> None:
     """Append a move to the trail, unless it is there.
 
     Raises:

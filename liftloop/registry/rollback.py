@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from liftloop.registry.promotion import move, read_audit, record_move
+from liftloop.registry.promotion import append_audit, read_audit, record_move, set_champion
 from liftloop.registry.versions import Pointer, RegistryError, champion, read_version
 from liftloop.storage.store import Store
 
@@ -26,7 +26,8 @@ def rollback(store: Store, source: str, reason: str, to: str | None = None, run_
     moves = _moves(store, source, current)
     done = next((made for made in moves if run_id is not None and made.run_id == run_id), None)
     if done is not None:
-        record_move(store, source, done)  # in case this run was interrupted between the two
+        append_audit(store, source, done)  # in case this run was interrupted between the two
+        record_move("rollback", store, source, done)
         return done
     if to is None or to == "previous":
         target = _before(moves, current)
@@ -36,7 +37,9 @@ def rollback(store: Store, source: str, reason: str, to: str | None = None, run_
             )
     else:
         target = _named(store, moves, current, source, to)
-    return move(store, source, target.version, reason, current, restores=_promotion(target), run_id=run_id)
+    made = set_champion(store, source, target.version, reason, current, restores=_promotion(target), run_id=run_id)
+    record_move("rollback", store, source, made)
+    return made
 
 
 def previous(store: Store, source: str) -> str | None:

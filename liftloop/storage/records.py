@@ -21,10 +21,10 @@ R = TypeVar("R", bound=Record)
 def read_record(store: Store, key: str, form: type[R]) -> R | None:
     """The record as it is now; None before the first."""
     try:
-        body, etag = store.get_version(key)
+        body, head = store.get_version(key)
     except KeyError:
         return None
-    return form.model_validate_json(body).model_copy(update={"etag": etag})
+    return form.model_validate_json(body).model_copy(update={"etag": head.etag})
 
 
 def swap_record(store: Store, key: str, record: R, expected: str | None) -> R:

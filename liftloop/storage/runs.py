@@ -1,8 +1,9 @@
 """What every run read and wrote, by content hash: `runs/<flow>/<run_id>/manifest.json`."""
 
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,14 @@ class UnknownRunError(UserError):
     """No single run on record has this id."""
 
 
+IngestStatus = Literal["ingested", "held", "rejected"]
+
+
 class Step(BaseModel):
-    """One step of a run: what it read, wrote, took away and measured. `is_reused`: nothing had to be computed."""
+    """One step of a run: what it read, wrote, took away and measured. `is_reused`: nothing had to be computed.
+
+    `ingest_status` is set by a step that settled one landed file, the first of its inputs: lineage reads it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,10 +39,11 @@ class Step(BaseModel):
     removed: tuple[str, ...] = ()
     metrics: dict[str, Any] = {}
     is_reused: bool = False
+    ingest_status: IngestStatus | None = None
 
 
 class Manifest(BaseModel):
-    """One run of one flow. Written when it starts and again when it ends, whatever the end."""
+    """One run of one flow. Written when it starts, after each step, and when it ends, whatever the end."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -70,11 +78,31 @@ class Manifest(BaseModel):
         store.put(self.key, self.model_dump_json(indent=1).encode())
 
 
+Keep = Callable[[Sequence[Step]], object]
+_keepers: ContextVar[tuple[Keep, ...]] = ContextVar("_keepers", default=())
+
+
+def record(*steps: Step) -> None:
+    """Append steps to the record of the run that is under way; outside of a run nothing keeps them."""
+    for keep in _keepers.get():
+        keep(steps)
+
+
+@contextmanager
+def listening(keep: Keep) -> Iterator[None]:
+    """Hand the steps that are recorded meanwhile to `keep`, too."""
+    token = _keepers.set((*_keepers.get(), keep))
+    try:
+        yield
+    finally:
+        _keepers.reset(token)
+
+
 @contextmanager
 def recorded(
     store: Store, flow: str, run_id: str, source: str, parameters: dict[str, Any], parents: tuple[str, ...] = ()
 ) -> Iterator[Manifest]:
-    """A manifest to append steps to; it reaches the store even when the run fails, with the error.
+    """Keep a manifest of what is recorded meanwhile; it is written after each step, and at the end with any error.
 
     A run that is resubmitted after a crash keeps the steps that it had put on record.
     """
@@ -92,6 +120,12 @@ def recorded(
     if (before := _read(store, manifest.key)) is not None:
         manifest.steps = before.steps
     manifest.write(store)
+
+    def keep(steps: Sequence[Step]) -> None:
+        manifest.steps += steps
+        manifest.write(store)
+
+    token = _keepers.set((keep,))  # a run within a run keeps its own steps
     try:
         yield manifest
         manifest.status = "completed"
@@ -100,6 +134,7 @@ def recorded(
         manifest.error = f"{type(error).__name__}: {error}"[:LONGEST_ERROR_CHARACTERS]
         raise
     finally:
+        _keepers.reset(token)
         manifest.ended_at = datetime.now(UTC)
         manifest.write(store)
 

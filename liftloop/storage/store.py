@@ -2,7 +2,7 @@
 
 import hashlib
 import mimetypes
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -42,6 +42,28 @@ class Listed:
     etag: str
     size_bytes: int
     modified: datetime
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the store says of one version of an object. `sha256` is empty where somebody else wrote it."""
+
+    key: str
+    etag: str
+    size_bytes: int
+    sha256: str
+    fingerprint: str | None
+
+    @property
+    def ref(self) -> ObjectRef:
+        return ObjectRef(self.key, self.sha256, self.size_bytes)
+
+    @classmethod
+    def of(cls, key: str, answer: Mapping[str, Any]) -> "Head":
+        """From S3's answer to HEAD or GET."""
+        metadata, etag = answer["Metadata"], answer["ETag"].strip('"')
+        written_with = metadata.get("sha256", ""), metadata.get("fingerprint")
+        return cls(key, etag, answer["ContentLength"], *written_with)
 
 
 @dataclass(frozen=True)
@@ -105,13 +127,17 @@ class Store:
         """
         return self.get_version(key)[0]
 
-    def get_version(self, key: str) -> tuple[bytes, str]:
-        """The object's bytes and the etag to hand to `swap`."""
+    def get_version(self, key: str) -> tuple[bytes, Head]:
+        """The object's bytes, and which version of it they are: hand its etag to `swap`.
+
+        Raises:
+            KeyError: there is no such object.
+        """
         try:
             answer = self._client.get_object(Bucket=self.bucket, Key=key)
         except self._client.exceptions.NoSuchKey:
             raise KeyError(f"no object {self.uri(key)}") from None
-        return answer["Body"].read(), answer["ETag"].strip('"')
+        return answer["Body"].read(), Head.of(key, answer)
 
     def get_verified(self, ref: ObjectRef) -> bytes:
         """The object's bytes, checked against the hash that a manifest or pointer holds.
@@ -133,20 +159,13 @@ class Store:
 
     def find(self, key: str) -> ObjectRef | None:
         """The object's reference by its own metadata, without reading it; None if it is absent or not ours."""
-        head = self._head(key)
-        if head is None or "sha256" not in head["Metadata"]:
-            return None
-        return ObjectRef(key, head["Metadata"]["sha256"], head["ContentLength"])
+        head = self.head(key)
+        return head.ref if head and head.sha256 else None
 
     def fingerprint(self, key: str) -> str | None:
-        """The fingerprint that the object was written with; None if it is absent or bears none."""
-        found = self.find_version(key)
-        return found[0] if found else None
-
-    def find_version(self, key: str) -> tuple[str | None, str] | None:
-        """The fingerprint that the object was written with, and its etag; None if it is absent."""
-        head = self._head(key)
-        return (head["Metadata"].get("fingerprint"), head["ETag"].strip('"')) if head else None
+        """The fingerprint that the object was written with; None if it is absent or has none."""
+        head = self.head(key)
+        return head.fingerprint if head else None
 
     def swap(self, key: str, body: bytes, *, expected_etag: str | None) -> str:
         """Replace the object only if it is still the expected version (None: only if absent); returns the new etag.
@@ -179,9 +198,10 @@ class Store:
         request = {"Bucket": self.bucket, "Key": key}
         return str(self._client.generate_presigned_url("get_object", Params=request, ExpiresIn=seconds))
 
-    def _head(self, key: str) -> Any:
+    def head(self, key: str) -> Head | None:
+        """What the store says of an object without its bytes; None if it is absent."""
         try:
-            return self._client.head_object(Bucket=self.bucket, Key=key)
+            return Head.of(key, self._client.head_object(Bucket=self.bucket, Key=key))
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return None

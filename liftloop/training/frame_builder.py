@@ -19,7 +19,7 @@ from liftloop.features.names import feature_columns
 from liftloop.features.windows import features_prefix
 from liftloop.lake.impressions import impressions_prefix
 from liftloop.storage.duckdb import connect, quoted
-from liftloop.storage.runs import Step
+from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Listed, ObjectRef, Store, fingerprint_of, references
 from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, frame_prefix, open_frame
 
@@ -36,7 +36,7 @@ class FrameError(UserError):
     """There is nothing to learn from or to judge by; the message says which part lacks what, and the remedy."""
 
 
-def build_frame(store: Store, contract: Contract) -> tuple[TrainingFrame, Step]:
+def build_frame(store: Store, contract: Contract) -> TrainingFrame:
     """The frame of all matured impressions; taken as it is where lake, features and contract are unchanged.
 
     Raises:
@@ -47,13 +47,15 @@ def build_frame(store: Store, contract: Contract) -> tuple[TrainingFrame, Step]:
     fingerprint = _fingerprint(contract, lake + tables)
     known = open_frame(store, contract.source, fingerprint)
     if known is not None:
-        return known, _step(known.index, is_reused=True)
+        record(_step(known.index, is_reused=True))
+        return known
     with connect(store.settings) as connection:
         parts = _Work(store, contract, connection, frame_prefix(contract.source, fingerprint)).build(lake)
     inputs = references(store, (item.key for item in lake + tables))
     index = FrameIndex(source=contract.source, fingerprint=fingerprint, inputs=inputs, parts=parts)
     store.put(f"{frame_prefix(contract.source, fingerprint)}frame.json", index.model_dump_json(indent=1).encode())
-    return TrainingFrame(store, index), _step(index, is_reused=False)
+    record(_step(index, is_reused=False))
+    return TrainingFrame(store, index)
 
 
 def split_by_time(matured: Span, split: Split) -> dict[Part, Span]:

@@ -19,7 +19,7 @@ from liftloop.registry.load import register
 from liftloop.registry.versions import ModelVersion, find_trained, trials_prefix
 from liftloop.stats.calibrate import Calibration, fit_calibration
 from liftloop.stats.scoring import log_loss_per_row, sampling_weight
-from liftloop.storage.runs import Step
+from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store, fingerprint_of, sha256_of
 from liftloop.training.boosting import Recipe, Strides
 from liftloop.training.constraints import check_constraints, model_columns
@@ -65,7 +65,7 @@ def train(
     frame: TrainingFrame,
     progress: Progress = _log.info,
     manifest: str | None = None,
-) -> tuple[ModelVersion, Step]:
+) -> ModelVersion:
     """Train on a frame and register the model; if just that was done before, the version on record.
 
     `progress` is told of each trial as it ends; `manifest` is the key of the run's manifest. A training that was cut
@@ -81,7 +81,8 @@ def train(
     version = known or _train(store, contract, frame, fingerprint, progress, manifest)
     metrics = {"version": version.version} | version.metrics
     inputs, outputs = version.frame, version.blobs
-    return version, Step(name="train", inputs=inputs, outputs=outputs, metrics=metrics, is_reused=known is not None)
+    record(Step(name="train", inputs=inputs, outputs=outputs, metrics=metrics, is_reused=known is not None))
+    return version
 
 
 def training_fingerprint(contract: Contract, frame: TrainingFrame) -> str:

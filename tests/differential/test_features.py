@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pandas as pd
 import pytest
-from feature_lake import KEYS, impression, make_contract, write_lake
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from lib.feature_lake import KEYS, impression, make_contract, write_lake
 
 from liftloop.contract.contract import Contract
 from liftloop.features.lookup import historical_features, online_features

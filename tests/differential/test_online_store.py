@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-import online_views
 import pyarrow as pa
 import pytest
 from feast import FeatureView, RepoConfig
@@ -15,6 +14,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Float64
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from lib import online_views
 from redis import Redis
 
 from liftloop.feast_plugins.online_reader import Asked, OnlineReader, RedisReader, ServedView, SqliteReader

@@ -7,9 +7,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from feature_lake import impression, make_contract, write_lake
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lib.feature_lake import impression, make_contract, write_lake
 
 from liftloop.contract.contract import Contract
 from liftloop.features.partition_index import Index
@@ -147,7 +147,7 @@ def test_an_update_that_was_killed_before_it_wrote_the_index(store: Store, monke
     before = contents(store, contract)
     write_lake(store, contract, [old[1] | {"user_id": "u7"}])
     with monkeypatch.context() as patch:
-        patch.setattr(Index, "extended", _killed)
+        patch.setattr(Index, "with_changes", _killed)
         with pytest.raises(KeyboardInterrupt):
             update_tiles(store, contract)
     write_lake(store, contract, old)  # the correction is taken back, and the tiles are the killed update's

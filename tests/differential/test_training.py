@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 import xgboost
 from distributed import wait
-from fit_parts import make_recipe, make_rows, put_part
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_lake import make_contract, make_frame
+from lib.fit_parts import make_recipe, make_rows, put_part
+from lib.training_lake import make_contract, make_frame
 
 from liftloop.compute.compute import Compute, OneProcess, Workers, open_compute
 from liftloop.contract.contract import Contract
@@ -197,7 +197,7 @@ import sys
 from liftloop.training.frame import open_frame
 from liftloop.storage.store import open_store
 from liftloop.training.train import fit_model
-from training_lake import make_contract
+from lib.training_lake import make_contract
 
 source, frame_fingerprint = sys.argv[1:]
 frame = open_frame(open_store(), source, frame_fingerprint)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from gate_lake import make_rows
+from lib.gate_lake import make_rows
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCE = "shop"

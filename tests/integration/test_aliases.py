@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 import pytest
-from model_versions import put_version
+from lib.model_versions import put_version
+from lib.steps import with_step
 
 from liftloop.gate.override import challenge_by_hand, gate_said, promote_by_hand
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict, read_verdict
 from liftloop.registry.aliases import aliases, find_version
-from liftloop.registry.challenger import Challenge, challenge, challenge_step, challenger, challenger_key
+from liftloop.registry.challenger import Challenge, challenge, challenger, challenger_key
 from liftloop.registry.promotion import PromotionConflict, promote, read_audit
 from liftloop.registry.rollback import rollback
 from liftloop.registry.versions import ModelVersion, Pointer, RegistryError, champion, write_version
@@ -91,8 +92,8 @@ def test_the_newest_challenger_takes_the_place_of_the_one_before(
         put_version(store, source, name)
         made = challenge(store, source, name, f"{name} may be better", "run 1")
     assert challenger(store, source) == made
-    assert challenge(store, source, "c", "said twice", "run 2") == made
-    step = challenge_step(store, source, made)
+    again, step = with_step(challenge, store, source, "c", "said twice", "run 2")
+    assert again == made
     assert [ref.key for ref in step.outputs] == [challenger_key(source)]
     assert step.metrics["reason"] == "c may be better"
 
@@ -118,7 +119,7 @@ def test_the_train_flow_names_a_challenger_where_the_hold_out_cannot_tell(
     crown("a")
     verdict = read_verdict(store, judged(store, source, "b", "inconclusive"))
     assert verdict is not None
-    (step,) = challenge_of_flow.fn(verdict, champion(store, source))
+    _, step = with_step(challenge_of_flow.fn, verdict, champion(store, source))
     assert step.name == "challenge"
     assert aliases(store, source) == {"champion": "a", "challenger": "b"}
     made = challenger(store, source)

@@ -30,8 +30,8 @@ VERDICT = Verdict(
 
 @flow(name="asks")
 def asks() -> None:
-    verdict, steps = approve(VERDICT, None)
-    print("DECIDED", verdict.verdict, "|", verdict.checks[-1].reason, "|", steps[0].metrics["decision"], flush=True)
+    check = approve(VERDICT, None).checks[-1]
+    print("DECIDED", check.verdict, "|", check.reason, "|", check.observed, flush=True)
 
 asks()
 """

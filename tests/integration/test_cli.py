@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from model_versions import put_version
+from lib.model_versions import put_version
 
 from liftloop.provenance.lineage import verify
 from liftloop.registry.aliases import aliases

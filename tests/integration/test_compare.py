@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 import yaml
-from feature_lake import write_lake
-from training_lake import land, make_contract, make_rows
+from lib.feature_lake import write_lake
+from lib.training_lake import land, make_contract, make_rows
 
 from liftloop.contract.contract import Contract
 from liftloop.features.tiles import update_tiles
@@ -48,12 +48,12 @@ def contract() -> Contract:
 @pytest.fixture(scope="module")
 def frame(store: Store, contract: Contract) -> TrainingFrame:
     land(store, contract, make_rows(rows_per_day=ROWS_PER_DAY))
-    return build_frame(store, contract)[0]
+    return build_frame(store, contract)
 
 
 @pytest.fixture(scope="module")
 def version(store: Store, contract: Contract, frame: TrainingFrame) -> ModelVersion:
-    return train(store, contract, frame, manifest="runs/train/r1/manifest.json")[0]
+    return train(store, contract, frame, manifest="runs/train/r1/manifest.json")
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_what_cannot_be_told_is_said_so(
     store: Store, contract: Contract, frame: TrainingFrame, version: ModelVersion
 ) -> None:
     hasty = contract.training.model_copy(update={"maximum_rounds": 1})  # the first tree has most of what there is
-    twin = train(store, contract.model_copy(update={"training": hasty}), frame)[0]
+    twin = train(store, contract.model_copy(update={"training": hasty}), frame)
     words = compare(store, contract, version, twin).words
     assert words == f"These impressions cannot tell {version.version} from {twin.version}."
 
@@ -182,8 +182,8 @@ def test_the_newest_hold_out_counts_and_never_what_one_was_trained_on(
     write_lake(store, contract, later, "late")
     update_tiles(store, contract)
     update_feature_tables(store, contract)
-    newer_frame = build_frame(store, contract)[0]
-    newer = train(store, contract, newer_frame)[0]
+    newer_frame = build_frame(store, contract)
+    newer = train(store, contract, newer_frame)
     for pair in ((version, weak), (version, newer), (newer, weak)):
         found = compare(store, contract, *pair)
         assert found.since >= max(frame.index.parts["validation"].end, newer_frame.index.parts["validation"].end)

@@ -12,7 +12,7 @@ from time import sleep
 
 import pytest
 from distributed import Worker
-from fit_parts import make_recipe, put_part
+from lib.fit_parts import make_recipe, put_part
 
 from liftloop.compute.cluster import WorkersLostError, open_client, worker_addresses
 from liftloop.compute.compute import OneProcess, Workers

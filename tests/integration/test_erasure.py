@@ -131,8 +131,8 @@ def test_only_what_the_person_touched_is_built_again(store: Store, contract: Con
 def test_landed_again_they_stay_out(store: Store, contract: Contract) -> None:
     land(store, contract, "2026-01-05")
     ingest(store, contract)
-    _, erasure = erase(store, contract, "user_id", "u1")
-    assert erase(store, contract, "user_id", "u1")[1] == erasure  # repeated, it still knows the landed files
+    erasure = erase(store, contract, "user_id", "u1")
+    assert erase(store, contract, "user_id", "u1") == erasure  # repeated, it still knows the landed files
     land(store, contract, "2026-01-06", ("u1", "u2"))
     land(store, contract, "2026-01-07", ("u1",))
     first, second = ingest(store, contract)

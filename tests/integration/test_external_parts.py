@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pandas as pd
 import pytest
-from feature_lake import impression, make_contract, write_lake
-from servers import free_port, server
+from lib.feature_lake import impression, make_contract, write_lake
+from lib.servers import free_port, server
 
 from liftloop.features.feast_repo import apply_features, open_feature_store
 from liftloop.features.lookup import historical_features, online_features

@@ -5,8 +5,9 @@ from uuid import uuid4
 
 import pandas as pd
 import pytest
-from feature_lake import write_lake
-from training_lake import FIRST, land, make_contract, make_rows
+from lib.feature_lake import write_lake
+from lib.steps import with_step
+from lib.training_lake import FIRST, land, make_contract, make_rows
 
 from liftloop.contract.contract import Contract
 from liftloop.features.lookup import historical_features
@@ -27,7 +28,7 @@ def contract() -> Contract:
 def test_every_matured_impression_is_in_just_one_part(store: Store, contract: Contract) -> None:
     rows = make_rows()
     land(store, contract, rows)
-    frame, step = build_frame(store, contract)
+    frame, step = with_step(build_frame, store, contract)
     matured = max(row["event_timestamp"] for row in rows) - DAY
     bounds = {"training": (FIRST - DAY, matured - 2 * DAY), "validation": (matured - 2 * DAY, matured - DAY)}
     bounds["holdout"] = (matured - DAY, matured)
@@ -43,7 +44,7 @@ def test_every_matured_impression_is_in_just_one_part(store: Store, contract: Co
 
 def test_rows_carry_the_lake_and_the_features_of_their_time(store: Store, contract: Contract) -> None:
     land(store, contract, make_rows())
-    holdout = build_frame(store, contract)[0].holdout
+    holdout = build_frame(store, contract).holdout
     assert list(holdout) == [*contract.column_types, *feature_columns(contract)]
     expected = historical_features(store, contract, holdout[["user_id", "ad_id", "event_timestamp"]])
     pd.testing.assert_frame_equal(holdout[feature_columns(contract)], expected[feature_columns(contract)])
@@ -53,7 +54,7 @@ def test_rows_carry_the_lake_and_the_features_of_their_time(store: Store, contra
 def test_partitions_are_even_and_small(store: Store, contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frame_builder, "ROWS_PER_JOIN", 300)
     land(store, contract, make_rows())
-    frame, _ = build_frame(store, contract)
+    frame = build_frame(store, contract)
     sizes = {name: [len(rows) for rows in frame.read(name)] for name in frame.index.parts}
     assert {name: len(parts) for name, parts in sizes.items()} == {"training": 12, "validation": 8, "holdout": 2}
     assert all(max(parts) - min(parts) <= 3 for parts in sizes.values())
@@ -65,31 +66,31 @@ def test_partitions_are_even_and_small(store: Store, contract: Contract, monkeyp
 
 def test_an_unchanged_lake_gives_the_frame_on_record(store: Store, contract: Contract) -> None:
     land(store, contract, make_rows())
-    first, _ = build_frame(store, contract)
-    again, step = build_frame(store, contract)
+    first = build_frame(store, contract)
+    again, step = with_step(build_frame, store, contract)
     assert step.is_reused
     assert again.index == first.index
     retuned = contract.model_copy(update={"training": contract.training.model_copy(update={"trials": 9})})
-    assert build_frame(store, retuned)[1].is_reused
+    assert with_step(build_frame, store, retuned)[1].is_reused
 
 
 @pytest.mark.parametrize("what", ["lake", "split"])
 def test_a_change_gives_another_frame(store: Store, contract: Contract, what: str) -> None:
     land(store, contract, make_rows())
-    first, _ = build_frame(store, contract)
+    first = build_frame(store, contract)
     if what == "lake":
         write_lake(store, contract, make_rows(days=1, rows_per_day=5, seed=8), name="late")
     else:
         split = contract.split.model_copy(update={"holdout": DAY / 2})
         contract = contract.model_copy(update={"split": split})
-    other, step = build_frame(store, contract)
+    other, step = with_step(build_frame, store, contract)
     assert not step.is_reused
     assert other.index.fingerprint != first.index.fingerprint
 
 
 def test_an_interrupted_build_is_taken_up(store: Store, contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
     land(store, contract, make_rows())
-    finished = build_frame(store, contract)[0].index
+    finished = build_frame(store, contract).index
     prefix = f"features/{contract.source}/frames/{finished.fingerprint}/"
     lost = [ref.key for ref in finished.parts["holdout"].partitions]
     store.delete([f"{prefix}frame.json", *lost])
@@ -101,13 +102,13 @@ def test_an_interrupted_build_is_taken_up(store: Store, contract: Contract, monk
         return historical_features(store, contract, rows)
 
     monkeypatch.setattr(frame_builder, "historical_features", counted)
-    assert build_frame(store, contract)[0].index == finished
+    assert build_frame(store, contract).index == finished
     assert joined == [finished.parts["holdout"].rows]
 
 
 def test_a_changed_partition_is_noticed(store: Store, contract: Contract) -> None:
     land(store, contract, make_rows())
-    frame, _ = build_frame(store, contract)
+    frame = build_frame(store, contract)
     ref = frame.index.parts["training"].partitions[1]
     store.put(ref.key, store.get(ref.key)[:-1])
     with pytest.raises(ValueError, match="was changed"):
@@ -136,7 +137,7 @@ def test_a_part_without_rewards_is_refused_and_nothing_is_written(store: Store, 
 
 def test_tallies_count_impressions_and_rewards_by_value_and_fold(store: Store, contract: Contract) -> None:
     land(store, contract, make_rows())
-    frame, _ = build_frame(store, contract)
+    frame = build_frame(store, contract)
     parts: tuple[Part, ...] = ("training", "validation")
     groups: list[tuple[str, ...]] = [("ad_id",), ("ad_id", "device"), ("campaign_id",)]
     by_ad, by_both, by_campaign = frame.tallies(parts, "click", groups, minimum_occurrences=70)

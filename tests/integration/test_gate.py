@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from gate_lake import ADS, ROWS_PER_DAY, click_probability, land, make_contract, make_rows
+from lib.gate_lake import ADS, ROWS_PER_DAY, click_probability, land, make_contract, make_rows
+from lib.steps import with_step
 
 from liftloop.compute.compute import OneProcess
 from liftloop.contract.contract import Contract
 from liftloop.decisions.candidates import Competition, competing_ads
 from liftloop.decisions.policy import EXPLORATION_SHARE
 from liftloop.evaluation.decision_value import decide
-from liftloop.evaluation.evaluate import evaluate, keep_evaluation, last_evaluation
+from liftloop.evaluation.evaluate import evaluate, last_evaluation, write_evaluation
 from liftloop.evaluation.report import evaluation_page
 from liftloop.features.lookup import historical_features
 from liftloop.features.names import feature_columns
@@ -70,12 +71,12 @@ def contract(store: Store) -> Contract:
 
 @pytest.fixture(scope="module")
 def frame(store: Store, contract: Contract) -> TrainingFrame:
-    return build_frame(store, contract)[0]
+    return build_frame(store, contract)
 
 
 @pytest.fixture(scope="module")
 def version(store: Store, contract: Contract, frame: TrainingFrame) -> ModelVersion:
-    return train(store, contract, frame)[0]
+    return train(store, contract, frame)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def crossed(contract: Contract, frame: TrainingFrame, model: Model) -> Model:
 def weak(store: Store, contract: Contract, frame: TrainingFrame) -> ModelVersion:
     """A model that was stopped after its first tree."""
     hasty = contract.training.model_copy(update={"trials": 1, "maximum_rounds": 1})
-    return train(store, contract.model_copy(update={"training": hasty}), frame)[0]
+    return train(store, contract.model_copy(update={"training": hasty}), frame)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def pointer_to(version: ModelVersion) -> Pointer:
 
 @pytest.fixture(scope="module")
 def judged(store: Store, contract: Contract, version: ModelVersion) -> tuple[Verdict, Step]:
-    return judge(store, contract, version, None)
+    return with_step(judge, store, contract, version, None)
 
 
 def test_a_good_model_is_promoted_on_evidence_that_is_kept(
@@ -173,7 +174,7 @@ def test_an_unchanged_question_keeps_its_verdict(
     verdict, step = judged
     on_record = read_version(store, contract.source, version.version)
     for champion_then in (None, pointer_to(version)):  # before its promotion, and after
-        assert judge(store, contract, on_record, champion_then) == (
+        assert with_step(judge, store, contract, on_record, champion_then) == (
             verdict,
             step.model_copy(update={"is_reused": True}),
         )
@@ -189,7 +190,7 @@ def test_an_unchanged_question_keeps_its_verdict(
 def test_a_weaker_model_is_refused_against_the_champion(
     store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion
 ) -> None:
-    verdict, step = judge(store, contract, weak, pointer_to(version))
+    verdict, step = with_step(judge, store, contract, weak, pointer_to(version))
     assert not step.is_reused
     assert verdict.verdict == "refuse"
     assert verdict.champion == version.version
@@ -206,16 +207,16 @@ def test_what_was_rolled_back_is_refused_on_the_same_data(
     good = version.model_copy(update={"version": version.version[:8], "evidence": None})
     write_version(store, good)
     before = promote(store, contract.source, weak.version, "the first", None)
-    verdict, _ = judge(store, contract, good, before)
+    verdict = judge(store, contract, good, before)
     assert verdict.verdict == "promote", verdict.summary
     promote(store, contract.source, good.version, verdict.summary, before.etag)
     back = rollback(store, contract.source, "clicks fell")
 
-    verdict, step = judge(store, contract, read_version(store, contract.source, good.version), back)
+    verdict, step = with_step(judge, store, contract, read_version(store, contract.source, good.version), back)
     assert not step.is_reused
     assert [check.name for check in verdict.checks if check.verdict == "fail"] == ["never rolled back"]
     assert verdict.summary.endswith(f"rolled back on {back.since:%Y-%m-%d %H:%M} UTC because: clicks fell.")
-    again = judge(store, contract, read_version(store, contract.source, good.version), back)
+    again = with_step(judge, store, contract, read_version(store, contract.source, good.version), back)
     assert (again[0], again[1].is_reused) == (verdict, True)
 
     by_hand = rollback(store, contract.source, "clicks are back", to=good.version)
@@ -228,7 +229,7 @@ def test_the_champion_itself_has_no_rival(store: Store, contract: Contract, vers
     strict = contract.gate.model_copy(update={"minimum_rewards": 10_000})
     copy = version.model_copy(update={"version": "copy"})
     write_version(store, copy)
-    verdict, _ = judge(store, contract.model_copy(update={"gate": strict}), copy, pointer_to(copy))
+    verdict = judge(store, contract.model_copy(update={"gate": strict}), copy, pointer_to(copy))
     assert "champion already" in verdict.check("beats the champion").reason
     assert verdict.champion is None
     assert verdict.check("enough evidence").verdict == "fail"
@@ -239,7 +240,7 @@ def test_a_model_that_cannot_be_loaded_fails_every_check_that_needs_it(
     store: Store, contract: Contract, version: ModelVersion
 ) -> None:
     damaged = version.model_copy(update={"version": "damaged", "booster": version.spec})
-    verdict, _ = judge(store, contract, damaged, None)
+    verdict = judge(store, contract, damaged, None)
     assert verdict.verdict == "refuse"
     failed = {check.name for check in verdict.checks if check.is_error}
     assert failed >= {"beats the constant", "calibration", "decisions", "fresh process"}
@@ -420,23 +421,23 @@ def test_columns_that_the_online_store_lost_are_named(
 def test_evaluations_follow_each_other_and_notice_a_champion_that_fails(
     store: Store, contract: Contract, version: ModelVersion
 ) -> None:
-    first, step = evaluate(store, contract)
+    first, step = with_step(evaluate, store, contract)
     assert (first.health, first.champion) == ("no_champion", None)
     assert first.impressions == first.kpis["all"].impressions == pytest.approx(ROWS_PER_DAY, abs=150)
     assert first.kpis["uniform"].impressions + first.kpis["first"].impressions == first.impressions
     assert all(ref.key.startswith(f"lake/{contract.source}/") for ref in step.inputs)
-    assert evaluate(store, contract)[0] == first  # not on record yet, so nothing is lost when a run dies
-    kept = keep_evaluation(store, first)
+    assert evaluate(store, contract) == first  # not on record yet, so nothing is lost when a run dies
+    _, kept = with_step(write_evaluation, store, first)
     assert [ref.key for ref in kept.outputs] == [first.key]
     assert last_evaluation(store, contract.source) == first
 
-    nothing, step = evaluate(store, contract)
+    nothing, step = with_step(evaluate, store, contract)
     assert (nothing.health, step.is_reused, step.inputs) == ("no_new_data", True, ())
 
     promote(store, contract.source, version.version, "test", expected=None)
     assert champion(store, contract.source) is not None
     land(store, contract, make_rows(6, days=1), name="seventh")
-    good, _ = evaluate(store, contract)
+    good = evaluate(store, contract)
     assert good.health == "healthy", good.findings
     assert good.since == first.until
     assert good.champion is not None
@@ -444,10 +445,10 @@ def test_evaluations_follow_each_other_and_notice_a_champion_that_fails(
     assert good.champion.score.normalized_entropy.high < 1
     assert good.champion.decisions is not None
     assert good.champion.decisions.self_normalized.low > good.champion.decisions.logged.estimate
-    keep_evaluation(store, good)
+    write_evaluation(store, good)
 
     land(store, contract, make_rows(7, days=2, click_scale=0.2), name="worse")
-    worse, _ = evaluate(store, contract)
+    worse = evaluate(store, contract)
     assert worse.health == "degraded", worse
     assert any(finding.startswith("It promises") for finding in worse.findings)
     page = evaluation_page(contract, worse)
@@ -460,7 +461,7 @@ def test_data_that_grew_old_fail_and_end_the_verdict_on_record(
     land(store, contract, make_rows(20, days=1), name="much later")
     behind = lag(store, contract, frame.index)
     assert behind == pytest.approx(pd.Timedelta(days=15), abs=pd.Timedelta(minutes=5))
-    verdict, _ = judge(store, contract, version, None)
+    verdict = judge(store, contract, version, None)
     assert verdict.check("data freshness").verdict == "fail"
     assert verdict.verdict == "refuse"
     on_record = read_version(store, contract.source, version.version)

@@ -4,14 +4,14 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from gate_lake import make_contract
+from lib.gate_lake import make_contract
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.suite import rules_fingerprint
 from liftloop.lake.impressions import object_id_of
 from liftloop.lake.ledger import Entry, settle
 from liftloop.operations.health import RUNS_READ, last_successes, source_health
-from liftloop.operations.pending_work import keep_materialized, lake_version, read_lake
+from liftloop.operations.pending_work import lake_version, read_lake, write_materialized
 from liftloop.storage.runs import Manifest
 from liftloop.storage.store import ObjectRef, Store, concurrently
 
@@ -58,7 +58,7 @@ def test_features_are_behind_until_they_know_the_lake(store: Store, contract: Co
     found = source_health(store, contract)
     assert found.features_due_since == file.modified
     assert len(found.misses(datetime.now(UTC) + timedelta(hours=1))) == 1
-    keep_materialized(store, contract.source, lake_version(contract, [file]), None)
+    write_materialized(store, contract.source, lake_version(contract, [file]), None)
     assert source_health(store, contract).features_due_since is None
 
 
@@ -81,7 +81,7 @@ def put_run(store: Store, flow: str, number: int, source: str, status: str) -> N
 def test_trainings_that_fail_on_the_newest_features_are_counted_until_one_works(
     store: Store, contract: Contract
 ) -> None:
-    keep_materialized(store, contract.source, "v1", "there is no model yet")
+    write_materialized(store, contract.source, "v1", "there is no model yet")
     for number, status in enumerate(("failed", "crashed", "running")):
         put_run(store, "train", number, contract.source, status)
     assert source_health(store, contract).trainings_failed == 2

@@ -12,10 +12,10 @@ from liftloop.contract.sections import Lookup
 from liftloop.lake import known_keys
 from liftloop.lake.impressions import impressions_prefix, object_id_of
 from liftloop.lake.ledger import held, ingested, is_no_log
-from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches, refuse_incomplete
+from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches, require_lookups
 from liftloop.storage.duckdb import connect
 from liftloop.storage.store import Store
-from tasks.landing import FilesHeldBackError, refuse_held_back
+from tasks.landing import FilesHeldBackError, require_all_ingested
 
 HEADER = "id,at,slot,ad,clicked\n"
 
@@ -86,7 +86,7 @@ def quarantined(store: Store, contract: Contract, folder: Path) -> list[tuple[li
 
 def message(results: list[BatchResult]) -> str:
     with pytest.raises(FilesHeldBackError) as caught:
-        refuse_held_back(results)
+        require_all_ingested(results)
     return str(caught.value)
 
 
@@ -95,7 +95,7 @@ def test_good_rows_reach_the_lake_and_bad_ones_quarantine(
 ) -> None:
     land("a.csv", HEADER + rows(0, 8) + "i8,2026-01-05 12:00:00,top,a,7\n" + "i9,2026-01-05\n")
     results = ingest(store, contract)
-    refuse_held_back(results)
+    require_all_ingested(results)
     assert lake_ids(store, contract) == [f"i{n}" for n in range(8)]
     assert [reasons for reasons, _ in quarantined(store, contract, tmp_path)] == [
         ["missing columns"],
@@ -118,7 +118,7 @@ def test_a_redelivered_file_counts_nothing_twice(store: Store, contract: Contrac
     ingest(store, contract)
     land("again.csv", HEADER + rows(0, 3))  # the same rows under another name
     land("a.csv", HEADER + rows(0, 4))  # the same name with one more row
-    refuse_held_back(ingest(store, contract))
+    require_all_ingested(ingest(store, contract))
     assert lake_ids(store, contract) == ["i0", "i1", "i2", "i3"]
     entries = ingested(store, contract.source)
     assert sorted(entry.rows_landed for entry in entries) == [3, 4]
@@ -133,7 +133,7 @@ def test_an_impression_that_comes_again_on_another_date_counts_once(
     land("a.csv", HEADER + rows(0, 3))
     ingest(store, contract)
     land("b.csv", HEADER + rows(2, 2, day="2026-01-04"))
-    refuse_held_back(ingest(store, contract))
+    require_all_ingested(ingest(store, contract))
     assert lake_ids(store, contract) == ["i0", "i1", "i2", "i3"]
 
 
@@ -214,7 +214,7 @@ def test_a_corrected_file_replaces_the_rows_of_its_former_version(store: Store, 
     land("b.csv", HEADER + rows(6, 2))
     ingest(store, contract)
     land("a.csv", HEADER + rows(0, 2, clicked="1") + rows(8, 1))
-    refuse_held_back(ingest(store, contract))
+    require_all_ingested(ingest(store, contract))
     assert lake_ids(store, contract) == ["i0", "i1", "i6", "i7", "i8"]
     assert sum(entry.rows_valid for entry in ingested(store, contract.source)) == 5
     land("a.csv", HEADER + rows(0, 6) + rows(6, 4, clicked="often"))
@@ -240,7 +240,7 @@ def test_a_held_file_is_tried_again_under_new_rules(store: Store, contract: Cont
     land("a.csv", HEADER + rows(0, 6) + rows(6, 4, clicked="often"))
     ingest(store, contract)
     lenient = contract.model_copy(update={"quarantine_share_limit": 0.5})
-    refuse_held_back(ingest(store, lenient))
+    require_all_ingested(ingest(store, lenient))
     assert lake_ids(store, contract) == [f"i{n}" for n in range(6)]
     assert held(store, contract.source) == []
 
@@ -253,13 +253,13 @@ def test_impressions_that_wait_for_their_reference_file_stop_no_others(
     land("a.csv", HEADER + rows(0, 3))
     land("b.csv", HEADER + rows(3, 3))
     land("ref/b.csv", "name,colour\na0,red\n")
-    refuse_held_back(ingest(store, joined))
+    require_all_ingested(ingest(store, joined))
     assert lake_ids(store, contract) == ["i3", "i4", "i5"]
     with pytest.raises(LookupMissingError, match=r"ref/a\.csv first"):
-        refuse_incomplete(store, joined)
+        require_lookups(store, joined)
     land("ref/a.csv", "name,colour\na0,red\n")
-    refuse_incomplete(store, joined)
-    refuse_held_back(ingest(store, joined))
+    require_lookups(store, joined)
+    require_all_ingested(ingest(store, joined))
     assert lake_ids(store, contract) == [f"i{n}" for n in range(6)]
 
 
@@ -293,7 +293,7 @@ def test_duplicates_are_found_by_gathered_keys(
     ingest(store, contract)  # reads the two files of the lake and gathers their keys
     assert len(list(store.list(f"lake/{contract.source}/keys/"))) == 1
     land("c.csv", HEADER + rows(0, 8))  # i0 to i5 are gathered, i6 is in a file that is not
-    refuse_held_back(ingest(store, contract))
+    require_all_ingested(ingest(store, contract))
     assert lake_ids(store, contract) == [f"i{n}" for n in range(8)]
 
 

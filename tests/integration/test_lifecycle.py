@@ -109,7 +109,7 @@ def test_every_landed_row_is_accounted_for(lived: Lived) -> None:
 
 def test_a_model_walks_back_to_the_landed_files(lived: Lived) -> None:
     (version,) = list_versions(lived.store, "simulated")
-    landed = {ref.key for ref in trace(lived.store, version.booster.key).landed()}
+    landed = {end.ref.key for end in trace(lived.store, version.booster.key).ends()}
     assert landed == {item.key for item in lived.store.list("landing/simulated/")}
     assert load_model(lived.store, version).version == version.version
 

@@ -7,7 +7,7 @@ import pytest
 from liftloop.lake.ledger import Entry, settle
 from liftloop.provenance.lineage import UnknownObjectError, trace, verify
 from liftloop.settings import Settings
-from liftloop.storage.runs import Step, UnknownRunError, find_manifest, read_manifests, recorded
+from liftloop.storage.runs import Step, UnknownRunError, find_manifest, read_manifests, record, recorded
 from liftloop.storage.store import ObjectRef, Store
 
 
@@ -19,10 +19,17 @@ def store(object_store: Settings) -> Store:
     return store
 
 
+def landed_files(store: Store, key: str) -> set[ObjectRef]:
+    """The ends of an object's lineage, which are landed files all."""
+    ends = [*trace(store, key).ends()]
+    assert all(end.is_landed for end in ends)
+    return {end.ref for end in ends}
+
+
 def run(store: Store, flow: str, *steps: tuple[list[ObjectRef], list[ObjectRef]]) -> str:
     run_id = uuid4().hex
-    with recorded(store, flow, run_id, "shop", {"source": "shop"}) as manifest:
-        manifest.steps += [Step(name=f"{flow} step", inputs=tuple(i), outputs=tuple(o)) for i, o in steps]
+    with recorded(store, flow, run_id, "shop", {"source": "shop"}):
+        record(*(Step(name=f"{flow} step", inputs=tuple(i), outputs=tuple(o)) for i, o in steps))
     return run_id
 
 
@@ -32,7 +39,7 @@ def test_a_model_walks_back_to_the_landed_files(store: Store) -> None:
     model = store.put_blob(b"model")
     run(store, "ingest", *(([file], [rows]) for file, rows in zip(landed, lake, strict=True)))
     run(store, "train", (lake[:2], [model]))
-    assert set(trace(store, model.key).landed()) == set(landed[:2])
+    assert landed_files(store, model.key) == set(landed[:2])
     assert trace(store, lake[2].key).inputs[0].ref == landed[2]
 
 
@@ -41,8 +48,8 @@ def test_only_the_version_that_was_read_counts(store: Store) -> None:
     first, second = store.put("lake/1", b"1"), store.put("lake/2", b"2")
     run(store, "ingest", ([old], [first]))
     run(store, "ingest", ([new], [second]))
-    assert list(trace(store, "lake/1").landed()) == [old]
-    assert list(trace(store, "lake/2").landed()) == [new]
+    assert landed_files(store, "lake/1") == {old}
+    assert landed_files(store, "lake/2") == {new}
 
 
 def test_what_a_killed_run_ingested_walks_back_by_the_ledger(store: Store) -> None:
@@ -58,7 +65,7 @@ def test_what_a_killed_run_ingested_walks_back_by_the_ledger(store: Store) -> No
         outputs=(output,),
     )
     settle(store, "shop", entry, is_held=False)
-    assert set(trace(store, output.key).landed()) == {landed, lookup}
+    assert landed_files(store, output.key) == {landed, lookup}
     assert verify(store) == (3, [])
     run(store, "ingest", ([landed, lookup], [output]))
     assert trace(store, output.key).step == "ingest step"
@@ -105,8 +112,8 @@ def test_an_object_written_anew_by_a_later_run_is_no_damage(store: Store) -> Non
 
 def test_a_failed_run_is_on_record_with_its_error(store: Store) -> None:
     def fail_half_way() -> None:
-        with recorded(store, "train", "r1", "shop", {"source": "shop"}) as manifest:
-            manifest.steps.append(Step(name="half"))
+        with recorded(store, "train", "r1", "shop", {"source": "shop"}):
+            record(Step(name="half"))
             raise RuntimeError("no clicks")
 
     with pytest.raises(RuntimeError):
@@ -131,19 +138,27 @@ def test_what_a_step_took_away_is_not_missing(store: Store) -> None:
     tiles = [store.put(f"tiles/{n}", bytes([n])) for n in range(2)]
     run(store, "materialize", ([], tiles))
     store.delete(["tiles/0"])
-    with recorded(store, "materialize", uuid4().hex, "shop", {}) as manifest:
-        manifest.steps.append(Step(name="update_tiles", removed=("tiles/0",)))
+    with recorded(store, "materialize", uuid4().hex, "shop", {}):
+        record(Step(name="update_tiles", removed=("tiles/0",)))
     assert verify(store) == (1, [])
 
 
 def test_the_lake_files_of_a_version_that_was_corrected_are_not_missing(store: Store) -> None:
     for number in range(2):
         landed, rows = store.put("landing/shop/a.csv", bytes([number])), store.put(f"lake/v{number}", bytes([number]))
-        with recorded(store, "ingest", uuid4().hex, "shop", {}) as manifest:
-            manifest.steps.append(
-                Step(name="ingest", inputs=(landed,), outputs=(rows,), metrics={"status": "ingested"})
-            )
+        with recorded(store, "ingest", uuid4().hex, "shop", {}):
+            record(Step(name="ingest", inputs=(landed,), outputs=(rows,), ingest_status="ingested"))
+        run(store, "materialize", ([rows], [store.put("tiles/v", bytes([number]))]))
     store.delete(["lake/v0"])
-    assert verify(store) == (2, [])
+    assert verify(store) == (3, [])
     store.delete(["lake/v1"])
     assert [damage.ref for damage in verify(store)[1]] == [rows]
+
+
+def test_an_object_that_no_run_wrote_is_of_unknown_producer(store: Store) -> None:
+    landed, tile = store.put("landing/shop/a.csv", b"rows"), store.put("tiles/shop/0", b"made by whom?")
+    table = store.put("features/shop/0", b"windows")
+    run(store, "materialize", ([tile, landed], [table]))
+    ends = {end.ref: end.is_landed for end in trace(store, table.key).ends()}
+    assert ends == {tile: False, landed: True}
+    assert [(damage.ref, damage.problem) for damage in verify(store)[1]] == [(tile, "unknown producer")]

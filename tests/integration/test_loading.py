@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import xgboost
 import yaml
-from model_versions import put_version
+from lib.model_versions import put_version
 
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from liftloop.datasets.open_bandit import CAMPAIGNS, OpenBanditError, obtain, read_log, read_prior
-from liftloop.datasets.open_bandit_value import CampaignValue, keep_off_policy_page, off_policy_key, off_policy_values
+from liftloop.datasets.open_bandit_value import CampaignValue, off_policy_key, off_policy_values, write_off_policy_page
 from liftloop.provenance.lineage import trace
 from liftloop.settings import Settings
 from liftloop.stack.addresses import variables
@@ -76,7 +76,7 @@ def test_fetching_the_logs_makes_the_page_once(object_store: Settings) -> None:
     assert list(store.list(KEY)) == [made]
     (run,) = read_manifests(store, "off_policy")
     assert (run.status, [step.name for step in run.steps]) == ("completed", ["off_policy"])
-    landed = {ref.key for ref in trace(store, KEY).landed()}
+    landed = {end.ref.key for end in trace(store, KEY).ends()}
     assert landed == {item.key for policy in ("random", "bts") for item in store.list(f"landing/open_bandit/{policy}/")}
     assert len(landed) == 42  # two policies, three campaigns, seven days
 
@@ -87,5 +87,5 @@ def test_a_package_without_the_prior_is_named(object_store: Settings) -> None:
     store = Store(object_store)
     store.delete([KEY])
     with pytest.raises(OpenBanditError, match=r"holds no file .*prior_bts\.yaml"):
-        keep_off_policy_page(store, empty.getvalue())
+        write_off_policy_page(store, empty.getvalue())
     assert store.find(KEY) is None

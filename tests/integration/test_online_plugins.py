@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import online_views
 import pandas as pd
 import pyarrow as pa
 import pytest
 from feast import FeatureStore, FeatureView
 from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.types import Array, Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
-from online_views import ENGINE, LOCAL, apply, embedded, make_view, materialize, redis, repository, times
+from lib import online_views
+from lib.online_views import ENGINE, LOCAL, apply, embedded, make_view, materialize, redis, repository, times
 from redis import Redis
 
 from liftloop.feast_plugins.online_reader import Asked, RedisReader, ServedView, SqliteReader
@@ -223,7 +223,7 @@ _WRITER = """
 import random, sys
 from pathlib import Path
 sys.path.insert(0, "tests")
-import online_views, pyarrow as pa
+from lib import online_views, pyarrow as pa
 from feast.types import Float64
 from liftloop.feast_plugins.wire_format import ViewRows
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from threading import Barrier
 
 import pytest
-from model_versions import put_version
+from lib.model_versions import put_version
 
 from liftloop.registry.promotion import PromotionConflict, promote, read_audit
 from liftloop.registry.rollback import rollback, withdrawal
@@ -16,7 +16,7 @@ from liftloop.registry.versions import (
     audit_key,
     champion,
 )
-from liftloop.storage.store import Store
+from liftloop.storage.store import Head, Store
 
 CONTENDERS = 8
 
@@ -177,7 +177,7 @@ class MeetsOthers(Store):
 
     meeting: Barrier | None = None
 
-    def get_version(self, key: str) -> tuple[bytes, str]:
+    def get_version(self, key: str) -> tuple[bytes, Head]:
         seen = super().get_version(key)
         meeting = vars(self).pop("meeting")
         vars(self)["meeting"] = None

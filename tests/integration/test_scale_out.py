@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 from distributed import Client, LocalCluster
-from feature_lake import impression, make_contract, write_lake
+from lib.feature_lake import impression, make_contract, write_lake
 
 from liftloop.contract.contract import Contract
 from liftloop.features.tiles import update_tiles

@@ -6,14 +6,15 @@ from uuid import uuid4
 
 import pandas as pd
 import pytest
-from feature_lake import impression, make_contract, write_lake
+from lib.feature_lake import impression, make_contract, write_lake
+from lib.steps import with_step
 
 from liftloop.contract.contract import Contract
 from liftloop.features.feast_repo import open_feature_store
 from liftloop.features.lookup import materialized_at, materialized_key, online_features
 from liftloop.features.materialize import update_online_store
 from liftloop.features.names import feature_columns, table_columns, view_name
-from liftloop.features.skew import SkewError, find_skew, refuse_skew
+from liftloop.features.skew import SkewError, find_skew, require_no_skew
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
 from liftloop.settings import Settings
@@ -34,15 +35,15 @@ def contract(store: Store) -> Contract:
     contract = make_contract(f"log_{uuid4().hex[:12]}")
     served = [impression(FIRST + timedelta(days=day), user_id=user) for day in range(3) for user in ("u0", "u1")]
     write_lake(store, contract, served)
-    with recorded(store, "materialize", "r1", contract.source, {}) as run:
+    with recorded(store, "materialize", "r1", contract.source, {}):
         for update in (update_tiles, update_feature_tables, update_online_store):
-            run.steps.append(update(store, contract))
+            update(store, contract)
     return contract
 
 
 def test_what_was_just_materialized_has_no_skew(store: Store, contract: Contract) -> None:
-    differences, step = find_skew(store, contract)
-    refuse_skew(store, contract, differences)
+    differences, step = with_step(find_skew, store, contract)
+    require_no_skew(store, contract, differences)
     columns = len(feature_columns(contract))
     assert step.metrics == {"rows_sampled": 2, "values_compared": 2 * columns, "differing": 0}
 
@@ -52,12 +53,12 @@ def test_a_value_that_somebody_else_wrote_is_named_with_both_writers(store: Stor
     now = materialized_at(store, contract.source)
     row = pd.DataFrame([{"user_id": "u1", "event_timestamp": now, **values}])
     open_feature_store(store.settings).write_to_online_store(view_name(contract, "user_id"), row)
-    differences, step = find_skew(store, contract)
+    differences, step = with_step(find_skew, store, contract)
     assert {(each.key, each.value) for each in differences} == {("user_id", "u1")}
     assert {each.feature for each in differences} == set(feature_columns(contract, "user_id"))
     assert step.metrics["differing"] == len(differences)
     with pytest.raises(SkewError) as caught:
-        refuse_skew(store, contract, differences)
+        require_no_skew(store, contract, differences)
     said = str(caught.value)
     assert "user_id=u1 user_impressions_7d: online 5, offline 2" in said
     assert f"online values: {materialized_key(contract.source)}, written by materialize/r1" in said
@@ -72,7 +73,7 @@ def test_a_value_that_is_missing_online_is_named(store: Store, contract: Contrac
     update_tiles(store, contract)
     update_feature_tables(store, contract)
     update_online_store(store, contract)
-    missing = {each.value for each in find_skew(elsewhere, contract)[0] if each.feature == "user_impressions_7d"}
+    missing = {each.value for each in find_skew(elsewhere, contract) if each.feature == "user_impressions_7d"}
     assert "u2" in missing
 
 
@@ -84,12 +85,12 @@ def test_what_left_the_lake_leaves_the_online_store(store: Store, contract: Cont
     for is_known in (True, False):
         for update in (update_tiles, update_feature_tables, update_online_store):
             update(store, contract)
-        assert find_skew(store, contract)[0] == []
+        assert find_skew(store, contract) == []
         found = online_features(store, contract, seen)["user_impressions_7d"]
         assert found.notna().tolist() == [is_known, True]
         store.delete([gone])
 
 
 def test_a_source_without_impressions_has_no_skew(store: Store) -> None:
-    differences, step = find_skew(store, make_contract(f"log_{uuid4().hex[:12]}"))
+    differences, step = with_step(find_skew, store, make_contract(f"log_{uuid4().hex[:12]}"))
     assert (differences, step.is_reused) == ([], True)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from distributed import LocalCluster
+from lib.steps import with_step
+from lib.training_lake import make_contract, make_frame
 from numpy.typing import NDArray
-from training_lake import make_contract, make_frame
 
 from liftloop.compute import cluster as clusters
 from liftloop.compute.cluster import ClusterError
@@ -45,7 +46,7 @@ def frame(store: Store, contract: Contract) -> TrainingFrame:
 
 
 def test_a_model_is_trained_once_and_put_on_record(store: Store, contract: Contract, frame: TrainingFrame) -> None:
-    version, step = train(store, contract, frame)
+    version, step = with_step(train, store, contract, frame)
     assert list_versions(store, contract.source) == [version]
     assert (step.name, step.inputs, step.outputs, step.is_reused) == ("train", version.frame, version.blobs, False)
     assert version.frame_fingerprint == frame.index.fingerprint
@@ -60,22 +61,22 @@ def test_a_model_is_trained_once_and_put_on_record(store: Store, contract: Contr
     assert model.spec.feature_service == f"{contract.source}_click_v1"
     assert (model.predict(frame.holdout) > 0).all()
 
-    again, second = train(store, contract, frame)
+    again, second = with_step(train, store, contract, frame)
     assert again == version
     assert second == step.model_copy(update={"is_reused": True})
 
 
 def test_other_settings_are_trained_anew(store: Store, contract: Contract, frame: TrainingFrame) -> None:
     settings = contract.training.model_copy(update={"seed": 99})
-    version, step = train(store, contract.model_copy(update={"training": settings}), frame)
+    version, step = with_step(train, store, contract.model_copy(update={"training": settings}), frame)
     assert not step.is_reused
     assert version in list_versions(store, contract.source)
 
 
 def test_a_version_whose_bytes_are_gone_is_trained_anew(store: Store, contract: Contract, frame: TrainingFrame) -> None:
-    version, _ = train(store, contract, frame)
+    version = train(store, contract, frame)
     store.delete([version.booster.key])
-    again, step = train(store, contract, frame)
+    again, step = with_step(train, store, contract, frame)
     assert not step.is_reused
     assert again.blobs == version.blobs  # one process, so the same bytes
     load_model(store, again)
@@ -100,7 +101,7 @@ def test_a_search_that_was_cut_off_is_taken_up_where_it_was(
     with pytest.raises(Interrupted):
         train(store, longer, frame, interrupt)
     resumed: list[str] = []
-    version, _ = train(store, longer, frame, resumed.append)
+    version = train(store, longer, frame, resumed.append)
     assert [line.split(":")[0] for line in told] == [f"trial {number} of 7" for number in range(1, 7)]
     assert [line.split(":")[0] for line in resumed] == ["trial 7 of 7"]
     assert version.version == undisturbed.model.version

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from training_lake import make_contract
+from lib.training_lake import make_contract
 
 from bench.hashed_regression import BUCKETS, HashedRegression, Sample, fit_sample, hash_columns
 from liftloop.training.constraints import model_columns

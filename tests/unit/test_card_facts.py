@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xgboost
-from gate_lake import make_contract
+from lib.gate_lake import make_contract
 
 from liftloop.gate.card.facts import data_table, gain_shares, importance_plot, limits, loading, purpose, trials_table
 from liftloop.gate.verdict import Check, Verdict

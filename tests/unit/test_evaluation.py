@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from gate_lake import make_contract, make_rows
+from lib.gate_lake import make_contract, make_rows
 
 from liftloop.contract.sections import GatePolicy
 from liftloop.evaluation.decision_value import DecisionValue

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from feast.infra.online_stores.redis import RedisOnlineStore
-from feature_lake import make_contract
+from lib.feature_lake import make_contract
 
 from liftloop.features.feast_repo import feature_objects, repo_config
 from liftloop.features.names import TIME_TO_LIVE

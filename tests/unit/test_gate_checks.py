@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from gate_lake import make_contract
+from lib.gate_lake import make_contract
 
 from liftloop.contract.sections import GatePolicy
 from liftloop.evaluation.rewards import Outcomes

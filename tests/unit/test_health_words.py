@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from gate_lake import make_contract
+from lib.gate_lake import make_contract
 
 from liftloop.operations.health import SourceHealth, disk_use, in_words
 from liftloop.storage.store import Listed

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from gate_lake import click_probability, make_contract
+from lib.gate_lake import click_probability, make_contract
 
 from liftloop.decisions.candidates import Chunk
 from liftloop.decisions.policy import EXPLORATION_SHARE, policy_probabilities

@@ -1,12 +1,16 @@
 """Which verdicts move the champion, and what the audit trail then says."""
 
-from datetime import UTC, datetime
-
 import pytest
+from lib.memory_store import MemoryStore
+from lib.model_versions import put_version
 
+from liftloop.gate.promotion import asks_for_promotion, challenge_judged, promote_judged
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
-from liftloop.registry.versions import Pointer
-from tasks.registry import challenge, is_promotion, promote, reason_of, was_interrupted
+from liftloop.registry.challenger import challenger
+from liftloop.registry.promotion import promote, read_audit
+from liftloop.registry.versions import champion
+from liftloop.storage.runs import Step, listening
+from liftloop.storage.store import Store
 
 
 def verdict_on(version: str, found: CheckVerdict = "pass", *, approver: str = "") -> Verdict:
@@ -25,10 +29,13 @@ def verdict_on(version: str, found: CheckVerdict = "pass", *, approver: str = ""
     )
 
 
-def pointer_to(version: str, run_id: str) -> Pointer:
-    return Pointer(
-        number=1, version=version, since=datetime(2026, 1, 5, tzinfo=UTC), reason="", previous=None, run_id=run_id
-    )
+@pytest.fixture
+def store() -> Store:
+    """With two versions on record."""
+    store = MemoryStore()
+    for name in ("v1", "v2"):
+        put_version(store, "shop", name)
+    return store
 
 
 @pytest.mark.parametrize(
@@ -42,26 +49,44 @@ def pointer_to(version: str, run_id: str) -> Pointer:
     ],
 )
 def test_only_what_the_gate_promotes_and_is_not_champion_yet(
-    found: CheckVerdict, champion: str | None, expected: bool
+    store: Store, found: CheckVerdict, champion: str | None, expected: bool
 ) -> None:
-    assert is_promotion(verdict_on("v2", found), pointer_to(champion, "r") if champion else None) is expected
+    holder = promote(store, "shop", champion, "the first", None, "earlier") if champion else None
+    verdict = verdict_on("v2", found)
+    assert asks_for_promotion(verdict, holder) is expected
+    promote_judged(store, verdict, holder, "r1")
+    assert len(read_audit(store, "shop")) == (holder is not None) + expected
 
 
-def test_a_run_that_moved_the_champion_to_another_version_gets_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", "r1")
-    assert was_interrupted(verdict_on("v1"), pointer_to("v1", "r1"))
-    assert not was_interrupted(verdict_on("v2"), pointer_to("v1", "r1"))
-    assert not was_interrupted(verdict_on("v1"), pointer_to("v1", "r2"))
-    assert promote.fn(verdict_on("v2", "fail"), pointer_to("v1", "r1")) == []
+def test_a_run_that_died_between_promotion_and_record_promotes_once(store: Store) -> None:
+    promote_judged(store, verdict_on("v1"), None, "r1")
+    holder = champion(store, "shop")
+    steps: list[Step] = []
+    with listening(steps.extend):
+        promote_judged(store, verdict_on("v1"), holder, "r1")
+    assert [step.name for step in steps] == ["promote"]
+    promote_judged(store, verdict_on("v2", "fail"), holder, "r1")
+    promote_judged(store, verdict_on("v1"), holder, "r2")
+    assert len(read_audit(store, "shop")) == 1
 
 
 @pytest.mark.parametrize(
-    ("found", "champion"), [("pass", "v1"), ("fail", "v1"), ("inconclusive", None), ("inconclusive", "v2")]
+    ("found", "holder"), [("pass", "v1"), ("fail", "v1"), ("inconclusive", None), ("inconclusive", "v2")]
 )
-def test_who_is_no_challenger(found: CheckVerdict, champion: str | None) -> None:
-    assert challenge.fn(verdict_on("v2", found), pointer_to(champion, "r") if champion else None) == []
+def test_who_is_no_challenger(store: Store, found: CheckVerdict, holder: str | None) -> None:
+    pointer = promote(store, "shop", holder, "the first", None) if holder else None
+    challenge_judged(store, verdict_on("v2", found), pointer, "r1")
+    assert challenger(store, "shop") is None
 
 
-def test_the_audit_trail_names_who_approved() -> None:
-    assert reason_of(verdict_on("v1")) == "promote: 1 checks passed, none failed"
-    assert reason_of(verdict_on("v1", approver="Ada: fine")).endswith("; approved by Ada: fine")
+def test_who_is_challenger(store: Store) -> None:
+    challenge_judged(store, verdict_on("v2", "inconclusive"), promote(store, "shop", "v1", "the first", None), "r1")
+    made = challenger(store, "shop")
+    assert made is not None
+    assert (made.version, made.run_id) == ("v2", "r1")
+
+
+@pytest.mark.parametrize(("approver", "ending"), [("", "none failed"), ("Ada: fine", "; approved by Ada: fine")])
+def test_the_audit_trail_names_who_approved(store: Store, approver: str, ending: str) -> None:
+    promote_judged(store, verdict_on("v1", approver=approver), None, "r1")
+    assert read_audit(store, "shop")[-1].pointer.reason.endswith(ending)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from feature_lake import impression, lake_table, make_contract
+from lib.feature_lake import impression, lake_table, make_contract
 
 from liftloop.features.incremental import Partition
 from liftloop.features.tiles import tile_partitions

@@ -8,11 +8,11 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.runtime import flow_run
 
-LEASE_SECONDS = 60  # for so long a run that was killed keeps its turn; Prefect takes no less
+LEASE_SECONDS = 60  # for so long a run that was killed keeps its place; Prefect takes no less
 
 
 @contextmanager
-def turn(source: str) -> Iterator[None]:
+def exclusive_run(source: str) -> Iterator[None]:
     """Wait until no other run of this flow is at work on the source; where that is `all`, on any."""
     limit = f"{flow_run.flow_name}-{source}"
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from feature_lake import impression, write_lake
 
+from lib.feature_lake import impression, write_lake
 from liftloop.contract.contract import Contract
 from liftloop.features.feast_repo import apply_features
 from liftloop.features.tiles import update_tiles
@@ -71,4 +71,4 @@ def land(store: Store, contract: Contract, rows: list[dict[str, Any]]) -> None:
 def make_frame(store: Store, contract: Contract) -> TrainingFrame:
     """The frame of a lake of its own."""
     land(store, contract, make_rows())
-    return build_frame(store, contract)[0]
+    return build_frame(store, contract)

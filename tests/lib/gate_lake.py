@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from feature_lake import write_lake
 from numpy.typing import ArrayLike, NDArray
 
+from lib.feature_lake import write_lake
 from liftloop.contract.contract import Contract
 from liftloop.features.materialize import update_online_store
 from liftloop.features.tiles import update_tiles
