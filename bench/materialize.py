@@ -27,7 +27,6 @@ from bench.redis_server import redis_server
 from liftloop.feast_plugins.batch_engine import ArrowComputeEngine
 from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStore
 from liftloop.feast_plugins.online_store import WideSqliteOnlineStore
-from liftloop.settings import Settings
 
 ROWS = 1_000_000
 FEATURES = [f"feature_{number}" for number in range(10)]
@@ -99,7 +98,6 @@ def config_of(home: Path, engine: str, online_store: dict[str, Any]) -> RepoConf
         registry=str(home / "registry.db"),
         offline_store={
             "type": f"{AsofDuckDBOfflineStore.__module__}.{AsofDuckDBOfflineStore.__name__}",
-            "settings": Settings(home=home),
         },
         batch_engine={"type": engine},
         online_store=online_store,

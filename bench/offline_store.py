@@ -23,7 +23,6 @@ from feast.types import Float64, String
 
 from bench.measure import Case, Sample, interleaved, report
 from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStoreConfig
-from liftloop.settings import Settings
 
 KEYS = ("ad_id", "site_id", "user_id")  # a view of each
 FEATURES = ("impressions", "clicks", "rate", "revenue")
@@ -44,7 +43,7 @@ def _speed(folder: Path, rows: int, keys: int) -> dict[str, Callable[[], None]]:
     _write_history(folder / "short", keys, SHORT)
     entities = _write_entities(folder / "short.parquet", rows, keys, SHORT)
     return {
-        "ours": partial(_by_feast, _applied(folder, "short", _our_store(folder)), entities),
+        "ours": partial(_by_feast, _applied(folder, "short", _our_store()), entities),
         "feast": partial(_by_feast, _applied(folder, "short", {"type": "duckdb"}), entities),
         "by hand": partial(_by_hand, folder / "short", entities),
     }
@@ -53,7 +52,7 @@ def _speed(folder: Path, rows: int, keys: int) -> dict[str, Callable[[], None]]:
 def _memory(folder: Path, rows: int, keys: int) -> dict[str, Callable[[], None]]:
     _write_history(folder / "middle", keys, MIDDLE)
     _write_history(folder / "long", keys, LONG)
-    middle, long = (_applied(folder, history, _our_store(folder)) for history in ("middle", "long"))
+    middle, long = (_applied(folder, history, _our_store()) for history in ("middle", "long"))
     recent = _write_entities(folder / "middle.parquet", rows, keys, MIDDLE)
     throughout = _write_entities(folder / "long.parquet", rows, keys, LONG)
     return {
@@ -63,8 +62,8 @@ def _memory(folder: Path, rows: int, keys: int) -> dict[str, Callable[[], None]]
     }
 
 
-def _our_store(folder: Path) -> dict[str, Any]:
-    return {"type": AsofDuckDBOfflineStoreConfig().type, "settings": Settings(home=folder)}
+def _our_store() -> dict[str, Any]:
+    return {"type": AsofDuckDBOfflineStoreConfig().type}
 
 
 def _write_history(folder: Path, keys: int, span: timedelta) -> None:

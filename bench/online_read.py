@@ -23,13 +23,13 @@ from redis import Redis
 from bench.materialize import END, FEATURES, OUR_ENGINE, OUR_STORE, SPAN, config_of, make_view, write_table
 from bench.measure import Case, report
 from bench.redis_server import redis_server
-from liftloop.feast_plugins.online_reader import Asked, OnlineReader, RedisReader, ServedView, SqliteReader
+from liftloop.feast_plugins.online_reader import FeatureRequest, OnlineReader, RedisReader, SqliteReader, ViewSchema
 
 ROWS, READS, ADS = 100_000, 500, 50
 GOAL = 0.5
 FOR_EVER = timedelta()  # the SDK reads as of today, and the rows are older
 KEYS = {"users": "user_id", "ads": "ad_id"}
-SERVED = {name: ServedView(name, (key,), tuple(FEATURES), FOR_EVER) for name, key in KEYS.items()}
+SERVED = {name: ViewSchema(name, (key,), tuple(FEATURES), FOR_EVER) for name, key in KEYS.items()}
 SERVICE = "decision"
 
 _Read = Callable[[str, list[str]], Any]
@@ -84,7 +84,7 @@ def sdk(feast: FeatureStore) -> _Read:
 
 def direct(reader: OnlineReader) -> _Read:
     def read(user: str, ads: list[str]) -> Any:
-        return reader.read(Asked(SERVED["users"], [user], 0), Asked(SERVED["ads"], ads, 0))
+        return reader.read(FeatureRequest(SERVED["users"], [user], 0), FeatureRequest(SERVED["ads"], ads, 0))
 
     return read
 

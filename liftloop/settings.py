@@ -53,10 +53,23 @@ class Settings(BaseSettings):
         """Whether work may go to other machines; a local cluster is no gain where DuckDB uses every core by itself."""
         return self.dask_scheduler not in (None, ONE_PROCESS)
 
+    @property
+    def online_database(self) -> Path:
+        """The embedded online store. `online.db` beside it may be Feast's own, from earlier versions."""
+        return self.home.absolute() / "feast" / "online_features.db"
+
     @cached_property
     def generated_file(self) -> Path:
         """What `liftloop up` writes: credentials and addresses of the embedded parts, mode 0600."""
         return self.home / "stack.env"
+
+    def as_environment(self) -> dict[str, str]:
+        """`LIFTLOOP_*` environment variables that lead to these settings, secrets in the clear."""
+        return {
+            f"LIFTLOOP_{name.upper()}": _plain(value)
+            for name in type(self).model_fields
+            if (value := getattr(self, name)) is not None
+        }
 
     def keys_file(self, role: Role) -> Path:
         """What `liftloop up` writes for each role but the operator's: the store's address, and the role's keys."""
@@ -93,6 +106,10 @@ def load_settings() -> Settings:
             f"{key}={_shown(key, first['input'])}: {first['msg']}. Mend it in .env or in the environment;"
             f" known: {_known()}"
         ) from None
+
+
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def _shown(name: str, value: object) -> str:

@@ -14,7 +14,7 @@ from lib.servers import free_port, server
 
 from liftloop.settings import Settings
 from liftloop.stack import down, up
-from liftloop.stack.addresses import running_settings, variables
+from liftloop.stack.addresses import running_settings
 from liftloop.stack.layout import Credentials, Layout
 from liftloop.stack.parts import store_ports
 from liftloop.stack.standalone_store import object_store_alone
@@ -72,7 +72,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     running = running_settings(settings, _prepare(settings)[1])
     try:
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in variables(running).items():
+            for name, value in running.as_environment().items():
                 patch.setenv(name, value)  # the worker's flows see these, whatever a .env file here says
             up(settings, print, project=REPOSITORY, prefect_toml=None)
         yield running

@@ -3,6 +3,8 @@
 Nothing here knows of Feast, which takes seconds to import: Dask workers need none of it.
 """
 
+# mypy: allow-untyped-calls
+
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,9 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from liftloop.errors import UserError
-from liftloop.settings import Settings
-from liftloop.storage.duckdb import connect, literal, quoted
+from liftloop.feast_plugins.duckdb_s3 import S3Access, connect, literal, quoted
 
 # A part reads its own days and one TTL before: with three TTLs of its own a third is read twice. Longer ones hold more.
 TTLS_PER_PART = 3
@@ -26,7 +26,7 @@ SHORTEST_PART = timedelta(days=7)
 _EPOCH = pd.Timestamp(0, tz=UTC)
 
 
-class FeatureTableError(UserError):
+class FeatureTableError(LookupError):
     """There is no such table; the message says where it was looked for."""
 
 
@@ -118,14 +118,19 @@ class AsofJoin:
         )
 
 
-def join_features(settings: Settings, entities: pd.DataFrame, moment: str, joins: Sequence[AsofJoin]) -> pa.Table:
+def join_features(
+    access: S3Access,
+    entities: pd.DataFrame,
+    moment: str,
+    joins: Sequence[AsofJoin],
+    dask_scheduler: str | None = None,
+) -> pa.Table:
     """The features of each entity row as they were known at its time, in the order of the rows.
 
-    With the address of a Dask scheduler in the settings its workers compute the parts, which leads to the same values.
-
     Args:
-        settings: of the object store, and of Dask.
+        access: to the tables.
         entities: the columns that the joins name, and `moment`, in UTC; a row without a moment gets no features.
+        dask_scheduler: its address; then its workers compute the parts, which leads to the same values.
 
     Returns:
         One column per feature, in the order of the joins.
@@ -135,11 +140,11 @@ def join_features(settings: Settings, entities: pd.DataFrame, moment: str, joins
     """
     entities = entities.reset_index(drop=True)
     pieces: dict[int, list[pa.Table]] = defaultdict(list)
-    with connect(settings) as connection:
+    with connect(access) as connection:
         parts = (
             part for number, join in enumerate(joins) for part in _parts(number, join, entities, moment, connection)
         )
-        for number, piece in _computed(settings, connection, parts):
+        for number, piece in _computed(access, dask_scheduler, connection, parts):
             pieces[number].append(piece)
     columns: dict[str, pa.ChunkedArray] = {}
     for number, join in enumerate(joins):
@@ -187,20 +192,21 @@ def _places_by_days(moments: "pd.Series[pd.Timestamp]", time_to_live: timedelta 
 
 
 def _computed(
-    settings: Settings, connection: duckdb.DuckDBPyConnection, parts: Iterable[_Part]
+    access: S3Access, dask_scheduler: str | None, connection: duckdb.DuckDBPyConnection, parts: Iterable[_Part]
 ) -> Iterator[tuple[int, pa.Table]]:
     """One after the other right here, or as they come from the workers."""
-    if not settings.has_dask_scheduler:
+    if dask_scheduler is None:
         yield from (part.compute(connection) for part in parts)
         return
-    from liftloop.compute.compute import open_compute  # noqa: PLC0415  (Dask takes a second to import)
+    from distributed import Client, as_completed  # noqa: PLC0415  (Dask takes a second to import)
 
-    with open_compute(settings) as compute:
-        yield from compute.run(_compute_alone, parts, settings=settings)
+    with Client(dask_scheduler) as client:
+        for future in as_completed(client.map(_compute_alone, list(parts), access=access, pure=False)):
+            yield future.result()
 
 
-def _compute_alone(part: _Part, settings: Settings) -> tuple[int, pa.Table]:
-    with connect(settings) as connection:
+def _compute_alone(part: _Part, access: S3Access) -> tuple[int, pa.Table]:
+    with connect(access) as connection:
         return part.compute(connection)
 
 

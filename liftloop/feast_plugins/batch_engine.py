@@ -18,8 +18,8 @@ from feast.infra.registry.base_registry import BaseRegistry
 from pydantic import PositiveInt, StrictStr
 
 from liftloop.feast_plugins import redis_writer
+from liftloop.feast_plugins.arrow_encoding import ViewRows
 from liftloop.feast_plugins.online_store import WideSqliteOnlineStore
-from liftloop.feast_plugins.wire_format import ViewRows
 
 _Writer = Callable[[ViewRows], None]
 

@@ -20,17 +20,26 @@ from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.saved_dataset import SavedDatasetStorage
-from pydantic import Field, StrictStr
+from pydantic import SecretStr, StrictStr
 
 from liftloop.feast_plugins.asof_join import AsofJoin, ParquetTable, join_features
-from liftloop.settings import Settings, load_settings
-from liftloop.storage.duckdb import connect, quoted
+from liftloop.feast_plugins.duckdb_s3 import S3Access, connect, quoted
 
 
 class AsofDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):
     type: StrictStr = "liftloop.feast_plugins.offline_store.AsofDuckDBOfflineStore"
-    settings: Settings = Field(default_factory=load_settings)  # of the object store, and of the Dask scheduler
+    s3_endpoint_url: StrictStr | None = None  # None: AWS
+    s3_region: StrictStr = "us-east-1"
+    s3_access_key_id: StrictStr | None = None
+    s3_secret_access_key: SecretStr | None = None
+    dask_scheduler: StrictStr | None = None  # its address; None: joins are computed in this process
     date_partition: StrictStr | None = "date"  # folders of this name hold a UTC day of the event time; None: none do
+
+    @property
+    def access(self) -> S3Access:
+        secret = self.s3_secret_access_key
+        plain = secret.get_secret_value() if secret else None
+        return S3Access(self.s3_endpoint_url, self.s3_region, self.s3_access_key_id, plain)
 
 
 class AsofDuckDBOfflineStore(DuckDBOfflineStore):
@@ -63,7 +72,8 @@ class AsofDuckDBOfflineStore(DuckDBOfflineStore):
         ]
 
         def compute() -> pa.Table:
-            features = join_features(config.offline_store.settings, entities, moment, joins)
+            store = config.offline_store
+            features = join_features(store.access, entities, moment, joins, store.dask_scheduler)
             table = pa.Table.from_pandas(entities, preserve_index=False)
             names = table.column_names + features.column_names
             return pa.table(table.columns + features.columns, names=names)
@@ -195,7 +205,7 @@ def _pull(
     times = [table.event_time, *([table.created] if table.created else [])]
 
     def compute() -> pa.Table:
-        with connect(config.offline_store.settings) as connection:
+        with connect(config.offline_store.access) as connection:
             query = f"SELECT {_listed([*columns, *times])} FROM {table.rows(table.files(connection), *span)}"
             if one_of:
                 alike = f"PARTITION BY {_listed(one_of)} ORDER BY {table.rank} DESC"

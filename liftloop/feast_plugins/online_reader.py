@@ -17,21 +17,17 @@ from typing import Any, Self
 import mmh3
 from redis import Redis
 
-from liftloop.features.names import FEAST_PROJECT
-from liftloop.settings import Settings
-from liftloop.storage.duckdb import quoted
+from liftloop.feast_plugins.wire_format import key_prefix, key_value, read_time, read_value
 
 KEYS_PER_QUERY = 1_000  # of SQLite, which takes a limited number of parameters
-_KEY_TEXT, _KEY_INTEGER = 2, 4  # `feast.types.ValueType`
-MISSING_TIME = -(2**63)  # what Feast writes for a missing `UnixTimestamp`
 
 Key = str | int | tuple[str | int, ...]
 Values = tuple[Any, ...]
-Stored = tuple[int, Values]  # event time in microseconds since 1970, and values
+StoredRow = tuple[int, Values]  # event time in microseconds since 1970, and values
 
 
 @dataclass(frozen=True)
-class ServedView:
+class ViewSchema:
     """What a reader has to know of a Feast view."""
 
     name: str
@@ -43,14 +39,11 @@ class ServedView:
         """Feast's serialization 3 of a key: text or an INT64, or one of them for each of `join_keys`."""
         values = key if isinstance(key, tuple) else (key,)
         ordered = sorted(zip(self.join_keys, values, strict=True))
-        return self._key_prefix + b"".join(_key_value(value) for _, value in ordered)
+        return self._key_prefix + b"".join(key_value(value) for _, value in ordered)
 
     @cached_property
     def _key_prefix(self) -> bytes:
-        names = [name.encode() for name in sorted(self.join_keys)]
-        return struct.pack("<I", len(names)) + b"".join(
-            struct.pack("<II", _KEY_TEXT, len(name)) + name for name in names
-        )
+        return key_prefix(self.join_keys)
 
     @cached_property
     def redis_fields(self) -> tuple[bytes, ...]:
@@ -60,10 +53,10 @@ class ServedView:
 
 
 @dataclass(frozen=True)
-class Asked:
+class FeatureRequest:
     """Keys of one view, and the time as of which they are asked: one for all, or one for each."""
 
-    view: ServedView
+    view: ViewSchema
     keys: Sequence[Key]
     now_us: int | Sequence[int]  # microseconds since 1970
 
@@ -71,14 +64,14 @@ class Asked:
 class OnlineReader(ABC):
     """Reads several views at once. Not for several threads: open one for each."""
 
-    def read(self, *asked: Asked) -> list[list[Values]]:
+    def read(self, *asked: FeatureRequest) -> list[list[Values]]:
         """For each question the values of its keys, in the order of the view's features; None where missing."""
         keys = [[each.view.entity_key(key) for key in each.keys] for each in asked]
         found = self._fetch([(each.view, list(dict.fromkeys(some))) for each, some in zip(asked, keys, strict=True)])
         return [_alive(*part) for part in zip(asked, keys, found, strict=True)]
 
     @abstractmethod
-    def _fetch(self, wanted: list[tuple[ServedView, list[bytes]]]) -> list[dict[bytes, Stored]]:
+    def _fetch(self, wanted: list[tuple[ViewSchema, list[bytes]]]) -> list[dict[bytes, StoredRow]]:
         """What is stored under these keys of each view."""
 
     @abstractmethod
@@ -94,10 +87,10 @@ class OnlineReader(ABC):
 class RedisReader(OnlineReader):
     """Reads the hashes that Feast's Redis store keeps, all in one round trip."""
 
-    def __init__(self, client: Redis, project: str = FEAST_PROJECT) -> None:
+    def __init__(self, client: Redis, project: str) -> None:
         self._client, self._project = client, project.encode()
 
-    def _fetch(self, wanted: list[tuple[ServedView, list[bytes]]]) -> list[dict[bytes, Stored]]:
+    def _fetch(self, wanted: list[tuple[ViewSchema, list[bytes]]]) -> list[dict[bytes, StoredRow]]:
         pipeline = self._client.pipeline(transaction=False)
         for view, keys in wanted:
             for key in keys:
@@ -119,14 +112,14 @@ class SqliteReader(OnlineReader):
         LookupError: the store was never made, or lacks a view or a feature.
     """
 
-    def __init__(self, path: Path, project: str = FEAST_PROJECT) -> None:
+    def __init__(self, path: Path, project: str) -> None:
         self._project, self._path = project, path
         try:
             self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         except sqlite3.OperationalError as error:
             raise self._lacking(error) from error
 
-    def _fetch(self, wanted: list[tuple[ServedView, list[bytes]]]) -> list[dict[bytes, Stored]]:
+    def _fetch(self, wanted: list[tuple[ViewSchema, list[bytes]]]) -> list[dict[bytes, StoredRow]]:
         try:
             return [
                 stored_rows(self._connection, quoted(f"{self._project}_{view.name}"), view.features, keys)
@@ -142,18 +135,13 @@ class SqliteReader(OnlineReader):
         self._connection.close()
 
 
-def online_database(settings: Settings) -> Path:
-    """Where the embedded online store lies. `online.db` beside it may be of Feast's own, from earlier versions."""
-    return settings.home.absolute() / "feast" / "online_features.db"
-
-
 def stored_rows(
     connection: sqlite3.Connection, table: str, features: Iterable[str], keys: list[bytes]
-) -> dict[bytes, Stored]:
+) -> dict[bytes, StoredRow]:
     """The rows of these keys in a table of wide rows, whose name is already quoted."""
     # Without the table's name SQLite would take an unknown column for a text.
     columns = ", ".join(f"stored.{quoted(name)}" for name in ("_key", "_event_us", *features))
-    found: dict[bytes, Stored] = {}
+    found: dict[bytes, StoredRow] = {}
     for start in range(0, len(keys), KEYS_PER_QUERY):
         some = keys[start : start + KEYS_PER_QUERY]
         places = ", ".join("?" * len(some))
@@ -162,67 +150,22 @@ def stored_rows(
     return found
 
 
+def quoted(name: str) -> str:
+    """A column or table name, safe to place in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def is_alive(event_us: int, now_us: int, ttl: timedelta | None) -> bool:
     """Whether a row still counts: for the whole of its TTL, its end included; for ever where that is zero."""
     return not ttl or now_us - event_us <= ttl // timedelta(microseconds=1)
 
 
-def _alive(asked: Asked, keys: list[bytes], found: dict[bytes, Stored]) -> list[Values]:
+def _alive(asked: FeatureRequest, keys: list[bytes], found: dict[bytes, StoredRow]) -> list[Values]:
     missing = (None,) * len(asked.view.features)
     times = [asked.now_us] * len(keys) if isinstance(asked.now_us, int) else asked.now_us
     rows = ((found.get(key), now_us) for key, now_us in zip(keys, times, strict=True))
     return [row[1] if row and is_alive(row[0], now_us, asked.view.ttl) else missing for row, now_us in rows]
 
 
-def _key_value(value: str | int) -> bytes:
-    if isinstance(value, int):
-        return struct.pack("<IIq", _KEY_INTEGER, 8, value)
-    text = value.encode()
-    return struct.pack("<II", _KEY_TEXT, len(text)) + text
-
-
-def _decoded(answer: list[bytes | None]) -> Stored:
-    return _moment(answer[0] or b""), tuple(map(_value, answer[1:]))
-
-
-def _moment(timestamp: bytes) -> int:
-    """Microseconds of a serialized `google.protobuf.Timestamp`."""
-    parts, at = {0x08: 0, 0x10: 0}, 0
-    while at < len(timestamp):
-        tag = timestamp[at]
-        parts[tag], at = _varint(timestamp, at + 1)
-    return parts[0x08] * 1_000_000 + parts[0x10] // 1_000
-
-
-_DOUBLE, _FLOAT = struct.Struct("<xd"), struct.Struct("<xf")
-
-
-def _value(data: bytes | None) -> Any:
-    """A serialized scalar `feast.types.Value`: a byte for its field and type, then the value.
-
-    Raises:
-        TypeError: it is of another type, such as a list.
-    """
-    if not data:
-        return None
-    if data[0] == 0x29:
-        return _DOUBLE.unpack(data)[0]
-    if data[0] == 0x35:
-        return _FLOAT.unpack(data)[0]
-    if data[0] not in (0x12, 0x18, 0x20, 0x38, 0x40):
-        raise TypeError(f"a value of a type that is not served, field {data[0] >> 3} of feast.types.Value")
-    number, end = _varint(data, 1)
-    if data[0] == 0x12:  # the number is the text's length
-        return data[end:].decode()
-    return None if data[0] == 0x40 and number == MISSING_TIME else number
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A signed integer of 64 bits in groups of seven, the lowest first, and where it ends."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return (value - 2**64 if value >= 2**63 else value), at
+def _decoded(answer: list[bytes | None]) -> StoredRow:
+    return read_time(answer[0] or b""), tuple(map(read_value, answer[1:]))

@@ -24,9 +24,9 @@ from feast.repo_config import FeastConfigBaseModel
 from feast.utils import make_tzaware
 from pydantic import StrictStr
 
-from liftloop.feast_plugins.online_reader import MISSING_TIME, Stored, is_alive, stored_rows
-from liftloop.feast_plugins.wire_format import ViewRows, microseconds, native_values
-from liftloop.storage.duckdb import quoted
+from liftloop.feast_plugins.arrow_encoding import ViewRows, microseconds, native_values
+from liftloop.feast_plugins.online_reader import StoredRow, is_alive, quoted, stored_rows
+from liftloop.feast_plugins.wire_format import MISSING_TIME
 
 ROWS_PER_WRITE = 50_000  # then other writers have their turn
 BUSY_SECONDS = 60
@@ -200,7 +200,7 @@ def _native(field: Field, value: Value | None) -> Any:
     return None if kind == "unix_timestamp_val" and native == MISSING_TIME else native
 
 
-def _protos(fields: list[Field], row: Stored | None) -> _Found:
+def _protos(fields: list[Field], row: StoredRow | None) -> _Found:
     if row is None:
         return None, None
     event_us, values = row

@@ -10,7 +10,7 @@ from feast import RepoConfig
 from feast.infra.online_stores.helpers import _mmh3, compute_versioned_name
 from redis import Redis
 
-from liftloop.feast_plugins.wire_format import ViewRows, joined, microseconds, time_bytes, value_bytes
+from liftloop.feast_plugins.arrow_encoding import ViewRows, joined, microseconds, time_bytes, value_bytes
 
 ROWS_PER_WRITE = 2_000
 

@@ -1,187 +1,76 @@
-"""Arrow columns as the bytes in which Feast keeps values, times and keys: a column at a time, no object per value."""
+"""The bytes in which Feast keeps values, times and keys, one at a time; `arrow_encoding.py` writes whole columns."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import struct
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-from feast import FeatureView, Field, ValueType
-from feast.infra.key_encoding_utils import serialize_entity_key_prefix
-
-from liftloop.feast_plugins.online_reader import MISSING_TIME
-
 # Field number and wire type that protobuf writes before a value of `feast.types.Value`.
-_TAGS = {
-    ValueType.STRING: 0x12,
-    ValueType.INT32: 0x18,
-    ValueType.INT64: 0x20,
-    ValueType.DOUBLE: 0x29,
-    ValueType.FLOAT: 0x35,
-    ValueType.BOOL: 0x38,
-    ValueType.UNIX_TIMESTAMP: 0x40,
-}
-_SECONDS_TAG, _NANOSECONDS_TAG = 0x08, 0x10  # of `google.protobuf.Timestamp`
+TEXT_TAG, INT32_TAG, INT64_TAG, DOUBLE_TAG, FLOAT_TAG, BOOL_TAG, TIME_TAG = 0x12, 0x18, 0x20, 0x29, 0x35, 0x38, 0x40
+SECONDS_TAG, NANOSECONDS_TAG = 0x08, 0x10  # of `google.protobuf.Timestamp`
+TEXT_KEY, INT64_KEY = 2, 4  # `feast.types.ValueType`
+MISSING_TIME = -(2**63)  # what Feast writes for a missing `UnixTimestamp`
 
-_ARROW_TYPES = {
-    ValueType.STRING: pa.string(),
-    ValueType.INT32: pa.int32(),
-    ValueType.INT64: pa.int64(),
-    ValueType.DOUBLE: pa.float64(),
-    ValueType.FLOAT: pa.float32(),
-    ValueType.BOOL: pa.int64(),
-    ValueType.UNIX_TIMESTAMP: pa.int64(),
-}
-_KEY_TYPES = (ValueType.STRING, ValueType.INT32, ValueType.INT64)
-
-_NOTHING = pa.scalar(b"", pa.binary())
-_DIGITS = np.arange(10, dtype=np.uint64)  # a varint of 64 bits has up to ten
+_DOUBLE, _FLOAT = struct.Struct("<xd"), struct.Struct("<xf")
+_VARINT_TAGS = (TEXT_TAG, INT32_TAG, INT64_TAG, BOOL_TAG, TIME_TAG)
 
 
-@dataclass(frozen=True)
-class ViewRows:
-    """What is to be written of a view: one row a key, under the names that the view gives its columns."""
-
-    view: FeatureView
-    table: pa.Table
-    event_time: str  # its column
-    created_time: str | None = None  # its column, where the source has one
-
-    @property
-    def is_native(self) -> bool:
-        """Whether all of it is encoded here; a view without keys is not."""
-        names = set(self.table.column_names)
-        fields = [*self.view.entity_columns, *self.view.features]
-        return (
-            names.issuperset(field.name for field in fields)
-            and all(field.dtype.to_value_type() in _KEY_TYPES for field in self.view.entity_columns)
-            and all(_is_native(self.table[field.name].type, field.dtype.to_value_type()) for field in fields)
-        )
-
-    def parts(self, rows: int) -> Iterator["ViewRows"]:
-        """Its rows in their order, so many at a time, each column in one piece."""
-        for start in range(0, len(self.table), rows):
-            yield replace(self, table=self.table.slice(start, rows).combine_chunks())
-
-    def keys(self, suffix: bytes = b"") -> pa.BinaryArray:
-        """Each row's entity key in Feast's serialization 3, and the suffix.
-
-        Raises:
-            ValueError: a key is NULL.
-        """
-        fields = sorted(self.view.entity_columns, key=lambda field: field.name)
-        prefix = pa.scalar(serialize_entity_key_prefix([field.name for field in fields]), pa.binary())
-        values = [_key_part(self.column(field.name), field) for field in fields]
-        return joined(prefix, *values, pa.scalar(suffix, pa.binary()))
-
-    def column(self, name: str) -> pa.Array:
-        return self.table[name].combine_chunks()
+def key_prefix(join_keys: Iterable[str]) -> bytes:
+    """What Feast's serialization 3 of an entity key begins with: the names of the join keys, sorted."""
+    names = [name.encode() for name in sorted(join_keys)]
+    parts = (struct.pack("<II", TEXT_KEY, len(name)) + name for name in names)
+    return struct.pack("<I", len(names)) + b"".join(parts)
 
 
-def native_values(column: pa.Array, field: Field) -> pa.Array:
-    """The values in the one Arrow type that stands for the feature's type; NaN is NULL, times are whole seconds.
+def key_value(value: str | int) -> bytes:
+    """One value of an entity key in serialization 3: text, or an INT64."""
+    if isinstance(value, int):
+        return struct.pack("<IIq", INT64_KEY, 8, value)
+    text = value.encode()
+    return struct.pack("<II", TEXT_KEY, len(text)) + text
+
+
+def read_time(timestamp: bytes) -> int:
+    """Microseconds since 1970 of a serialized `google.protobuf.Timestamp`."""
+    parts = {SECONDS_TAG: 0, NANOSECONDS_TAG: 0} | dict(_fields(timestamp))
+    return parts[SECONDS_TAG] * 1_000_000 + parts[NANOSECONDS_TAG] // 1_000
+
+
+def read_value(data: bytes | None) -> Any:
+    """A serialized scalar `feast.types.Value`: a byte for its field and type, then the value; None where missing.
 
     Raises:
-        pa.ArrowInvalid: an integer is too large for the feature's type.
+        TypeError: it is of another type, such as a list.
     """
-    if pa.types.is_timestamp(column.type):
-        return pa.array(microseconds(column) // 1_000_000, mask=pc.is_null(column).to_numpy(zero_copy_only=False))
-    values = column.cast(_ARROW_TYPES[field.dtype.to_value_type()])
-    if pa.types.is_floating(values.type):
-        return pc.if_else(pc.is_nan(values), None, values)
-    return values
+    if not data:
+        return None
+    tag = data[0]
+    if tag == DOUBLE_TAG:
+        return _DOUBLE.unpack(data)[0]
+    if tag == FLOAT_TAG:
+        return _FLOAT.unpack(data)[0]
+    if tag not in _VARINT_TAGS:
+        raise TypeError(f"a value of a type that is not served, field {tag >> 3} of feast.types.Value")
+    number, end = read_varint(data, 1)
+    if tag == TEXT_TAG:  # the number is the text's length
+        return data[end:].decode()
+    return None if tag == TIME_TAG and number == MISSING_TIME else number
 
 
-def value_bytes(column: pa.Array, field: Field) -> pa.BinaryArray:
-    """Each value as a serialized `feast.types.Value`, as Feast's local engine writes it: without content where missing.
-
-    Integers stay exact beside missing ones, where Feast rounds them to floats.
-    """
-    value_type, values = field.dtype.to_value_type(), native_values(column, field)
-    if value_type == ValueType.UNIX_TIMESTAMP:
-        return _varints(_filled(values, MISSING_TIME), _TAGS[value_type])
-    if value_type == ValueType.STRING:
-        text = values.cast(pa.binary())
-        encoded = joined(_varints(_filled(pc.binary_length(text), 0), _TAGS[value_type]), text)
-    elif pa.types.is_floating(values.type):
-        kind = "<f8" if value_type == ValueType.DOUBLE else "<f4"
-        encoded = _packed(("u1", _TAGS[value_type]), (kind, _filled(values, 0)))
-    else:
-        encoded = _varints(_filled(values, 0), _TAGS[value_type])
-    return pc.if_else(pc.is_valid(values), encoded, _NOTHING)
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """A signed integer of 64 bits in groups of seven, the lowest first, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return (value - 2**64 if value >= 2**63 else value), at
 
 
-def time_bytes(microseconds_since_1970: npt.NDArray[np.int64]) -> pa.BinaryArray:
-    """Each time as a serialized `google.protobuf.Timestamp`, whose zeros are left out."""
-    seconds, rest = np.divmod(microseconds_since_1970, 1_000_000)
-    parts = ((seconds, _SECONDS_TAG), (rest * 1_000, _NANOSECONDS_TAG))
-    return joined(*(pc.if_else(pa.array(part != 0), _varints(part, tag), _NOTHING) for part, tag in parts))
-
-
-def microseconds(column: pa.Array, missing: int = 0) -> npt.NDArray[np.int64]:
-    """Timestamps of any unit and zone in microseconds since 1970; what is finer is cut off."""
-    return _filled(column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64()), missing)
-
-
-def joined(*parts: pa.Array | pa.Scalar) -> pa.BinaryArray:
-    """The parts of each row, one after the other."""
-    return pc.binary_join_element_wise(*parts, _NOTHING)
-
-
-def _is_native(kind: pa.DataType, value_type: ValueType) -> bool:
-    """Whether a column of this type is encoded here for values of that type."""
-    if value_type in (ValueType.DOUBLE, ValueType.FLOAT):
-        return bool(pa.types.is_floating(kind))
-    if value_type in (ValueType.INT64, ValueType.INT32):
-        return bool(pa.types.is_integer(kind))
-    if value_type == ValueType.STRING:
-        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-    if value_type == ValueType.BOOL:
-        return bool(pa.types.is_boolean(kind))
-    return value_type == ValueType.UNIX_TIMESTAMP and bool(pa.types.is_timestamp(kind))
-
-
-def _key_part(column: pa.Array, field: Field) -> pa.BinaryArray:
-    if column.null_count:
-        raise ValueError(f"{field.name} is NULL in {column.null_count:,} rows; a key must have a value")
-    value_type, values = field.dtype.to_value_type(), native_values(column, field)
-    if value_type == ValueType.STRING:
-        text = values.cast(pa.binary())
-        return joined(_packed(("<u4", value_type.value), ("<u4", pc.binary_length(text))), text)
-    kind = "<i4" if value_type == ValueType.INT32 else "<i8"
-    return _packed(("<u4", value_type.value), ("<u4", np.dtype(kind).itemsize), (kind, values))
-
-
-def _varints(numbers: npt.NDArray[Any], tag: int) -> pa.BinaryArray:
-    """The tag and each integer in groups of seven bits, the lowest first; a set eighth bit says that more follow."""
-    unsigned = numbers.astype(np.int64).view(np.uint64)[:, None]
-    groups = unsigned >> (7 * _DIGITS)
-    is_used = groups != 0
-    is_used[:, 0] = True
-    is_followed = np.zeros_like(is_used)
-    is_followed[:, :-1] = is_used[:, 1:]
-    digits = (groups & 0x7F | np.where(is_followed, 0x80, 0).astype(np.uint64)).astype(np.uint8)
-    tagged = np.insert(digits, 0, tag, axis=1)
-    is_written = np.insert(is_used, 0, True, axis=1)
-    return _binary(tagged[is_written], is_written.sum(axis=1))
-
-
-def _packed(*parts: tuple[str, Any]) -> pa.BinaryArray:
-    """Numbers of a fixed width one after the other: pairs of NumPy type and column, or one number for all rows."""
-    rows = max(np.size(values) for _, values in parts)
-    records = np.empty(rows, [(str(number), kind) for number, (kind, _) in enumerate(parts)])
-    for number, (_, values) in enumerate(parts):
-        records[str(number)] = values
-    return _binary(records.view(np.uint8), np.full(rows, records.itemsize))
-
-
-def _binary(data: npt.NDArray[np.uint8], lengths: npt.NDArray[Any]) -> pa.BinaryArray:
-    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
-    return pa.Array.from_buffers(pa.binary(), len(lengths), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-
-
-def _filled(values: pa.Array, missing: int) -> npt.NDArray[Any]:
-    numbers: npt.NDArray[Any] = values.fill_null(missing).to_numpy(zero_copy_only=False)
-    return numbers
+def _fields(message: bytes) -> Iterator[tuple[int, int]]:
+    """The tag and value of each integer field."""
+    at = 0
+    while at < len(message):
+        tag = message[at]
+        value, at = read_varint(message, at + 1)
+        yield tag, value

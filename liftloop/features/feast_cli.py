@@ -2,16 +2,17 @@
 
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 from feast import RepoConfig
 from feast.data_source import DataSource
 from feast.infra.passthrough_provider import PassthroughProvider
-from pydantic import Field, StrictStr
+from pydantic import StrictStr, model_validator
 from sqlalchemy import URL, CreateEnginePlugin, make_url
 from sqlalchemy.dialects import plugins
 
 from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStore, AsofDuckDBOfflineStoreConfig
-from liftloop.features.feast_repo import repo_config
+from liftloop.features.feast_repo import offline_store_options, repo_config
 from liftloop.settings import Settings, load_settings
 
 
@@ -30,7 +31,11 @@ def project_settings() -> Settings:
 
 class SettingsOfflineStoreConfig(AsofDuckDBOfflineStoreConfig):
     type: StrictStr = "liftloop.features.feast_cli.SettingsOfflineStore"
-    settings: Settings = Field(default_factory=project_settings)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_settings(cls, options: Any) -> Any:
+        return offline_store_options(project_settings()) | options
 
 
 class SettingsOfflineStore(AsofDuckDBOfflineStore):

@@ -10,7 +10,6 @@ from redis.connection import parse_url
 
 from liftloop.contract.contract import Contract
 from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStoreConfig
-from liftloop.feast_plugins.online_reader import online_database
 from liftloop.features.names import FEAST_PROJECT, TIME_TO_LIVE, feature_service_name, table_columns, view_name
 from liftloop.features.windows import features_pattern
 from liftloop.settings import Settings
@@ -38,16 +37,23 @@ def repo_config(settings: Settings) -> RepoConfig:
             "path": settings.feast_registry_url or f"sqlite:///{folder / 'registry.db'}",
             "serve_features_while_materializing": True,
         },
-        offline_store=AsofDuckDBOfflineStoreConfig(settings=settings),
+        offline_store=AsofDuckDBOfflineStoreConfig(**offline_store_options(settings)),
         batch_engine={"type": _BATCH_ENGINE},
         online_store=(
             _redis(settings.redis_url)
             if settings.redis_url
-            else {"type": _EMBEDDED_ONLINE_STORE, "path": str(online_database(settings))}
+            else {"type": _EMBEDDED_ONLINE_STORE, "path": str(settings.online_database)}
         ),
         materialization={"pull_latest_features": True},
         entity_key_serialization_version=3,
     )
+
+
+def offline_store_options(settings: Settings) -> dict[str, Any]:
+    """What of the settings the offline store needs: the object store, and the Dask scheduler if there is one."""
+    names = ("s3_endpoint_url", "s3_region", "s3_access_key_id", "s3_secret_access_key")
+    scheduler = settings.dask_scheduler if settings.has_dask_scheduler else None
+    return {name: getattr(settings, name) for name in names} | {"dask_scheduler": scheduler}
 
 
 def _redis(url: str) -> dict[str, Any]:

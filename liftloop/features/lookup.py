@@ -9,14 +9,14 @@ from redis import Redis
 
 from liftloop.contract.contract import Contract
 from liftloop.feast_plugins.online_reader import (
-    Asked,
+    FeatureRequest,
     OnlineReader,
     RedisReader,
-    ServedView,
     SqliteReader,
-    online_database,
+    ViewSchema,
 )
 from liftloop.features.names import (
+    FEAST_PROJECT,
     TIME_TO_LIVE,
     feature_columns,
     feature_service_name,
@@ -61,9 +61,9 @@ def online_features(store: Store, contract: Contract, rows: pd.DataFrame) -> pd.
     return _appended(contract, rows, pd.concat(stored, axis="columns").reindex(entities.index), entities)
 
 
-def served_view(contract: Contract, key: str) -> ServedView:
+def served_view(contract: Contract, key: str) -> ViewSchema:
     """A key's view as readers of the online store need it."""
-    return ServedView(view_name(contract, key), (key,), tuple(table_columns(contract, key)), TIME_TO_LIVE)
+    return ViewSchema(view_name(contract, key), (key,), tuple(table_columns(contract, key)), TIME_TO_LIVE)
 
 
 def materialized_key(source: str) -> str:
@@ -80,11 +80,11 @@ def materialized_at(store: Store, source: str) -> datetime:
     return datetime.fromisoformat(json.loads(store.get(materialized_key(source)))["as_of"])
 
 
-def _asked(contract: Contract, key: str, entities: pd.DataFrame) -> Asked:
+def _asked(contract: Contract, key: str, entities: pd.DataFrame) -> FeatureRequest:
     """The question for a key's features in the rows that have the key."""
     known = entities[entities[key].notna()]
     times = known["event_timestamp"].dt.as_unit("us").astype("int64")
-    return Asked(served_view(contract, key), known[key].tolist(), times.tolist())
+    return FeatureRequest(served_view(contract, key), known[key].tolist(), times.tolist())
 
 
 def _entity_rows(contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
@@ -111,5 +111,5 @@ def _seconds(times: "pd.Series[pd.Timestamp]") -> "pd.Series[float]":
 def open_reader(settings: Settings) -> OnlineReader:
     """A reader of the online store that the settings point at."""
     if settings.redis_url:
-        return RedisReader(Redis.from_url(settings.redis_url))
-    return SqliteReader(online_database(settings))
+        return RedisReader(Redis.from_url(settings.redis_url), FEAST_PROJECT)
+    return SqliteReader(settings.online_database, FEAST_PROJECT)

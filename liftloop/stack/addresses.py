@@ -29,23 +29,10 @@ def bridge_url(settings: Settings) -> str:
     return f"http://{HOST}:{settings.bridge_port}"
 
 
-def variables(settings: Settings) -> dict[str, str]:
-    """The settings as `LIFTLOOP_*` environment variables, secrets in the clear."""
-    return {
-        f"LIFTLOOP_{name.upper()}": _plain(value)
-        for name in type(settings).model_fields
-        if (value := getattr(settings, name)) is not None
-    }
-
-
-def _plain(value: object) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-
 def user_settings(settings: Settings) -> Settings:
     """The settings without what an earlier `up` wrote: an address that is still None is ours to serve."""
     generated = dotenv_values(settings.generated_file) | dotenv_values(settings.keys_file(settings.role))
-    ours = [name for name, value in variables(settings).items() if generated.get(name) == value]
+    ours = [name for name, value in settings.as_environment().items() if generated.get(name) == value]
     return settings.model_copy(update={name.removeprefix("LIFTLOOP_").lower(): None for name in ours})
 
 
@@ -68,7 +55,7 @@ def running_settings(settings: Settings, credentials: Credentials) -> Settings:
 
 def write_generated_file(settings: Settings, running: Settings) -> None:
     """Write, for `load_settings`, what `running` knows and the user's own `settings` leave open."""
-    found = {name: value for name, value in variables(running).items() if name not in variables(settings)}
+    found = {name: value for name, value in running.as_environment().items() if name not in settings.as_environment()}
     _write_variables(settings.generated_file, found)
 
 
@@ -77,7 +64,7 @@ def write_keys_files(running: Settings, credentials: Credentials) -> None:
     names = ("LIFTLOOP_S3_ENDPOINT_URL", "LIFTLOOP_S3_ACCESS_KEY_ID", "LIFTLOOP_S3_SECRET_ACCESS_KEY")
     for role in GRANTS:
         keys = credentials.keys(role)
-        theirs = variables(running.with_keys(role, keys.access_key_id, keys.secret_access_key))
+        theirs = running.with_keys(role, keys.access_key_id, keys.secret_access_key).as_environment()
         _write_variables(running.keys_file(role), {name: theirs[name] for name in names})
 
 
@@ -96,7 +83,7 @@ def write_prefect_toml(file: Path, settings: Settings, running: Settings, layout
     if file.exists() and not file.read_text().startswith(_HEAD):
         return False
     if settings.prefect_api_url is None:
-        write_private(file, _prefect_toml(variables(running), layout))
+        write_private(file, _prefect_toml(running.as_environment(), layout))
     else:
         file.unlink(missing_ok=True)
     return True

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from liftloop.contract.contract import declared_sources, load_contract
 from liftloop.settings import Settings, load_settings
-from liftloop.stack.addresses import user_settings, variables
+from liftloop.stack.addresses import user_settings
 from liftloop.stack.layout import Layout, StackError, last_line, write_private
 from liftloop.stack.lifecycle import up
 from liftloop.stack.parts import SCRIPTS, WORK_POOL, prefect_client, prefect_environment
@@ -84,7 +84,7 @@ def start(on_progress: Callable[[str], None]) -> Settings:
 def command_environment(settings: Settings) -> dict[str, str]:
     """The environment in which any command, in any folder, works with the stack that `settings` describe."""
     layout = Layout.of(settings)
-    ours = variables(settings) | {"LIFTLOOP_HOME": str(layout.home)}
+    ours = settings.as_environment() | {"LIFTLOOP_HOME": str(layout.home)}
     if settings.prefect_api_url is None:
         return os.environ | ours
     if user_settings(settings).prefect_api_url is None:

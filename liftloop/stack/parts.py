@@ -9,7 +9,7 @@ from pathlib import Path
 
 from liftloop.settings import Settings
 from liftloop.stack import wait
-from liftloop.stack.addresses import bridge_url, prefect_url, running_settings, s3_url, variables
+from liftloop.stack.addresses import bridge_url, prefect_url, running_settings, s3_url
 from liftloop.stack.certificate import certificate_environment
 from liftloop.stack.layout import HOST, Credentials, Layout
 from liftloop.stack.probes import is_polling, takes_writes
@@ -117,7 +117,7 @@ def _notices(settings: Settings) -> dict[str, str]:
     told = {
         "ENABLED": "true",
         "ENDPOINT": f"{bridge_url(settings)}/landing",
-        "BEARER_TOKEN": variables(settings)["LIFTLOOP_BRIDGE_TOKEN"],
+        "BEARER_TOKEN": settings.as_environment()["LIFTLOOP_BRIDGE_TOKEN"],
         "EVENT_TYPES": "create update",
         "PATH_PREFIXES": f"/buckets/{settings.bucket}/landing/",
     }
@@ -137,7 +137,7 @@ def prefect_server(settings: Settings, layout: Layout) -> Part:
         environment=prefect_environment(settings, layout)
         | {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{layout.prefect_folder / 'prefect.db'}",
-            "PREFECT_SERVER_API_AUTH_STRING": variables(settings)["LIFTLOOP_PREFECT_AUTH"],
+            "PREFECT_SERVER_API_AUTH_STRING": settings.as_environment()["LIFTLOOP_PREFECT_AUTH"],
             "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
             # The server's own pages may call it; those of other sites may not.
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from liftloop.feast_plugins.asof_join import FeatureTableError
 from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStore, AsofDuckDBOfflineStoreConfig
-from liftloop.settings import Settings
 
 Row = dict[str, Any]
 
@@ -150,17 +149,17 @@ def open_feast(folder: Path) -> FeatureStore:
     ]
     sides += [views["pair"].with_name("pair"), views["pair"].with_name("rivals").with_join_key_map({"ad": "rival"})]
     service = FeatureService(name="all", features=[*sides, *once])
-    feast = FeatureStore(config=store_config(folder, Settings(home=folder)))
+    feast = FeatureStore(config=store_config(folder))
     feast.apply([*entities.values(), *views.values(), service])
     return feast
 
 
-def store_config(folder: Path, settings: Settings, **options: Any) -> RepoConfig:
+def store_config(folder: Path, **options: Any) -> RepoConfig:
     return RepoConfig(
         project="asof",
         provider="local",
         registry=str(folder / "registry.db"),
-        offline_store=AsofDuckDBOfflineStoreConfig(settings=settings, **options),
+        offline_store=AsofDuckDBOfflineStoreConfig(**options),
         online_store={"type": "sqlite", "path": str(folder / "online.db")},
         entity_key_serialization_version=3,
     )
@@ -220,7 +219,7 @@ def on_workers(folder: Path) -> Iterator[FeatureStore]:
     """The same views, joined by two Dask workers in processes of their own."""
     local = {"host": "127.0.0.1", "dashboard_address": None}
     with LocalCluster(n_workers=2, threads_per_worker=1, **local) as cluster:  # type: ignore[no-untyped-call]
-        config = store_config(folder, Settings(home=folder, dask_scheduler=cluster.scheduler_address))
+        config = store_config(folder, dask_scheduler=cluster.scheduler_address)
         yield FeatureStore(config=config)
 
 
@@ -288,7 +287,7 @@ def test_folders_called_date_may_mean_another(folder: Path) -> None:
     """With `date_partition: null` they are not looked at."""
     write(folder, [feature(FIRST)])
     (folder / f"daily/date={FIRST:%F}").rename(folder / "daily/date=2020-01-01")
-    feast = FeatureStore(config=store_config(folder, Settings(home=folder), date_partition=None))
+    feast = FeatureStore(config=store_config(folder, date_partition=None))
     question = asked([("u0", "a0", "a0", FIRST)])
     assert feast.get_historical_features(question, ["shown:value"]).to_df()["value"].tolist() == [0.0]
 
@@ -298,7 +297,7 @@ def test_times_without_a_zone_are_utc(tmp_path: Path, as_type: str) -> None:
     """Of whatever unit, as pandas writes them; and as text."""
     times = np.array(["2026-03-02", "2026-03-03"]).astype(as_type)
     pd.DataFrame({"ad": ["a", "a"], "at": times, "value": [1.0, 2.0]}).to_parquet(tmp_path / "rows.parquet")
-    feast = FeatureStore(config=store_config(tmp_path, Settings(home=tmp_path)))
+    feast = FeatureStore(config=store_config(tmp_path))
     ad = Entity(name="ad", value_type=ValueType.STRING)
     schema = [Field(name="ad", dtype=String), Field(name="value", dtype=Float64)]
     source = FileSource(path=f"{tmp_path}/rows.parquet", timestamp_field="at")

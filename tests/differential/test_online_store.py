@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from lib import online_views
 from redis import Redis
 
-from liftloop.feast_plugins.online_reader import Asked, OnlineReader, RedisReader, ServedView, SqliteReader
+from liftloop.feast_plugins.arrow_encoding import ViewRows
+from liftloop.feast_plugins.online_reader import FeatureRequest, OnlineReader, RedisReader, SqliteReader, ViewSchema
 from liftloop.feast_plugins.online_store import WideSqliteOnlineStore
 from liftloop.feast_plugins.redis_writer import write_rows
-from liftloop.feast_plugins.wire_format import ViewRows
 
 KEYS = ("", "a", "b", "ü")
 STRANGER = "stranger"
@@ -69,11 +69,14 @@ def new_view() -> FeatureView:
 
 
 def assert_read(reader: OnlineReader, view: FeatureView, stored: dict[str, Write], now: datetime) -> None:
-    served = ServedView(view.name, ("ad_id",), ("value",), TTL)
+    served = ViewSchema(view.name, ("ad_id",), ("value",), TTL)
     keys = [*KEYS, STRANGER, KEYS[0]]
     now_us = (now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     expected = [value_of(stored.get(key), now) for key in keys]
-    assert reader.read(Asked(served, keys, now_us), Asked(served, keys, [now_us] * len(keys))) == [expected] * 2
+    assert (
+        reader.read(FeatureRequest(served, keys, now_us), FeatureRequest(served, keys, [now_us] * len(keys)))
+        == [expected] * 2
+    )
 
 
 def as_columns(view: FeatureView, batch: list[Write]) -> ViewRows:
@@ -106,7 +109,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> tuple[WideSqliteOnline
     config = online_views.repository(home, online_views.embedded(home)).config
     store = WideSqliteOnlineStore()
     store.update(config, [], [], [], [], partial=True)  # makes the file
-    return store, config, SqliteReader(Path(config.online_store.path))
+    return store, config, SqliteReader(Path(config.online_store.path), config.project)
 
 
 EQUAL_TIMES = [[Write("a", FIRST, FIRST, 1.0)], [Write("a", FIRST, None, 2.0)], [Write("a", FIRST, FIRST, 3.0)]]
@@ -146,4 +149,4 @@ def test_redis(
     with Redis.from_url(redis_url) as client:
         for batch in batches:
             write_rows(client, config, as_columns(view, batch))
-        assert_read(RedisReader(client), view, newest(batches, knows_created=False), now)
+        assert_read(RedisReader(client, config.project), view, newest(batches, knows_created=False), now)

@@ -23,7 +23,6 @@ from lib.training_lake import make_contract, make_frame
 from liftloop.compute.compute import Compute, OneProcess, Workers, open_compute
 from liftloop.contract.contract import Contract
 from liftloop.settings import ONE_PROCESS, Settings
-from liftloop.stack.addresses import variables
 from liftloop.stats.shrinkage import prior_strength
 from liftloop.storage.store import Store
 from liftloop.training.boosting import STOP_AFTER_ROUNDS, Recipe, Rows, boost, quantile_matrix
@@ -209,7 +208,7 @@ def test_another_process_gives_the_same_bytes(
     frame: TrainingFrame, contract: Contract, in_one_process: Trained
 ) -> None:
     settings = frame.store.settings.model_copy(update={"dask_scheduler": ONE_PROCESS})
-    environment = os.environ | variables(settings) | {"PYTHONPATH": str(TESTS), "PYTHONHASHSEED": "1"}
+    environment = os.environ | settings.as_environment() | {"PYTHONPATH": str(TESTS), "PYTHONHASHSEED": "1"}
     command = [sys.executable, "-c", ELSEWHERE, contract.source, frame.index.fingerprint]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert answer.stdout.strip() == in_one_process.model.sha256, answer.stderr

@@ -25,7 +25,6 @@ from liftloop.registry.promotion import read_audit
 from liftloop.registry.versions import champion
 from liftloop.settings import Settings
 from liftloop.stack import down, initialise, up
-from liftloop.stack.addresses import variables
 from liftloop.stack.layout import Layout
 from liftloop.stack.prefect_api import ask
 from liftloop.stack.supervisor import Supervisor
@@ -187,7 +186,7 @@ def running_loop(settings: Settings, project: Path, environment: Mapping[str, st
     settings = settings.model_copy(update={"min_free_bytes": 2**28})
     try:
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in {**variables(settings), **environment}.items():
+            for name, value in {**settings.as_environment(), **environment}.items():
                 patch.setenv(name, value)  # its processes keep what was set when they were started
             running = up(settings, print, project=project, prefect_toml=None)
         initialise(running, print, project=project)

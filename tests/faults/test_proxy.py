@@ -19,7 +19,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from faults.proxy import Point, Proxy
 from liftloop.settings import Settings
-from liftloop.stack.addresses import variables
 from liftloop.storage.store import Store, SwapConflict
 
 
@@ -74,7 +73,7 @@ def test_duckdb_reads_through_it(store: Store, proxy: Proxy, prefix: str) -> Non
     store.put(f"{prefix}part.parquet", body.getvalue())
     # In a process of its own: DuckDB holds the interpreter while it asks, and the proxy here could not answer.
     command = [sys.executable, "-c", _SUM, store.uri(f"{prefix}*.parquet")]
-    done = subprocess.run(command, env=os.environ | variables(store.settings), capture_output=True, text=True)
+    done = subprocess.run(command, env=os.environ | store.settings.as_environment(), capture_output=True, text=True)
     assert done.stdout.strip() == str(sum(range(499_000, 500_000))), done.stderr
     assert ("GET", f"{prefix}part.parquet") in proxy.requests
 

@@ -13,7 +13,6 @@ from liftloop.registry.challenger import Challenge, challenge, challenger, chall
 from liftloop.registry.promotion import PromotionConflict, promote, read_audit
 from liftloop.registry.rollback import rollback
 from liftloop.registry.versions import ModelVersion, Pointer, RegistryError, champion, write_version
-from liftloop.stack.addresses import variables
 from liftloop.storage.store import Store
 from tasks.registry import challenge as challenge_of_flow
 
@@ -114,7 +113,7 @@ def test_who_may_not_challenge(store: Store, source: str, crown: Callable[[str],
 def test_the_train_flow_names_a_challenger_where_the_hold_out_cannot_tell(
     store: Store, source: str, crown: Callable[[str], ModelVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in variables(store.settings).items():
+    for name, value in store.settings.as_environment().items():
         monkeypatch.setenv(name, value)
     crown("a")
     verdict = read_verdict(store, judged(store, source, "b", "inconclusive"))

@@ -30,8 +30,8 @@ VERDICT = Verdict(
 
 @flow(name="asks")
 def asks() -> None:
-    check = approve(VERDICT, None).checks[-1]
-    print("DECIDED", check.verdict, "|", check.reason, "|", check.observed, flush=True)
+    verdict = approve(VERDICT, None)
+    print("DECIDED", verdict.verdict, "|", verdict.checks[-1].reason, "|", verdict.checks[-1].observed, flush=True)
 
 asks()
 """

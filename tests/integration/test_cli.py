@@ -15,7 +15,6 @@ from liftloop.registry.aliases import aliases
 from liftloop.registry.promotion import promote, read_audit
 from liftloop.registry.versions import audit_key, champion_key
 from liftloop.settings import Settings
-from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
 from liftloop.storage.runs import read_manifests
 from liftloop.storage.store import Store
@@ -24,7 +23,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def liftloop(settings: Settings, *arguments: str, project: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | variables(settings)
+    environment = os.environ | settings.as_environment()
     return subprocess.run(
         [SCRIPTS / "liftloop", *arguments], env=environment, cwd=project, capture_output=True, text=True
     )

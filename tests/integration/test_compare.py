@@ -23,7 +23,6 @@ from liftloop.model.model import Model
 from liftloop.registry.load import load_model, register
 from liftloop.registry.versions import ModelVersion
 from liftloop.settings import ONE_PROCESS, Settings
-from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
 from liftloop.stats.calibrate import PlattCalibration
 from liftloop.stats.scoring import log_loss
@@ -89,7 +88,7 @@ def test_the_command_prints_what_was_found(
     (tmp_path / "contracts").mkdir()
     declared = yaml.safe_dump(as_written(contract.model_dump(by_alias=True, exclude_none=True)))
     (tmp_path / "contracts" / f"{contract.source}.yaml").write_text(declared)
-    environment = os.environ | variables(store.settings)
+    environment = os.environ | store.settings.as_environment()
     arguments = ("compare", contract.source, version.version, weak.version)
     done = subprocess.run(
         [SCRIPTS / "liftloop", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True

@@ -15,7 +15,6 @@ from liftloop.lake.erasure import UnknownKeyError, erase, read_erasures
 from liftloop.lake.ledger import Entry, pending
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.provenance.lineage import verify
-from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
 from liftloop.storage.duckdb import connect
 from liftloop.storage.runs import read_manifests
@@ -97,7 +96,7 @@ def test_the_command_forgets_a_person(store: Store, contract: Contract, project:
     build(store, contract)
     assert everywhere(store, contract) == [set(USERS)] * 4
     command = [str(SCRIPTS / "liftloop"), "erase", contract.source, "user_id", "u1"]
-    environment = os.environ | variables(store.settings)
+    environment = os.environ | store.settings.as_environment()
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [f"{day}.csv" in done.stdout for day in ("2026-01-05", "2026-01-15", "2026-01-25")] == [True, False, True]

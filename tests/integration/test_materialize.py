@@ -23,7 +23,6 @@ from liftloop.features.names import TIME_TO_LIVE, feature_columns, feature_servi
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
 from liftloop.settings import Settings
-from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Store
@@ -200,7 +199,9 @@ class TestFeastCommands:
 def feast_apply(settings: Settings) -> None:
     """`feast apply` in `feature_repo/`, with nothing but the settings to tell it where everything is."""
     command, folder = [str(SCRIPTS / "feast"), "apply"], REPOSITORY / "feature_repo"
-    done = subprocess.run(command, cwd=folder, env=os.environ | variables(settings), capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | settings.as_environment(), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr  # such as a question to AWS
     assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {"definitions.py", "feature_store.yaml"}
@@ -237,10 +238,7 @@ class TestAsofStore:
     def test_values_are_those_of_feast(
         self, tmp_path: Path, table: Path, entities: pd.DataFrame, ttl: timedelta
     ) -> None:
-        ours = {
-            "type": "liftloop.feast_plugins.offline_store.AsofDuckDBOfflineStore",
-            "settings": Settings(home=tmp_path),
-        }
+        ours = {"type": "liftloop.feast_plugins.offline_store.AsofDuckDBOfflineStore"}
         found = joined(tmp_path, ours, table, entities, ttl)
         expected = joined(tmp_path, {"type": "duckdb"}, table, entities, ttl)
         assert found["row"].tolist() == entities["row"].tolist()

@@ -14,7 +14,6 @@ from liftloop.datasets.open_bandit import CAMPAIGNS, OpenBanditError, obtain, re
 from liftloop.datasets.open_bandit_value import CampaignValue, off_policy_key, off_policy_values, write_off_policy_page
 from liftloop.provenance.lineage import trace
 from liftloop.settings import Settings
-from liftloop.stack.addresses import variables
 from liftloop.stack.parts import SCRIPTS
 from liftloop.stats.thompson import slot_probabilities
 from liftloop.storage.runs import read_manifests
@@ -54,7 +53,7 @@ def test_the_figures_are_those_of_the_logs(sdist: bytes, values: dict[str, Campa
 
 
 def fetch(settings: Settings) -> str:
-    environment = os.environ | variables(settings)
+    environment = os.environ | settings.as_environment()
     done = subprocess.run(
         [SCRIPTS / "liftloop", "fetch", "open-bandit"], env=environment, cwd=REPOSITORY, capture_output=True, text=True
     )

@@ -17,7 +17,7 @@ from lib import online_views
 from lib.online_views import ENGINE, LOCAL, apply, embedded, make_view, materialize, redis, repository, times
 from redis import Redis
 
-from liftloop.feast_plugins.online_reader import Asked, RedisReader, ServedView, SqliteReader
+from liftloop.feast_plugins.online_reader import FeatureRequest, RedisReader, SqliteReader, ViewSchema
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SCALARS: dict[str, Any] = {
@@ -77,8 +77,8 @@ class TestRedis:
         path, project = online_views.write_rows(tmp_path / "many.parquet", rows), f"many_{uuid4().hex[:8]}"
         filled(repository(tmp_path, redis(redis_url), project=project), make_view(path, {"value": Float64}))
         with Redis.from_url(redis_url) as client:
-            served = ServedView("ads", ("ad_id",), ("value",), timedelta())
-            (values,) = RedisReader(client, project).read(Asked(served, rows["ad_id"], 0))
+            served = ViewSchema("ads", ("ad_id",), ("value",), timedelta())
+            (values,) = RedisReader(client, project).read(FeatureRequest(served, rows["ad_id"], 0))
         assert [value for (value,) in values] == rows["value"]
 
 
@@ -98,9 +98,9 @@ class TestReaders:
         keys = list(zip(ROWS["slot"].to_pylist(), ROWS["ad_id"].to_pylist(), strict=True))
         rows = [{"slot": slot, "ad_id": ad} for slot, ad in [*keys, (1, "stranger")]]
         theirs = feast.get_online_features([f"ads:{name}" for name in features], rows).to_dict()
-        served = ServedView("ads", ("slot", "ad_id"), tuple(features), timedelta())
+        served = ViewSchema("ads", ("slot", "ad_id"), tuple(features), timedelta())
         with reader_of(feast, project) as reader:
-            (ours,) = reader.read(Asked(served, [*keys, (1, "stranger")], 0))
+            (ours,) = reader.read(FeatureRequest(served, [*keys, (1, "stranger")], 0))
         assert ours == list(zip(*(theirs[name] for name in features), strict=True))
         assert ours[-1] == (None,) * len(features) != ours[0]
 
@@ -168,12 +168,12 @@ class TestEmbedded:
     def test_a_view_may_change_and_go(self, tmp_path: Path, table: Path) -> None:
         feast = filled(repository(tmp_path, embedded(tmp_path)), make_view(table, {"double": Float64, "int": Int64}))
         apply(feast, make_view(table, {"double": String, "int": Int64, "text": String}))
-        served = ServedView("ads", ("ad_id",), ("double", "int", "text"), timedelta())
+        served = ViewSchema("ads", ("ad_id",), ("double", "int", "text"), timedelta())
         with reader_of(feast, "liftloop") as reader:
-            assert reader.read(Asked(served, ["a"], 0)) == [[(None, 0, None)]]
+            assert reader.read(FeatureRequest(served, ["a"], 0)) == [[(None, 0, None)]]
         feast.teardown()  # type: ignore[no-untyped-call]
         with reader_of(feast, "liftloop") as reader, pytest.raises(LookupError, match="no such table: liftloop_ads"):
-            reader.read(Asked(served, ["a"], 0))
+            reader.read(FeatureRequest(served, ["a"], 0))
 
     @pytest.mark.parametrize(
         ("name", "before", "after"),
@@ -193,17 +193,17 @@ class TestEmbedded:
         pushed = pd.DataFrame({"ad_id": ["a", "b"], "time": [NOON, pd.NaT], "event_timestamp": [NOON, NOON]})
         feast.write_to_online_store("ads", pushed)
         with reader_of(feast, "liftloop") as reader:
-            served = ServedView("ads", ("ad_id",), ("time",), timedelta())
-            assert reader.read(Asked(served, ["a", "b"], 0)) == [[(NOON.timestamp(),), (None,)]]
+            served = ViewSchema("ads", ("ad_id",), ("time",), timedelta())
+            assert reader.read(FeatureRequest(served, ["a", "b"], 0)) == [[(NOON.timestamp(),), (None,)]]
 
     def test_a_feature_that_is_not_there_is_named(self, tmp_path: Path, table: Path) -> None:
         feast = filled(repository(tmp_path, embedded(tmp_path)), make_view(table, {"double": Float64}))
         with reader_of(feast, "liftloop") as reader, pytest.raises(LookupError, match="no such column"):
-            reader.read(Asked(ServedView("ads", ("ad_id",), ("other",), timedelta()), ["a"], 0))
+            reader.read(FeatureRequest(ViewSchema("ads", ("ad_id",), ("other",), timedelta()), ["a"], 0))
 
     def test_a_store_that_was_never_made(self, tmp_path: Path) -> None:
         with pytest.raises(LookupError, match="Run `feast apply`"):
-            SqliteReader(tmp_path / "nowhere.db")
+            SqliteReader(tmp_path / "nowhere.db", "liftloop")
 
     def test_writers_in_several_processes(self, tmp_path: Path, table: Path) -> None:
         """Each writes every key, its own times in an order of its own; the newest has to stand."""
@@ -213,9 +213,9 @@ class TestEmbedded:
             subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path), str(number)]) for number in range(4)
         ]
         assert [process.wait(timeout=120) for process in processes] == [0] * 4
-        served = ServedView("ads", ("ad_id",), ("double",), timedelta())
+        served = ViewSchema("ads", ("ad_id",), ("double",), timedelta())
         with reader_of(feast, "liftloop") as reader:
-            (found,) = reader.read(Asked(served, [f"a{number}" for number in range(200)], 0))
+            (found,) = reader.read(FeatureRequest(served, [f"a{number}" for number in range(200)], 0))
         assert found == [(39.0,)] * 200
 
 
@@ -223,9 +223,10 @@ _WRITER = """
 import random, sys
 from pathlib import Path
 sys.path.insert(0, "tests")
-from lib import online_views, pyarrow as pa
+import pyarrow as pa
+from lib import online_views
 from feast.types import Float64
-from liftloop.feast_plugins.wire_format import ViewRows
+from liftloop.feast_plugins.arrow_encoding import ViewRows
 
 home, number = Path(sys.argv[1]), int(sys.argv[2])
 feast = online_views.repository(home, online_views.embedded(home))

@@ -11,8 +11,6 @@ import pyarrow.parquet as pq
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.types import FeastType, Int64, String
 
-from liftloop.settings import Settings
-
 ENGINE = {"type": "liftloop.feast_plugins.batch_engine.ArrowComputeEngine"}
 LOCAL = {"type": "local"}
 LONG_AGO, FAR_AHEAD = datetime(1960, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -38,7 +36,6 @@ def repository(
         registry={"registry_type": "sql", "path": f"sqlite:///{home / 'registry.db'}"},
         offline_store={
             "type": "liftloop.feast_plugins.offline_store.AsofDuckDBOfflineStore",
-            "settings": Settings(home=home),
         },
         batch_engine=engine,
         online_store=online_store,

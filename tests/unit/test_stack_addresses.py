@@ -8,7 +8,6 @@ from liftloop.settings import Settings, load_settings
 from liftloop.stack.addresses import (
     running_settings,
     user_settings,
-    variables,
     write_generated_file,
     write_keys_files,
     write_prefect_toml,
@@ -38,7 +37,7 @@ def bring_up() -> Settings:
 
 def test_load_settings_finds_what_runs() -> None:
     running = bring_up()
-    assert variables(load_settings()) == variables(running)
+    assert load_settings().as_environment() == running.as_environment()
     assert running.s3_endpoint_url == "http://127.0.0.1:8333"
     assert running.prefect_api_url == "http://127.0.0.1:4200/api"
     assert running.s3_secret_access_key == SecretStr(CREDENTIALS.s3_secret_access_key)
@@ -60,9 +59,9 @@ def test_generated_file_is_closed_to_others_and_holds_no_more_than_was_open(proj
 
 
 def test_what_an_earlier_up_wrote_is_not_the_users() -> None:
-    before = variables(user_settings(load_settings()))
+    before = user_settings(load_settings()).as_environment()
     bring_up()
-    assert variables(user_settings(load_settings())) == before
+    assert user_settings(load_settings()).as_environment() == before
 
 
 def test_a_moved_port_counts_although_the_old_address_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +81,7 @@ def test_a_part_that_dotenv_points_elsewhere_stays_there(project: Path) -> None:
     running = bring_up()
     assert (running.s3_endpoint_url, running.s3_access_key_id) == ("https://s3.example.org", "mine")
     assert "S3" not in (project / "home" / "stack.env").read_text()
-    assert variables(load_settings()) == variables(running)
+    assert load_settings().as_environment() == running.as_environment()
 
 
 def test_prefect_toml_leads_to_the_embedded_server_and_home(project: Path) -> None:
@@ -130,7 +129,7 @@ def test_a_role_signs_with_its_own_keys(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_role_comes_before_the_operators_keys_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     running = bring_up()
-    for name, value in variables(running).items():
+    for name, value in running.as_environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LIFTLOOP_ROLE", "train")
     assert load_settings().s3_access_key_id == CREDENTIALS.s3_roles.train.access_key_id

@@ -17,7 +17,6 @@ from liftloop.gate.checks.fresh_process import ADS
 from liftloop.gate.verdict import CheckVerdict, Finding
 from liftloop.model.model import Model
 from liftloop.registry.versions import ModelVersion
-from liftloop.stack.addresses import variables
 from liftloop.storage.parquet import keep_rows
 from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.frame import read_partition
@@ -52,7 +51,7 @@ def run_in_fresh_process(store: Store, version: ModelVersion, holdout: pd.DataFr
     arguments = [version.source, version.version, sample.key, sample.sha256, str(sample.size_bytes)]
     answer = subprocess.run(
         [sys.executable, "-m", "liftloop.gate.checks.fresh_process", *arguments],
-        env=os.environ | variables(store.settings),
+        env=os.environ | store.settings.as_environment(),
         capture_output=True,
         text=True,
         timeout=TIME_LIMIT_SECONDS,
