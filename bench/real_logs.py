@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-CONTRACTS = Path(__file__).with_name("contracts")
+CONTRACTS = Path(__file__).with_name("real_log_contracts")
 DATA_FOLDER = Path("../shared/data")
 
 _START = pd.Timestamp("2026-01-01", tz="UTC")

@@ -3,14 +3,13 @@
 import logging
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 from bridge.dispatch import dispatch_features_and_training, dispatch_ingest
 from bridge.faults import Faults
 from bridge.mailbox import Mailbox
 from bridge.reaper import Reaper
 from bridge.runs import FlowRuns
-from liftloop.contract.contract import CONTRACTS_FOLDER, declared_sources, load_contract
+from liftloop.contract.contract import declared_sources, load_contract
 from liftloop.storage.store import Store
 
 SWEEP_SECONDS = 10.0
@@ -24,11 +23,8 @@ log = logging.getLogger("bridge")
 class Loop:
     """One pass after the other. Nothing that fails in one ends it: the next tries again."""
 
-    def __init__(
-        self, store: Store, runs: FlowRuns, reaper: Reaper, mailbox: Mailbox, contracts_folder: Path = CONTRACTS_FOLDER
-    ) -> None:
+    def __init__(self, store: Store, runs: FlowRuns, reaper: Reaper, mailbox: Mailbox) -> None:
         self._store, self._runs, self._reaper, self._mailbox = store, runs, reaper, mailbox
-        self._contracts_folder = contracts_folder
         self._faults = Faults()
         self._to_look_at: set[str] = set()  # a notice came, or a run is under way that may have listed before it
         self._ingesting: set[str] = set()
@@ -60,11 +56,11 @@ class Loop:
         return max(0.0, min(until_next, LOOK_AGAIN_SECONDS) if self._to_look_at else until_next)
 
     def _sweep(self) -> None:
-        declared = declared_sources(self._contracts_folder)
+        declared = declared_sources()
         self._look_at(declared)
         for source in declared:
             with self._faults.outlive(f"features of {source}"):
-                contract = load_contract(source, self._contracts_folder)
+                contract = load_contract(source)
                 is_ingesting = source in self._ingesting
                 dispatch_features_and_training(self._store, self._runs, contract, is_ingesting=is_ingesting)
 
@@ -81,6 +77,6 @@ class Loop:
     def _ingest(self, source: str) -> None:
         self._to_look_at.discard(source)
         with self._faults.outlive(f"ingest of {source}"):
-            contract = load_contract(source, self._contracts_folder)
+            contract = load_contract(source)
             if dispatch_ingest(self._store, self._runs, contract):
                 self._to_look_at.add(source)

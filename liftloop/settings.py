@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from liftloop.errors import UserError
+from liftloop.project import PROJECT_VARIABLE, find_project
 
 ONE_PROCESS = "one-process"
 
@@ -22,7 +23,7 @@ class SettingsError(UserError):
 
 
 class Settings(BaseSettings):
-    """Read from `LIFTLOOP_*` in the environment, then `.env`, then what `liftloop up` generated."""
+    """Read from `LIFTLOOP_*` in the environment, then the project's `.env`, then what `liftloop up` generated."""
 
     model_config = SettingsConfigDict(env_prefix="LIFTLOOP_", extra="forbid", frozen=True)
 
@@ -89,21 +90,22 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """The settings in force here and now, with the keys of the role.
+    """The settings in force in the project, with the keys of the role; `home` is absolute.
 
     Raises:
         SettingsError: a key is unknown or a value cannot be read.
     """
-    home = Path(os.environ.get("LIFTLOOP_HOME", ".liftloop"))
-    _refuse_unknown_variables()
+    root = find_project().root
+    home = root / os.environ.get("LIFTLOOP_HOME", ".liftloop")
+    _require_known_variables()
     try:
-        settings = Settings(home=home, _env_file=(home / "stack.env", ".env"))
+        settings = Settings(home=home, _env_file=(home / "stack.env", root / ".env"))
         return settings.as_role(settings.role)
     except ValidationError as error:
         first = error.errors()[0]
         key = "LIFTLOOP_" + "_".join(str(part) for part in first["loc"]).upper().removeprefix("LIFTLOOP_")
         raise SettingsError(
-            f"{key}={_shown(key, first['input'])}: {first['msg']}. Mend it in .env or in the environment;"
+            f"{key}={_shown(key, first['input'])}: {first['msg']}. Correct it in .env or in the environment;"
             f" known: {_known()}"
         ) from None
 
@@ -121,8 +123,8 @@ def _known() -> str:
     return ", ".join(f"LIFTLOOP_{name.upper()}" for name in Settings.model_fields)
 
 
-def _refuse_unknown_variables() -> None:
-    known = {f"LIFTLOOP_{name.upper()}" for name in Settings.model_fields}
+def _require_known_variables() -> None:
+    known = {PROJECT_VARIABLE} | {f"LIFTLOOP_{name.upper()}" for name in Settings.model_fields}
     for name in sorted(os.environ):
         if name.startswith("LIFTLOOP_") and name not in known:
             raise SettingsError(

@@ -27,8 +27,7 @@ from liftloop.contract.sections import (
     Training,
 )
 from liftloop.errors import UserError
-
-CONTRACTS_FOLDER = Path("contracts")
+from liftloop.project import find_project
 
 # The canonical impression: its columns in their order, with DuckDB types.
 CANONICAL_TYPES = {
@@ -114,12 +113,13 @@ class Contract(Frozen):
         return f"landing/{self.source}/"
 
 
-def load_contract(source: str, folder: Path = CONTRACTS_FOLDER) -> Contract:
-    """The contract of one source.
+def load_contract(source: str, folder: Path | None = None) -> Contract:
+    """The contract of one source, in a folder or in the project.
 
     Raises:
         ContractError: there is no such contract, or it cannot be used.
     """
+    folder = folder or find_project().contracts_folder
     path = folder / f"{source}.yaml"
     if not path.is_file():
         raise ContractError(f"source {source!r} is not declared in {folder}/; declared: {declared_sources(folder)}")
@@ -134,9 +134,9 @@ def load_contract(source: str, folder: Path = CONTRACTS_FOLDER) -> Contract:
     return contract
 
 
-def declared_sources(folder: Path = CONTRACTS_FOLDER) -> list[str]:
-    """The sources that have a contract, by name."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+def declared_sources(folder: Path | None = None) -> list[str]:
+    """The sources that have a contract, in a folder or in the project, by name."""
+    return sorted(path.stem for path in (folder or find_project().contracts_folder).glob("*.yaml"))
 
 
 def _explain(path: Path, problem: Any) -> str:

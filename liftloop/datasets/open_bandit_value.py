@@ -27,8 +27,9 @@ from liftloop.stats.off_policy import (
 )
 from liftloop.stats.shrinkage import smoothed_rates
 from liftloop.stats.thompson import slot_probabilities
+from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.runs import Step, record, recorded
-from liftloop.storage.store import Store, fingerprint_of, references
+from liftloop.storage.store import Store, references
 
 RULE_VERSION = "off-policy page 1"
 SOURCE = "open_bandit"

@@ -8,8 +8,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
-from liftloop.decisions.candidates import Chunk, Competition
+from liftloop.decisions.candidates import Chunk
 from liftloop.decisions.policy import draw_ads, policy_probabilities
+from liftloop.evaluation.logged_candidates import LoggedCandidates
 from liftloop.evaluation.rewards import Outcomes
 from liftloop.model.model import Model
 from liftloop.stats.interval import BootstrapOptions, Interval
@@ -85,8 +86,8 @@ def decide(
     """
     rng = np.random.default_rng(contract.training.seed)
     rows = _sample(contract, ads, rows, max_expanded_rows, rng)
-    competition = Competition(store, contract, model, ads, rows)
-    chosen = pd.concat([_choose(competition, chunk, rng) for chunk in competition.chunks()], ignore_index=True)
+    candidates = LoggedCandidates(store, contract, model, ads, rows)
+    chosen = pd.concat([_choose(candidates, chunk, rng) for chunk in candidates.chunks()], ignore_index=True)
     logged = rows[_logged_columns(contract)]
     weight = chosen["target_probability"] / rows["propensity"]
     reward = rows[contract.reward].astype(np.float64)
@@ -135,12 +136,12 @@ def _sample(
     return rows.iloc[np.sort(order[expanded <= max_expanded_rows])].reset_index(drop=True)
 
 
-def _choose(competition: Competition, chunk: Chunk, rng: np.random.Generator) -> pd.DataFrame:
+def _choose(candidates: LoggedCandidates, chunk: Chunk, rng: np.random.Generator) -> pd.DataFrame:
     """Draw an ad for each impression, and say how the policy sees the one that was logged."""
-    scores = competition.score(chunk)
+    scores = candidates.score(chunk)
     probability = policy_probabilities(scores, chunk)
-    ad_ids = competition.ads["ad_id"].to_numpy()
-    is_logged = ad_ids[chunk.ad] == competition.rows["ad_id"].to_numpy()[chunk.owner]
+    ad_ids = candidates.ads["ad_id"].to_numpy()
+    is_logged = ad_ids[chunk.ad] == candidates.rows["ad_id"].to_numpy()[chunk.owner]
     return pd.DataFrame(
         {
             "chosen_ad_id": ad_ids[chunk.ad[draw_ads(probability, chunk, rng)]],

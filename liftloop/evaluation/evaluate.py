@@ -11,11 +11,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
-from liftloop.decisions.candidates import competing_ads
 from liftloop.evaluation.decision_value import DecisionValue, decide, decision_value
 from liftloop.evaluation.kpi import KPI_COLUMNS, Kpis, kpis_by_policy
+from liftloop.evaluation.logged_candidates import competing_ads
 from liftloop.evaluation.rewards import Outcomes, Score
 from liftloop.features.lookup import historical_features
+from liftloop.features.names import LONGEST_WINDOW
 from liftloop.lake.matured import Window, matured_window
 from liftloop.registry.load import load_model
 from liftloop.registry.versions import ModelVersion, champion, read_version
@@ -128,7 +129,7 @@ def _score_champion(window: Window, version: ModelVersion) -> ChampionScore:
     probability = model.predict(rows)
     decisions = None
     if rows["propensity"].notna().any():
-        ads = competing_ads(store, contract, window.keys_before)
+        ads = competing_ads(store, contract, window.keys_before(LONGEST_WINDOW))
         decisions = decision_value(contract, decide(store, contract, model, ads, rows))
     return ChampionScore(
         version=version.version,

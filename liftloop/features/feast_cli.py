@@ -1,7 +1,5 @@
 """What lets Feast's own commands run on the settings in force: `feature_store.yaml` names these classes, no address."""
 
-from contextlib import chdir
-from pathlib import Path
 from typing import Any
 
 from feast import RepoConfig
@@ -13,20 +11,7 @@ from sqlalchemy.dialects import plugins
 
 from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStore, AsofDuckDBOfflineStoreConfig
 from liftloop.features.feast_repo import offline_store_options, repo_config
-from liftloop.settings import Settings, load_settings
-
-
-def project_root() -> Path:
-    """The folder with the contracts, here or above: Feast runs in `feature_repo/`."""
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / "contracts").is_dir()), here)
-
-
-def project_settings() -> Settings:
-    """The settings as a command in the project's root finds them."""
-    with chdir(project_root()):
-        settings = load_settings()
-        return settings.model_copy(update={"home": settings.home.absolute()})
+from liftloop.settings import load_settings
 
 
 class SettingsOfflineStoreConfig(AsofDuckDBOfflineStoreConfig):
@@ -35,7 +20,7 @@ class SettingsOfflineStoreConfig(AsofDuckDBOfflineStoreConfig):
     @model_validator(mode="before")
     @classmethod
     def _from_settings(cls, options: Any) -> Any:
-        return offline_store_options(project_settings()) | options
+        return offline_store_options(load_settings()) | options
 
 
 class SettingsOfflineStore(AsofDuckDBOfflineStore):
@@ -46,7 +31,7 @@ class SettingsProvider(PassthroughProvider):
     """Writes to the online store of the settings in force."""
 
     def __init__(self, config: RepoConfig) -> None:
-        config.online_config = repo_config(project_settings()).online_config
+        config.online_config = repo_config(load_settings()).online_config
         config._online_store = None  # what it may have made of the default
         super().__init__(config)
 
@@ -58,7 +43,7 @@ class RegistryAddress(CreateEnginePlugin):
     """SQLAlchemy's plugin `liftloop`: an engine on the registry of the settings in force, whatever its URL says."""
 
     def update_url(self, url: URL) -> URL:  # noqa: ARG002
-        return make_url(repo_config(project_settings()).registry.path)
+        return make_url(repo_config(load_settings()).registry.path)
 
 
 plugins.register("liftloop", __name__, "RegistryAddress")

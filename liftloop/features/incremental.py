@@ -16,8 +16,9 @@ from liftloop.features.partition_index import Entry, Index
 from liftloop.lake.days import Source
 from liftloop.settings import Settings
 from liftloop.storage.duckdb import connect
+from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.runs import Step, record
-from liftloop.storage.store import ObjectRef, Store, fingerprint_of, references
+from liftloop.storage.store import ObjectRef, Store, references
 
 ROWS_PER_GROUP = 250_000
 PARTITIONS_PER_TASK = 3  # few, so that no worker is left with many; neighbours, for they share sources

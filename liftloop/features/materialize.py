@@ -18,8 +18,9 @@ from liftloop.features.windows import features_index, features_prefix
 from liftloop.lake.days import by_day, objects_by_day
 from liftloop.lake.impressions import impressions_prefix, newest_event
 from liftloop.storage.duckdb import connect, literal, quoted
+from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.runs import Step, record
-from liftloop.storage.store import Listed, ObjectRef, Store, fingerprint_of, references
+from liftloop.storage.store import Listed, ObjectRef, Store, references
 
 _STEP = "update_online_store"
 _LAYOUT = 2  # of the store's tables: where an upgrade makes them anew they are filled again

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from liftloop.contract.contract import Contract
-from liftloop.decisions.candidates import competing_ads
 from liftloop.errors import UserError
 from liftloop.evaluation.decision_value import decide
+from liftloop.evaluation.logged_candidates import competing_ads
 from liftloop.evaluation.rewards import Outcomes, Score
 from liftloop.gate.baselines import ad_counts, mean_rate, per_ad, seen_keys
 from liftloop.gate.checks.groups import group_table

@@ -11,8 +11,9 @@ from liftloop.gate.evidence import Evidence
 from liftloop.gate.verdict import GroupRow, Verdict, read_verdict
 from liftloop.registry.rollback import withdrawal
 from liftloop.registry.versions import ModelVersion, Pointer, card_key, read_version, write_version
+from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.runs import Step, record
-from liftloop.storage.store import ObjectRef, Store, fingerprint_of
+from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.frame import open_frame
 
 RULE_VERSION = "gate 5"

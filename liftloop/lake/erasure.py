@@ -17,8 +17,9 @@ from liftloop.errors import UserError
 from liftloop.lake.impressions import impressions_prefix, object_id_in, write_parquet
 from liftloop.lake.ledger import ingested
 from liftloop.storage.duckdb import connect, literal, quoted
+from liftloop.storage.hashing import sha256_of
 from liftloop.storage.runs import Step, record
-from liftloop.storage.store import ObjectRef, Store, references, sha256_of
+from liftloop.storage.store import ObjectRef, Store, references
 
 
 class UnknownKeyError(UserError):

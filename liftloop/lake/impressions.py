@@ -8,7 +8,8 @@ import duckdb
 from liftloop.contract.contract import Contract
 from liftloop.lake.known_keys import create_known
 from liftloop.storage.duckdb import connect, literal, quoted
-from liftloop.storage.store import Listed, Store, fingerprint_of
+from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.store import Listed, Store
 
 _FILE_CHARACTERS, _VERSION_CHARACTERS = 16, 8
 _DUPLICATE = "duplicate of an impression that is already counted"

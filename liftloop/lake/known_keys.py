@@ -7,7 +7,8 @@ import duckdb
 
 from liftloop.contract.contract import Contract
 from liftloop.storage.duckdb import literal, quoted
-from liftloop.storage.store import Listed, Store, fingerprint_of
+from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.store import Listed, Store
 
 FILES_TO_GATHER = 100
 

@@ -7,7 +7,6 @@ from functools import cached_property
 import pandas as pd
 
 from liftloop.contract.contract import Contract
-from liftloop.features.names import LONGEST_WINDOW
 from liftloop.lake.days import objects_by_day
 from liftloop.lake.impressions import impressions_prefix, newest_event
 from liftloop.storage.duckdb import connect, quoted
@@ -30,10 +29,9 @@ class Window:
         """The objects that hold them."""
         return self._keys(self.since.date(), (self.until - _MICROSECOND).date())
 
-    @cached_property
-    def keys_before(self) -> list[str]:
-        """The objects that show which ads were live when the window opened."""
-        return self._keys((self.since - LONGEST_WINDOW).date(), self.since.date())
+    def keys_before(self, lookback: timedelta) -> list[str]:
+        """The objects of the days from `lookback` before the window until the day on which it opens."""
+        return self._keys((self.since - lookback).date(), self.since.date())
 
     def count(self) -> tuple[int, int]:
         """Impressions, and rewards among them."""

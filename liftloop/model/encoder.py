@@ -2,8 +2,8 @@
 
 Dask and pandas number categories anew in every frame (dmlc/xgboost #9678), so the codes are ours.
 
-Two stages: every raw column becomes a number by itself (`code`), then columns of the model are made of those
-(`derive`). So an impression and the ads that compete for it can be coded apart and put together before the second.
+Two stages: every raw column becomes a number by itself (`to_codes`), then the model's columns are made of those
+(`to_features`). So an impression and the ads that compete for it can be encoded apart and put together in between.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 MINIMUM_OCCURRENCES = 20  # a rarer category teaches its own few rows by heart
 KNOWN_OCCURRENCES = 2  # what occurs only once stands in for what was never seen
@@ -23,7 +23,7 @@ Matrix = NDArray[np.float32]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, serialize_by_alias=True)
 
 
 class Lookup(_Frozen):
@@ -47,14 +47,14 @@ class Lookup(_Frozen):
 class Encoder(_Frozen):
     """What is known of the text columns, which columns are numbers, and what a model reads of both.
 
-    A category's code is its position. `native` says how many of a text column's first categories XGBoost sees as such;
-    a column that it does not name enters only by its lookups. Without `native` all of every column are seen. Of the
+    A category's code is its position. `categorical` says how many of a text column's first categories XGBoost sees as
+    such; a column that it does not name enters only by its lookups. Without it all of every column are seen. Of the
     columns in `presence` a model learns only whether there is a value.
     """
 
     categories: dict[str, tuple[str, ...]]
     numbers: tuple[str, ...]
-    native: dict[str, int] | None = None
+    categorical: dict[str, int] | None = Field(default=None, alias="native")  # as stored: hashes name versions
     presence: tuple[str, ...] = ()
     lookups: dict[str, Lookup] = {}
 
@@ -62,30 +62,30 @@ class Encoder(_Frozen):
     def fit(cls, counts: Mapping[str, Mapping[str, int]], numbers: Iterable[str], presence: Iterable[str] = ()) -> Self:
         """Learn the categories from how often each value occurs, by column, in the training part alone."""
         known = {name: _known(values) for name, values in sorted(counts.items())}
-        native = {name: sum(counts[name][value] >= MINIMUM_OCCURRENCES for value in known[name]) for name in known}
-        return cls(categories=known, numbers=tuple(numbers), native=native, presence=tuple(presence))
+        categorical = {name: sum(counts[name][value] >= MINIMUM_OCCURRENCES for value in known[name]) for name in known}
+        return cls(categories=known, numbers=tuple(numbers), categorical=categorical, presence=tuple(presence))
 
     @property
     def raw_columns(self) -> list[str]:
-        """The columns read, in the order of what `code` returns."""
+        """The columns read, in the order of what `to_codes` returns."""
         return [*self.categories, *self.numbers, *self.presence]
 
     @property
     def columns(self) -> list[str]:
         """The model's columns, in the order of what `encode` returns."""
-        return [*self._native, *self.numbers, *self.presence_columns, *self.lookups]
+        return [*self._categorical, *self.numbers, *self.presence_columns, *self.lookups]
 
     @property
     def sources(self) -> dict[str, tuple[str, ...]]:
         """The raw columns that each of the model's columns is made of."""
-        plain = {name: (name,) for name in (*self._native, *self.numbers)}
+        plain = {name: (name,) for name in (*self._categorical, *self.numbers)}
         plain |= {known: (name,) for known, name in self.presence_columns.items()}
         return plain | {name: lookup.columns for name, lookup in self.lookups.items()}
 
     @property
     def feature_types(self) -> list[str]:
         """XGBoost's word for each of the model's columns: `c`ategory or `q`uantity."""
-        return ["c"] * len(self._native) + ["q"] * (len(self.numbers) + len(self.presence) + len(self.lookups))
+        return ["c"] * len(self._categorical) + ["q"] * (len(self.numbers) + len(self.presence) + len(self.lookups))
 
     def select(self, columns: Iterable[str]) -> Self:
         """The encoder of these of the model's columns alone, which reads no more than they need."""
@@ -94,7 +94,7 @@ class Encoder(_Frozen):
         return type(self)(
             categories={name: known for name, known in self.categories.items() if name in read},
             numbers=tuple(name for name in self.numbers if name in kept),
-            native={name: count for name, count in self._native.items() if name in kept},
+            categorical={name: count for name, count in self._categorical.items() if name in kept},
             presence=tuple(name for known, name in self.presence_columns.items() if known in kept),
             lookups={name: lookup for name, lookup in self.lookups.items() if name in kept},
         )
@@ -105,9 +105,9 @@ class Encoder(_Frozen):
         Raises:
             ValueError: a column is missing.
         """
-        return pd.DataFrame(self.derive(self.code(rows)), index=rows.index, columns=self.columns)
+        return pd.DataFrame(self.to_features(self.to_codes(rows)), index=rows.index, columns=self.columns)
 
-    def code(self, rows: pd.DataFrame) -> Matrix:
+    def to_codes(self, rows: pd.DataFrame) -> Matrix:
         """Every raw column as numbers, shape (rows, raw columns): text as codes; NaN where missing or not known.
 
         Raises:
@@ -123,15 +123,15 @@ class Encoder(_Frozen):
         coded[:, last:] = rows[list(self.presence)].notna()
         return coded
 
-    def derive(self, coded: Matrix) -> Matrix:
-        """The model's columns, shape (rows, columns), of what `code` returned."""
+    def to_features(self, coded: Matrix) -> Matrix:
+        """The model's columns, shape (rows, columns), of what `to_codes` returned."""
         place = {name: position for position, name in enumerate(self.raw_columns)}
         derived = np.empty((len(coded), len(self.columns)), dtype=np.float32)
-        for position, (name, count) in enumerate(self._native.items()):
+        for position, (name, count) in enumerate(self._categorical.items()):
             codes = coded[:, place[name]]
             derived[:, position] = np.where(codes < count, codes, np.nan)
-        first = len(self._native) + len(self.numbers) + len(self.presence)
-        derived[:, len(self._native) : first] = coded[:, len(self.categories) :]
+        first = len(self._categorical) + len(self.numbers) + len(self.presence)
+        derived[:, len(self._categorical) : first] = coded[:, len(self.categories) :]
         for position, lookup in enumerate(self.lookups.values(), start=first):
             parts = [coded[:, place[name]].astype(np.float64) for name in lookup.columns]
             derived[:, position] = lookup.find(joint_codes(parts))
@@ -143,8 +143,12 @@ class Encoder(_Frozen):
         return np.where(codes < 0, np.nan, codes)
 
     @cached_property
-    def _native(self) -> dict[str, int]:
-        return {name: len(known) for name, known in self.categories.items()} if self.native is None else self.native
+    def _categorical(self) -> dict[str, int]:
+        return (
+            {name: len(known) for name, known in self.categories.items()}
+            if self.categorical is None
+            else self.categorical
+        )
 
     @cached_property
     def presence_columns(self) -> dict[str, str]:

@@ -9,8 +9,9 @@ from liftloop.contract.contract import Contract
 from liftloop.contract.suite import rules_fingerprint
 from liftloop.lake.impressions import impressions_prefix
 from liftloop.lake.ledger import pending
+from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.runs import Manifest, Step, read_manifests, record
-from liftloop.storage.store import Listed, Store, fingerprint_of, references
+from liftloop.storage.store import Listed, Store, references
 
 
 class Materialized(BaseModel):

@@ -9,8 +9,9 @@ from pathlib import PurePath
 
 from liftloop.errors import UserError
 from liftloop.lake.ledger import entries_but, ingest_step
+from liftloop.storage.hashing import sha256_of
 from liftloop.storage.runs import Manifest, Step, read_manifests, read_records
-from liftloop.storage.store import ObjectRef, Store, concurrently, sha256_of
+from liftloop.storage.store import ObjectRef, Store, concurrently
 
 
 class UnknownObjectError(UserError):

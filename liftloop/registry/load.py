@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from liftloop.model.model import Model
+from liftloop.project import find_project
 from liftloop.registry.versions import ModelVersion, RegistryError, training_key, verify_blobs, write_version
+from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.runs import code_revision
-from liftloop.storage.store import Store, fingerprint_of
-from liftloop.training.frame import FrameIndex
+from liftloop.storage.store import ObjectRef, Store
 
 
 def register(
@@ -16,11 +17,12 @@ def register(
     model: Model,
     *,
     training_fingerprint: str,
-    frame: FrameIndex,
+    frame_fingerprint: str,
+    frame: tuple[ObjectRef, ...],
     metrics: dict[str, Any],
     manifest: str | None = None,
 ) -> ModelVersion:
-    """Store a model and put its version on record."""
+    """Store a model and put its version on record, with the fingerprint and the partitions of its training frame."""
     booster, spec = model.to_blobs()
     version = ModelVersion(
         version=model.version,
@@ -28,13 +30,13 @@ def register(
         reward=model.spec.reward,
         feature_service=model.spec.feature_service,
         training_fingerprint=training_fingerprint,
-        frame_fingerprint=frame.fingerprint,
-        frame=frame.partitions,
+        frame_fingerprint=frame_fingerprint,
+        frame=frame,
         booster=store.put_blob(booster, ".ubj"),
         spec=store.put_blob(spec, ".json"),
         metrics=metrics,
         created_at=datetime.now(UTC),
-        code_revision=code_revision(),
+        code_revision=code_revision(find_project().root),
         manifest=manifest,
     )
     write_version(store, version)

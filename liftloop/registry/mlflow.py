@@ -5,7 +5,8 @@ from pathlib import Path
 from liftloop.model.model import Model
 from liftloop.registry.export import BOOSTER_FILE, SPEC_FILE, VERSION_FILE
 from liftloop.registry.versions import ModelVersion, RegistryError
-from liftloop.storage.store import ObjectRef, sha256_of
+from liftloop.storage.hashing import sha256_of
+from liftloop.storage.store import ObjectRef
 
 
 def _load_pyfunc(data_path: str) -> Model:

@@ -14,9 +14,10 @@ from liftloop.registry.versions import (
     read_version,
     verify_blobs,
 )
+from liftloop.storage.hashing import sha256_of
 from liftloop.storage.records import swap_record
 from liftloop.storage.runs import Step, record
-from liftloop.storage.store import Store, SwapConflict, concurrently, references, sha256_of
+from liftloop.storage.store import Store, SwapConflict, concurrently, references
 
 
 class PromotionConflict(UserError):

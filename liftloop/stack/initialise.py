@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from liftloop.contract.contract import declared_sources, load_contract
+from liftloop.project import find_project
 from liftloop.settings import Settings, load_settings
 from liftloop.stack.addresses import user_settings
 from liftloop.stack.layout import Layout, StackError, last_line, write_private
@@ -39,7 +40,7 @@ class _Step:
         return digest.hexdigest()
 
 
-def initialise(settings: Settings, on_progress: Callable[[str], None], *, project: Path = Path()) -> None:
+def initialise(settings: Settings, on_progress: Callable[[str], None], *, project: Path | None = None) -> None:
     """Create the work pool, apply the feature repository, deploy the flows.
 
     Leaves out what it has done before for the same server and the same files.
@@ -47,7 +48,7 @@ def initialise(settings: Settings, on_progress: Callable[[str], None], *, projec
     Args:
         settings: those that `up` returned, or that `load_settings` finds after it.
         on_progress: is given one line per stage.
-        project: the folder with `deployments.yaml`, `flows/` and `feature_repo/`.
+        project: the folder with `deployments.yaml`, `flows/` and `feature_repo/`; None: the project's root.
 
     Raises:
         StackError: nothing was brought up before, or a command failed.
@@ -69,14 +70,14 @@ def initialise(settings: Settings, on_progress: Callable[[str], None], *, projec
 
 
 def start(on_progress: Callable[[str], None]) -> Settings:
-    """All that `liftloop up` does in this folder: check the contracts, bring every part up, initialise it.
+    """All that `liftloop up` does in the project: check the contracts, bring every part up, initialise it.
 
     Raises:
         UserError: a contract cannot be used, or a part does not start.
     """
     for source in declared_sources():
         load_contract(source)  # a broken one is told before anything starts
-    settings = up(load_settings(), on_progress)
+    settings = up(load_settings(), on_progress, prefect_toml=find_project().root / "prefect.toml")
     initialise(settings, on_progress)
     return settings
 

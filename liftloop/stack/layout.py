@@ -13,6 +13,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from liftloop.errors import UserError
+from liftloop.project import find_project
 from liftloop.settings import Role, Settings
 
 HOST = "127.0.0.1"
@@ -33,8 +34,8 @@ class Layout:
     project: Path  # where the worker runs: it finds flows, contracts and `.env` from here
 
     @classmethod
-    def of(cls, settings: Settings, project: Path = Path()) -> Self:
-        return cls(settings.home.resolve(), project.resolve())
+    def of(cls, settings: Settings, project: Path | None = None) -> Self:
+        return cls(settings.home.resolve(), (project or find_project().root).resolve())
 
     @property
     def lock_file(self) -> Path:

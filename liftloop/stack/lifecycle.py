@@ -43,8 +43,8 @@ def up(
     settings: Settings,
     on_progress: Progress,
     *,
-    project: Path = Path(),
-    prefect_toml: Path | None = Path("prefect.toml"),
+    project: Path | None = None,
+    prefect_toml: Path | None = None,
 ) -> Settings:
     """Start every part that the user's settings point nowhere else, and wait until each does its work.
 
@@ -53,7 +53,7 @@ def up(
     Args:
         settings: where files, ports and external parts are.
         on_progress: is given one line per stage.
-        project: the folder in which the worker runs flows.
+        project: the folder in which the worker runs flows; None: the project's root.
         prefect_toml: the file that tells the plain `prefect` command of our server; None: tell it nothing.
 
     Returns:

@@ -1,16 +1,15 @@
-"""Probabilities that rank well made to mean what they say: by a line, or a rising curve, where the data call for it."""
+"""Fits calibrations: a line, or a rising curve, where the data call for it."""
 
 from collections.abc import Callable
-from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit, logit
 
+from liftloop.stats.calibration import IDENTITY, Calibration, IsotonicCalibration, PlattCalibration, logits_of
 from liftloop.stats.columns import Floats, binary, column, require, require_same_length, shares
-from liftloop.stats.scoring import PROBABILITY_FLOOR, log_loss_per_row
+from liftloop.stats.scoring import log_loss_per_row
 
 CONSTANT_LOGITS = 1e-6  # a smaller range is single-precision noise around a constant
 CROSS_VALIDATION_FOLDS = 5
@@ -20,44 +19,6 @@ TELLING = (
     3.84  # twice the log likelihood that a ranking must add to a constant: 95 % point of chi-squared, one parameter
 )
 CALLED_FOR = 5.99  # twice the log likelihood that a line must add: 95 % point of chi-squared with its two parameters
-
-
-class PlattCalibration(BaseModel):
-    """A line on the logit scale; slope 0 or more, so that no ranking is turned round. Kept as JSON with the model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    slope: Annotated[FiniteFloat, Field(ge=0)]
-    intercept: FiniteFloat
-
-    def apply(self, probability: ArrayLike) -> Floats:
-        """Calibrated probabilities, shape (rows,)."""
-        return np.asarray(expit(self.slope * _logits(probability) + self.intercept), dtype=np.float64)
-
-
-class IsotonicCalibration(BaseModel):
-    """A rising line through points on the logit scale, parallel to the identity beyond them. Kept as JSON."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    scores: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]  # logits of what was predicted
-    logits: tuple[FiniteFloat, ...]  # of what came
-
-    @model_validator(mode="after")
-    def _rises(self) -> Self:
-        if len(self.scores) != len(self.logits) or not _is_rising(self.scores) or not _is_rising(self.logits):
-            raise ValueError("scores and logits must be of one length and rise from point to point")
-        return self
-
-    def apply(self, probability: ArrayLike) -> Floats:
-        """Calibrated probabilities, shape (rows,)."""
-        score = _logits(probability)
-        beyond = score - np.clip(score, self.scores[0], self.scores[-1])
-        return np.asarray(expit(np.interp(score, self.scores, self.logits) + beyond), dtype=np.float64)
-
-
-Calibration = PlattCalibration | IsotonicCalibration
-IDENTITY = PlattCalibration(slope=1, intercept=0)
 
 
 def fit_calibration(
@@ -101,7 +62,7 @@ def fit_platt(reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | Non
     Raises:
         ValueError: rewards other than 0 and 1, only one of them, or lengths differ.
     """
-    reward, logits = binary("reward", reward), _logits(probability)
+    reward, logits = binary("reward", reward), logits_of(probability)
     weight = _weights(weight, reward)
     require_same_length(reward=reward, probability=logits, weight=weight)
     target = _smoothed_targets(reward, weight)
@@ -124,7 +85,7 @@ def fit_isotonic(reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | 
     Raises:
         ValueError: rewards other than 0 and 1, only one of them, or lengths differ.
     """
-    reward, score = binary("reward", reward), _logits(probability)
+    reward, score = binary("reward", reward), logits_of(probability)
     weight = _weights(weight, reward)
     require_same_length(reward=reward, probability=score, weight=weight)
     scores, place = np.unique(score, return_inverse=True)
@@ -178,10 +139,6 @@ def _weights(weight: ArrayLike | None, reward: Floats) -> Floats:
     return weights
 
 
-def _is_rising(points: tuple[float, ...]) -> bool:
-    return bool(np.all(np.diff(points) > 0))
-
-
 def _best_line(logits: Floats, target: Floats, weight: Floats) -> tuple[float, float]:
     centre, spread = logits.mean(), logits.std()
     scaled = (logits - centre) / spread  # else slope and intercept pull on each other, and the search crawls
@@ -214,8 +171,3 @@ def _hessian(line: Floats, scaled: Floats, _target: Floats, weight: Floats) -> F
     weight = weight * chance * (1 - chance)
     cross = np.mean(weight * scaled)
     return np.array([[np.mean(weight * scaled**2), cross], [cross, np.mean(weight)]])
-
-
-def _logits(probability: ArrayLike) -> Floats:
-    clipped = np.clip(shares("probability", probability), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-    return np.asarray(logit(clipped), dtype=np.float64)

@@ -5,6 +5,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+PROBABILITY_FLOOR = 1e-12  # a certain and wrong prediction costs 27.6 nats, not infinity
+
 
 def column(name: str, values: ArrayLike) -> Floats:
     """`values` as float64 of shape (rows,).

@@ -7,9 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import xlog1py, xlogy
 from scipy.stats import rankdata
 
-from liftloop.stats.columns import Floats, binary, column, require_same_length, shares
-
-PROBABILITY_FLOOR = 1e-12  # a certain and wrong prediction costs 27.6 nats, not infinity
+from liftloop.stats.columns import PROBABILITY_FLOOR, Floats, binary, column, require_same_length, shares
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from liftloop.contract.contract import CONTRACTS_FOLDER
 from liftloop.errors import UserError
-from liftloop.storage.store import ObjectRef, Store, concurrently, sha256_of
+from liftloop.project import find_project
+from liftloop.storage.hashing import sha256_of
+from liftloop.storage.store import ObjectRef, Store, concurrently
 
 LONGEST_ERROR_CHARACTERS = 2000
 
@@ -106,6 +107,7 @@ def recorded(
 
     A run that is resubmitted after a crash keeps the steps that it had put on record.
     """
+    project = find_project()
     manifest = Manifest(
         flow=flow,
         run_id=run_id,
@@ -113,9 +115,9 @@ def recorded(
         started_at=datetime.now(UTC),
         parameters=parameters,
         parents=parents,
-        code_revision=code_revision(),
-        lock_sha256=_sha256_of_file(Path("requirements.lock")),
-        contract_sha256=_sha256_of_file(CONTRACTS_FOLDER / f"{source}.yaml"),
+        code_revision=code_revision(project.root),
+        lock_sha256=_sha256_of_file(project.lock_file),
+        contract_sha256=_sha256_of_file(project.contracts_folder / f"{source}.yaml"),
     )
     if (before := _read(store, manifest.key)) is not None:
         manifest.steps = before.steps
@@ -184,11 +186,11 @@ def find_manifest(store: Store, run_id: str) -> Manifest:
     return found[0]
 
 
-def code_revision() -> str:
-    """The commit that runs, marked when files differ from it; `unknown` outside a checkout."""
+def code_revision(folder: Path) -> str:
+    """The commit that runs in a folder, marked when files differ from it; `unknown` outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -1,6 +1,5 @@
 """The object store: one S3 bucket. Every object we write carries its SHA-256 and, if derived, its fingerprint."""
 
-import hashlib
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from liftloop.settings import Role, Settings, load_settings
+from liftloop.storage.hashing import sha256_of
 
 CONCURRENT_REQUESTS = 16
 _Item = TypeVar("_Item")
@@ -227,12 +227,3 @@ def concurrently(ask: Callable[[_Item], _Answer], items: Iterable[_Item]) -> lis
     """One small request to the store for each item, several in flight; the answers in order."""
     with ThreadPoolExecutor(CONCURRENT_REQUESTS) as pool:
         return list(pool.map(ask, items))
-
-
-def sha256_of(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
-
-
-def fingerprint_of(*parts: object) -> str:
-    """One hash over what a derived object depends on: input hashes, parameters, versions of the rule."""
-    return sha256_of("\n".join(str(part) for part in parts).encode())

@@ -10,7 +10,8 @@ from typing import Self
 import xgboost
 
 from liftloop.settings import Settings
-from liftloop.storage.store import ObjectRef, Store, fingerprint_of
+from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.boosting import AfterRound, Parameters, Recipe
 
 SECONDS_BETWEEN = 3.0  # by the clock: what may be lost and what it costs are the same for short and long rounds

@@ -19,8 +19,9 @@ from liftloop.features.names import feature_columns
 from liftloop.features.windows import features_prefix
 from liftloop.lake.impressions import impressions_prefix
 from liftloop.storage.duckdb import connect, quoted
+from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.runs import Step, record
-from liftloop.storage.store import Listed, ObjectRef, Store, fingerprint_of, references
+from liftloop.storage.store import Listed, ObjectRef, Store, references
 from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, frame_prefix, open_frame
 
 Span = tuple[datetime, datetime]  # the start belongs to it, the end does not

@@ -125,10 +125,10 @@ def make_encoders(encoder: Encoder, singles: Sequence[Tally], crosses: Sequence[
 
 def encode_out_of_fold(encoders: Sequence[Encoder], rows: pd.DataFrame) -> pd.DataFrame:
     """Training rows, each by the encoder of its fold."""
-    fold, coded = folds_of(rows), encoders[0].code(rows)
+    fold, coded = folds_of(rows), encoders[0].to_codes(rows)
     encoded = np.empty((len(rows), len(encoders[0].columns)), dtype=np.float32)
     for number, encoder in enumerate(encoders):
-        encoded[fold == number] = encoder.derive(coded[fold == number])
+        encoded[fold == number] = encoder.to_features(coded[fold == number])
     return pd.DataFrame(encoded, index=rows.index, columns=encoders[0].columns)
 
 

@@ -14,13 +14,15 @@ from liftloop.compute.compute import Compute, open_compute
 from liftloop.contract.contract import Contract
 from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.model.encoder import Encoder
-from liftloop.model.model import Model, ModelSpec, uncalibrated
+from liftloop.model.model import Model, ModelSpec, predict_uncalibrated
 from liftloop.registry.load import register
 from liftloop.registry.versions import ModelVersion, find_trained, trials_prefix
-from liftloop.stats.calibrate import Calibration, fit_calibration
+from liftloop.stats.calibrate import fit_calibration
+from liftloop.stats.calibration import Calibration
 from liftloop.stats.scoring import log_loss_per_row, sampling_weight
+from liftloop.storage.hashing import fingerprint_of, sha256_of
 from liftloop.storage.runs import Step, record
-from liftloop.storage.store import Store, fingerprint_of, sha256_of
+from liftloop.storage.store import Store
 from liftloop.training.boosting import Recipe, Strides
 from liftloop.training.constraints import check_constraints, model_columns
 from liftloop.training.devices import check_device
@@ -170,7 +172,7 @@ def _fit(
 def _calibrate(recipe: Recipe, booster: xgboost.Booster, frame: TrainingFrame) -> tuple[Calibration, float]:
     """The calibration that the validation part asks for, and the log loss with it."""
     scored = [
-        (rows[recipe.reward].to_numpy(), uncalibrated(booster, recipe.encoder.encode(rows)))
+        (rows[recipe.reward].to_numpy(), predict_uncalibrated(booster, recipe.encoder.encode(rows).to_numpy()))
         for rows in frame.read("validation")
     ]
     reward, probability = (np.concatenate(column) for column in zip(*scored, strict=True))
@@ -206,7 +208,8 @@ def _train(
         contract.source,
         trained.model,
         training_fingerprint=fingerprint,
-        frame=frame.index,
+        frame_fingerprint=frame.index.fingerprint,
+        frame=frame.index.partitions,
         metrics=trained.metrics,
         manifest=manifest,
     )

@@ -24,7 +24,7 @@ from liftloop.registry.load import load_model, register
 from liftloop.registry.versions import ModelVersion
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.stack.parts import SCRIPTS
-from liftloop.stats.calibrate import PlattCalibration
+from liftloop.stats.calibration import PlattCalibration
 from liftloop.stats.scoring import log_loss
 from liftloop.storage.store import Store
 from liftloop.training.frame import TrainingFrame, frame_prefix
@@ -61,7 +61,15 @@ def weak(store: Store, contract: Contract, frame: TrainingFrame, version: ModelV
     model = load_model(store, version)
     spec = model.spec.model_copy(update={"calibration": PlattCalibration(slope=0, intercept=-2)})
     flat = Model(model.booster, spec)
-    return register(store, contract.source, flat, training_fingerprint="weak", frame=frame.index, metrics={})
+    return register(
+        store,
+        contract.source,
+        flat,
+        training_fingerprint="weak",
+        frame_fingerprint=frame.index.fingerprint,
+        frame=frame.index.partitions,
+        metrics={},
+    )
 
 
 def test_the_better_model_is_named_with_an_interval(

@@ -16,10 +16,10 @@ from lib.steps import with_step
 
 from liftloop.compute.compute import OneProcess
 from liftloop.contract.contract import Contract
-from liftloop.decisions.candidates import Competition, competing_ads
 from liftloop.decisions.policy import EXPLORATION_SHARE
 from liftloop.evaluation.decision_value import decide
 from liftloop.evaluation.evaluate import evaluate, last_evaluation, write_evaluation
+from liftloop.evaluation.logged_candidates import LoggedCandidates, competing_ads
 from liftloop.evaluation.report import evaluation_page
 from liftloop.features.lookup import historical_features
 from liftloop.features.names import feature_columns
@@ -267,14 +267,14 @@ def test_ads_are_scored_as_if_each_had_been_the_one_in_the_row(
     """The short cut by ad and hour against the long way: every (impression, ad) row through Feast and the model."""
     model: Model = request.getfixturevalue(reads)
     rows = frame.holdout.sample(60, random_state=1).reset_index(drop=True)
-    competition = Competition(store, contract, model, ads, rows)
-    (chunk,) = competition.chunks()
+    candidates = LoggedCandidates(store, contract, model, ads, rows)
+    (chunk,) = candidates.chunks()
     of_ad = ["ad_id", "advertiser_id", "category"]
     requests = rows.drop(columns=[*of_ad, *feature_columns(contract)]).assign(affinity=np.nan)
     expanded = requests.iloc[chunk.owner].reset_index(drop=True)
     expanded[of_ad] = ads[of_ad].iloc[chunk.ad].to_numpy()
     long_way = model.predict(historical_features(store, contract, expanded))
-    np.testing.assert_allclose(competition.score(chunk), long_way, rtol=1e-6)
+    np.testing.assert_allclose(candidates.score(chunk), long_way, rtol=1e-6)
     assert len(chunk.owner) == 4 * len(rows)
 
 

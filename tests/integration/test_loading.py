@@ -20,8 +20,9 @@ from liftloop.registry.export import ExportError, export
 from liftloop.registry.load import load_model, register
 from liftloop.registry.mlflow import _load_pyfunc
 from liftloop.registry.versions import ModelVersion, RegistryError, write_version
-from liftloop.stats.calibrate import PlattCalibration
-from liftloop.storage.store import Store, fingerprint_of
+from liftloop.stats.calibration import PlattCalibration
+from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.store import Store
 from liftloop.training.frame import FrameIndex
 
 ROWS = pd.DataFrame({"hour": np.arange(24), "device": ["phone", "desk", None] * 8})
@@ -42,7 +43,15 @@ def version(store: Store) -> ModelVersion:
         contract_sha256="0",
     )
     frame = FrameIndex(source=source, fingerprint="frame", inputs=(), parts={})
-    made = register(store, source, Model(booster, spec), training_fingerprint="t", frame=frame, metrics={})
+    made = register(
+        store,
+        source,
+        Model(booster, spec),
+        training_fingerprint="t",
+        frame_fingerprint=frame.fingerprint,
+        frame=frame.partitions,
+        metrics={},
+    )
     card = store.put(f"reports/{source}/models/{made.version}.html", b"<p>card")
     made = made.model_copy(update={"card": card})
     write_version(store, made)

@@ -15,14 +15,13 @@ from feast.types import Float64, String
 from lib.feature_lake import impression, make_contract, write_lake
 
 from liftloop.contract.contract import Contract, declared_sources, load_contract
-from liftloop.features.feast_cli import project_settings
 from liftloop.features.feast_repo import open_feature_store
 from liftloop.features.lookup import historical_features, online_features
 from liftloop.features.materialize import update_online_store
 from liftloop.features.names import TIME_TO_LIVE, feature_columns, feature_service_name
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
-from liftloop.settings import Settings
+from liftloop.settings import Settings, load_settings
 from liftloop.stack.parts import SCRIPTS
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Store
@@ -192,7 +191,7 @@ class TestFeastCommands:
         monkeypatch.delenv("LIFTLOOP_BUCKET", raising=False)
         monkeypatch.setenv("LIFTLOOP_HOME", "state")
         monkeypatch.chdir(tmp_path / "feature_repo")
-        settings = project_settings()
+        settings = load_settings()
         assert (settings.home, settings.bucket) == (tmp_path / "state", "elsewhere")
 
 

@@ -25,8 +25,9 @@ from liftloop.registry.versions import (
     read_version,
     write_version,
 )
-from liftloop.stats.calibrate import PlattCalibration
-from liftloop.storage.store import Store, sha256_of
+from liftloop.stats.calibration import PlattCalibration
+from liftloop.storage.hashing import sha256_of
+from liftloop.storage.store import Store
 from liftloop.training.frame import FrameIndex
 
 CONTENDERS = 8
@@ -41,7 +42,15 @@ def enter(store: Store, source: str) -> Callable[[int], ModelVersion]:
     def enter(number: int) -> ModelVersion:
         frame = FrameIndex(source=source, fingerprint=f"frame {number}", inputs=(), parts={})
         model = make_model(source, number)
-        return register(store, source, model, training_fingerprint=f"{number}", frame=frame, metrics={})
+        return register(
+            store,
+            source,
+            model,
+            training_fingerprint=f"{number}",
+            frame_fingerprint=frame.fingerprint,
+            frame=frame.partitions,
+            metrics={},
+        )
 
     return enter
 

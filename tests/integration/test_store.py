@@ -6,7 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from liftloop.storage.store import ObjectRef, Store, SwapConflict, sha256_of
+from liftloop.storage.hashing import sha256_of
+from liftloop.storage.store import ObjectRef, Store, SwapConflict
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from liftloop.compute.cluster import ClusterError
 from liftloop.compute.compute import OneProcess, open_compute
 from liftloop.contract.contract import Contract, ContractError
 from liftloop.contract.sections import Training
-from liftloop.model.model import uncalibrated
+from liftloop.model.model import predict_uncalibrated
 from liftloop.registry.load import load_model
 from liftloop.registry.versions import list_versions
 from liftloop.settings import ONE_PROCESS, Settings
@@ -121,7 +121,9 @@ def test_a_monotone_column_is_kept(contract: Contract, frame: TrainingFrame, dir
         recipe = make_recipe(contract.model_copy(update={"training": training}), frame)
         learned = frame.index.parts["training"]
         booster = fit(OneProcess(), recipe, EAGER, learned, learned)
-        return sign * np.diff(uncalibrated(booster, recipe.encoder.encode(rows)).reshape(24, 100), axis=0)
+        return sign * np.diff(
+            predict_uncalibrated(booster, recipe.encoder.encode(rows).to_numpy()).reshape(24, 100), axis=0
+        )
 
     assert (steps() < 0).any()
     kept = steps(monotone={"hour": direction})

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from liftloop.settings import Role, Settings
-from liftloop.storage.store import Head, Listed, ObjectRef, Store, SwapConflict, sha256_of
+from liftloop.storage.hashing import sha256_of
+from liftloop.storage.store import Head, Listed, ObjectRef, Store, SwapConflict
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from liftloop.gate.verdict import Check, Verdict
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec
 from liftloop.registry.versions import ModelVersion
-from liftloop.stats.calibrate import PlattCalibration
+from liftloop.stats.calibration import PlattCalibration
 from liftloop.storage.store import ObjectRef
 from liftloop.training.frame import FrameIndex, FramePart
 

@@ -37,8 +37,8 @@ def test_categories_become_codes_and_the_rest_numbers() -> None:
 
 def test_rare_categories_are_known_to_lookups_alone() -> None:
     assert ENCODER.categories["device"] == ("desk", "phone", "fridge")
-    assert ENCODER.native == {"ad_id": 1, "device": 2}
-    np.testing.assert_array_equal(ENCODER.code(ROWS)[:, 1], np.array([1, 0, 2, NAN], dtype=np.float32))
+    assert ENCODER.categorical == {"ad_id": 1, "device": 2}
+    np.testing.assert_array_equal(ENCODER.to_codes(ROWS)[:, 1], np.array([1, 0, 2, NAN], dtype=np.float32))
 
 
 LOOKUPS = {
@@ -105,6 +105,6 @@ def test_unknown_keys_are_refused() -> None:
 def test_a_code_stands_for_one_category(counts: dict[str, int], values: list[str]) -> None:
     encoder = Encoder.fit({"ad_id": counts}, [])
     rows = pd.DataFrame({"ad_id": values}, dtype=object)
-    for codes, needed in ((encoder.code(rows)[:, 0], KNOWN_OCCURRENCES), (encoder.encode(rows)["ad_id"], ENOUGH)):
+    for codes, needed in ((encoder.to_codes(rows)[:, 0], KNOWN_OCCURRENCES), (encoder.encode(rows)["ad_id"], ENOUGH)):
         decoded = [None if np.isnan(code) else encoder.categories["ad_id"][int(code)] for code in codes]
         assert decoded == [value if counts.get(value, 0) >= needed else None for value in values]

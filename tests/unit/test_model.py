@@ -10,8 +10,8 @@ import xgboost
 
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec
-from liftloop.stats.calibrate import PlattCalibration
-from liftloop.storage.store import fingerprint_of, sha256_of
+from liftloop.stats.calibration import PlattCalibration
+from liftloop.storage.hashing import fingerprint_of, sha256_of
 
 random = np.random.default_rng(7)
 ROWS = pd.DataFrame({"ad_id": random.choice(["a0", "a1", "a2"], 600), "hour": random.integers(0, 24, 600)})

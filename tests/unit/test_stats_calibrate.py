@@ -8,14 +8,8 @@ import pytest
 from pydantic import ValidationError
 from scipy.special import expit
 
-from liftloop.stats.calibrate import (
-    IDENTITY,
-    IsotonicCalibration,
-    PlattCalibration,
-    fit_calibration,
-    fit_isotonic,
-    fit_platt,
-)
+from liftloop.stats.calibrate import fit_calibration, fit_isotonic, fit_platt
+from liftloop.stats.calibration import IDENTITY, IsotonicCalibration, PlattCalibration
 from liftloop.stats.columns import Floats
 from liftloop.stats.scoring import area_under_roc, calibration_ratio, log_loss
 

@@ -1,0 +1,117 @@
+"""Which ads competed for logged impressions, and what a model expects of each, read from the lake and from Feast."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from liftloop.contract.contract import Contract
+from liftloop.decisions.candidates import CandidateScorer, Chunk, ad_columns, chunks, is_of_ad
+from liftloop.features.lookup import historical_features
+from liftloop.model.encoder import Encoder, Matrix
+from liftloop.model.model import Model
+from liftloop.stats.columns import Floats
+from liftloop.storage.duckdb import connect, quoted
+from liftloop.storage.store import Store
+
+MAX_CHUNK_CANDIDATES = 250_000  # impressions times ads at a time, so that memory stays small
+
+_HALF_HOUR = pd.Timedelta(minutes=30)
+
+
+def competing_ads(store: Store, contract: Contract, keys: Sequence[str]) -> pd.DataFrame:
+    """The ads seen in these Parquet objects: one row per value of `choose_among` and ad, sorted.
+
+    Columns: `choose_among`, the ad's own keys, and the context about the ad as its latest row had it.
+    """
+    group = quoted(contract.choose_among)
+    brought = [name for name in ad_columns(contract) if name != "ad_id"]
+    latest = [f"arg_max({quoted(name)}, event_timestamp) AS {quoted(name)}" for name in brought]
+    columns = ", ".join([group, "ad_id", *latest])
+    uris = [store.uri(key) for key in keys]
+    with connect(store.settings) as connection:
+        connection.read_parquet(uris, union_by_name=True).create_view("seen")
+        query = f"SELECT {columns} FROM seen WHERE {group} IS NOT NULL GROUP BY {group}, ad_id ORDER BY {group}, ad_id"
+        return connection.execute(query).df()
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedCandidates:
+    """Impressions times their competing ads, as a model reads them, never all of it at once.
+
+    An ad's features change at whole hours only, so they are joined once per ad and hour. No decision may see which ad
+    was logged: what is about the pair is missing.
+
+    `ads` are as `competing_ads` returns them; there are some for every one of `rows`.
+    """
+
+    store: Store
+    contract: Contract
+    model: Model
+    ads: pd.DataFrame
+    rows: pd.DataFrame
+
+    def chunks(self) -> list[Chunk]:
+        """All impressions, in pieces that fit in memory."""
+        groups = self.ads.groupby(self.contract.choose_among, sort=False).size()
+        group = groups.index.get_indexer(pd.Index(self.rows[self.contract.choose_among]))
+        counts = np.asarray(groups, dtype=np.intp)
+        first_ads = np.cumsum(counts, dtype=np.intp) - counts
+        return chunks(first_ads[group], counts[group], MAX_CHUNK_CANDIDATES)
+
+    def score(self, chunk: Chunk) -> Floats:
+        """P(reward) of every competing ad, shape (candidates,)."""
+        ads = self._ads_by_hour[chunk.ad * len(self._hours) + self._hour[chunk.owner]]
+        ads[:, self._is_recency] += self._seconds_past_half[chunk.owner, None]
+        return self._scorer.score(self._impressions[chunk.owner], ads)
+
+    @property
+    def _encoder(self) -> Encoder:
+        return self.model.spec.encoder
+
+    @cached_property
+    def _scorer(self) -> CandidateScorer:
+        return CandidateScorer(self.model, is_of_ad(self.contract, self._encoder))
+
+    @cached_property
+    def _is_recency(self) -> NDArray[np.bool_]:
+        """Among the columns about the ad."""
+        return np.array(["_seconds_since_" in name for name in self._encoder.raw_columns])[self._scorer.is_of_ad]
+
+    @cached_property
+    def _impressions(self) -> Matrix:
+        """As codes, shape (impressions, raw columns)."""
+        pairs = [name for name, column in self.contract.context.items() if column.about == "pair"]
+        return self._to_codes(self.rows.drop(columns=pairs))
+
+    @cached_property
+    def _ads_by_hour(self) -> Matrix:
+        """As codes, shape (ads * hours, raw columns about the ad)."""
+        crossed = self.ads.merge(pd.DataFrame({"event_timestamp": self._hours + _HALF_HOUR}), how="cross")
+        missing = {key: None for key in self.contract.keys if key not in crossed}
+        features = historical_features(self.store, self.contract, crossed.assign(**missing))
+        return self._to_codes(features)[:, self._scorer.is_of_ad]
+
+    def _to_codes(self, rows: pd.DataFrame) -> Matrix:
+        """Columns that the rows lack are missing values."""
+        return self._encoder.to_codes(rows.reindex(columns=self._encoder.raw_columns))
+
+    @cached_property
+    def _full_hour(self) -> pd.DatetimeIndex:
+        return pd.DatetimeIndex(self.rows["event_timestamp"]).floor("h")
+
+    @cached_property
+    def _hours(self) -> pd.DatetimeIndex:
+        return self._full_hour.unique()
+
+    @cached_property
+    def _hour(self) -> NDArray[np.intp]:
+        return np.asarray(self._hours.get_indexer(self._full_hour))
+
+    @cached_property
+    def _seconds_past_half(self) -> NDArray[np.float32]:
+        past = pd.DatetimeIndex(self.rows["event_timestamp"]) - self._full_hour - _HALF_HOUR
+        return past.total_seconds().to_numpy(dtype=np.float32)

@@ -1,0 +1,12 @@
+"""Content hashes and fingerprints."""
+
+import hashlib
+
+
+def sha256_of(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def fingerprint_of(*parts: object) -> str:
+    """One hash over what a derived object depends on: input hashes, parameters, versions of the rule."""
+    return sha256_of("\n".join(str(part) for part in parts).encode())
