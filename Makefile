@@ -24,8 +24,9 @@ check: .venv/installed
 	$(BIN)/ruff format --check . || failures=$$((failures + 1)); \
 	$(BIN)/ruff check . || failures=$$((failures + 1)); \
 	$(BIN)/mypy || failures=$$((failures + 1)); \
+	$(BIN)/lint-imports --no-cache || failures=$$((failures + 1)); \
 	$(BIN)/pytest tests/unit/test_definitions.py || failures=$$((failures + 1)); \
-	echo "$$failures of 4 checks failed"; test $$failures -eq 0
+	echo "$$failures of 5 checks failed"; test $$failures -eq 0
 
 up: .venv/installed
 	$(BIN)/liftloop up

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from bench.measure import Case
-from liftloop.evaluation.rewards import Outcomes
+from liftloop.evaluation.rewards import RewardSample
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval, bootstrap_mean
 from liftloop.stats.scoring import area_under_roc, log_loss, log_loss_per_row, normalized_entropy
@@ -29,7 +29,7 @@ class Contest:
     """The rewards of a hold-out, and who predicted them."""
 
     name: str
-    outcomes: Outcomes
+    outcomes: RewardSample
     entrants: dict[str, Entrant] = field(default_factory=dict)
 
     def log_loss(self, name: str) -> float:

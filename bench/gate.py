@@ -26,8 +26,8 @@ from scipy.stats import binomtest
 
 from bench.measure import Case, console, report
 from liftloop.contract.contract import Contract
-from liftloop.evaluation.rewards import Outcomes
-from liftloop.gate.checks.all import make_check, prediction_checks
+from liftloop.evaluation.rewards import RewardSample
+from liftloop.gate.specifications import Specification, prediction_checks
 from liftloop.gate.verdict import CheckVerdict, overall
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
@@ -76,13 +76,13 @@ class Predictions:
     """A hold-out, as the gate's checks see it."""
 
     holdout: pd.DataFrame
-    outcomes: Outcomes
+    sample: RewardSample
     probability: Floats
     constant: Floats
     ad_rate: Floats
     champion_probability: Floats
     contract: Contract = CONTRACT
-    rival: str | None = "of the simulation"
+    champion_version: str | None = "of the simulation"
 
 
 def main() -> None:
@@ -127,9 +127,9 @@ def _promoted(what: str, found: Sequence[dict[str, CheckVerdict]]) -> float:
 
 def judge(seed: int, *, worse_by: float) -> dict[str, CheckVerdict]:
     """One hold-out: the verdict of each check."""
-    seen = _draw(np.random.default_rng([seed, round(1000 * worse_by)]), worse_by, seed)
-    checks = prediction_checks(CONTRACT, is_champion=False)
-    return {name: make_check(name, find, seen).verdict for name, find in checks.items()}
+    drawn = _draw(np.random.default_rng([seed, round(1000 * worse_by)]), worse_by, seed)
+    checks: list[Specification[Predictions]] = prediction_checks(CONTRACT, is_champion=False)
+    return {each.id: each.run(drawn).verdict for each in checks}
 
 
 def _draw(rng: np.random.Generator, worse_by: float, seed: int) -> Predictions:
@@ -141,7 +141,7 @@ def _draw(rng: np.random.Generator, worse_by: float, seed: int) -> Predictions:
     columns = {"ad_id": ad, "placement_id": ad % PLACEMENTS, "segment": user % SEGMENTS}
     return Predictions(
         holdout=pd.DataFrame({name: values.astype(str) for name, values in columns.items()}),
-        outcomes=Outcomes(reward, user.astype(np.intp), CONTRACT.gate, seed),
+        sample=RewardSample(reward, user.astype(np.intp), CONTRACT.gate, seed),
         probability=challenger,
         constant=np.full(IMPRESSIONS, reward.mean()),
         ad_rate=(np.bincount(ad, expit(logit)) / np.bincount(ad))[ad],

@@ -30,7 +30,7 @@ from bench.real_logs import CONTRACTS, DATA_FOLDER, REAL_LOGS, land_real_log
 from liftloop.contract.contract import Contract, load_contract
 from liftloop.datasets import open_bandit, simulated
 from liftloop.datasets.simulated.truth import Truth
-from liftloop.evaluation.rewards import Outcomes
+from liftloop.evaluation.rewards import RewardSample
 from liftloop.features.feast_repo import apply_features
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
@@ -104,7 +104,7 @@ def _contest(store: Store, name: str, budget_seconds: float) -> Contest:
     contract = load_contract(name, CONTRACTS) if name in REAL_LOGS else load_contract(name)
     frame = _frame(store, contract)
     reward = frame.holdout[contract.reward].to_numpy(np.float64)
-    contest = Contest(name, Outcomes.of(contract, frame.holdout, reward))
+    contest = Contest(name, RewardSample.of(contract, frame.holdout, reward))
     contest.entrants[CONSTANT] = Entrant(np.full_like(reward, frame.training[contract.reward].mean()))
     if name == "simulated":
         contest.entrants[TRUTH] = Entrant(_true_probabilities(store, frame))

@@ -13,9 +13,8 @@ from tasks.step import step
 def judge_version(source: str, version: ModelVersion, champion: Pointer | None) -> Verdict:
     """All checks of a version against a champion that was read before, with the evidence in the UI."""
     verdict = judge(open_store(), load_contract(source), version, champion)
-    rows = [
-        check.model_dump(include={"name", "observed", "threshold", "verdict", "reason"}) for check in verdict.checks
-    ]
+    columns = ("title", "observed", "threshold", "verdict", "reason")
+    rows = [{name: getattr(check, name) for name in columns} for check in verdict.checks]
     publish_table(source, "gate", rows, f"{verdict.source} {verdict.version}: {verdict.verdict}")
     publish_link(source, "model-card", card_key(version))
     publish_text(source, "verdict", f"## {version.version} of {source}\n\n{verdict.summary}")

@@ -25,7 +25,7 @@ Named = Annotated[str, typer.Argument(help=_NAMES)]
 
 @commands.command()
 def models(source: Source) -> None:
-    """List a source's model versions, newest last, with what the gate said of each."""
+    """List a source's model versions, newest last, with the gate's verdict on each."""
     from liftloop.gate.verdict import read_verdict  # noqa: PLC0415  (pandas takes seconds; other commands need not wait)
 
     load_contract(source)
@@ -55,25 +55,28 @@ def promote(
     source: Source,
     version: Named,
     reason: Annotated[str, typer.Option(help="Why. Kept in the audit trail.")],
-    challenger: Annotated[bool, typer.Option("--challenger", help="To be tried; the champion stays.")] = False,
-    although_refused: Annotated[
-        bool, typer.Option("--although-refused", help="Even if the gate refused or never judged it; kept, too.")
+    challenger: Annotated[bool, typer.Option("--challenger", help="As challenger; the champion stays.")] = False,
+    override_gate: Annotated[
+        bool,
+        typer.Option(
+            "--override-gate", help="Even if the gate refused or never judged it; recorded in the audit trail."
+        ),
     ] = False,
 ) -> None:
-    """Make a version champion, or challenger, by hand; what the gate said of it is shown."""
+    """Make a version champion, or challenger, by hand; the gate's verdict is shown."""
     from liftloop.gate import override  # noqa: PLC0415  (pandas takes seconds; other commands need not wait)
     from liftloop.gate.verdict import read_verdict  # noqa: PLC0415
 
     load_contract(source)
     store, run_id = open_store(), str(uuid4())
     wanted = find_version(store, source, version)
-    console.print(f"the gate on {wanted.version}: {override.gate_said(read_verdict(store, wanted))}", markup=False)
+    console.print(f"the gate on {wanted.version}: {override.gate_words(read_verdict(store, wanted))}", markup=False)
     parameters = {"version": wanted.version, "reason": reason, "challenger": challenger}
-    with recorded(store, "promote", run_id, source, parameters | {"although_refused": although_refused}):
+    with recorded(store, "promote", run_id, source, parameters | {"override_gate": override_gate}):
         if challenger:
-            override.challenge_by_hand(store, wanted, reason, run_id, although_refused=although_refused)
+            override.challenge_by_hand(store, wanted, reason, run_id, override_gate=override_gate)
         else:
-            override.promote_by_hand(store, wanted, reason, run_id, although_refused=although_refused)
+            override.promote_by_hand(store, wanted, reason, run_id, override_gate=override_gate)
     console.print(f"the {'challenger' if challenger else 'champion'} of {source} is {wanted.version}")
 
 
@@ -91,13 +94,13 @@ def compare(source: Source, first: Named, second: Named) -> None:
             f"{each.rewards:,}",
             f"{each.first.log_loss:.5f}",
             f"{each.second.log_loss:.5f}",
-            f"{each.saved:+.2%}",
+            f"{each.loss_reduction:+.2%}",
         )
         for each in found.rows
     ]
     console.print(f"log loss on impressions from {found.since:%F %T} to {found.until:%F %T} UTC", highlight=False)
     names = [found.first.version, found.second.version]
-    print_table(["", "impressions", f"{contract.reward}s", *names, f"{names[0]} saves"], rows)
+    print_table(["", "impressions", f"{contract.reward}s", *names, f"{names[0]} reduces it by"], rows)
     console.print(found.words)
 
 

@@ -1,6 +1,6 @@
-"""What a model's decisions would have earned on logged impressions.
+"""Off-policy value of a model's decisions on logged impressions.
 
-For each impression the ads that were seen before with the same value of the contract's `choose_among` compete.
+The candidates of an impression are the ads seen before with the same value of the contract's `choose_among`.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from liftloop.contract.contract import Contract
 from liftloop.decisions.candidates import Chunk
 from liftloop.decisions.policy import draw_ads, policy_probabilities
 from liftloop.evaluation.logged_candidates import LoggedCandidates
-from liftloop.evaluation.rewards import Outcomes
+from liftloop.evaluation.rewards import RewardSample
 from liftloop.model.model import Model
 from liftloop.stats.interval import BootstrapOptions, Interval
 from liftloop.stats.off_policy import (
@@ -30,7 +30,7 @@ _FEEDBACK = ("reward", "propensity", "target_probability", "model_reward", "mode
 
 
 class DecisionValue(BaseModel):
-    """Mean reward per impression of a policy's decisions, and of those that were logged on the same impressions."""
+    """Mean reward per impression of a policy's decisions, and of the logged decisions on the same impressions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
@@ -42,22 +42,20 @@ class DecisionValue(BaseModel):
 
     @property
     def is_below_logged(self) -> bool:
-        """Neither estimate's interval reaches the mean of the logged rewards."""
+        """Whether both estimates' intervals lie below the mean of the logged rewards."""
         return max(self.self_normalized.high, self.doubly_robust.high) < self.logged.estimate
 
     @property
     def words(self) -> str:
-        """One sentence: the value as a share of what was logged."""
+        """One sentence: the value relative to the logged decisions."""
         logged = self.logged.estimate
         if not logged:
-            return f"The {self.impressions:,} logged impressions brought no reward to compare with."
+            return f"The {self.impressions:,} logged impressions have no reward to compare with."
         shares = [
-            f"{value.estimate / logged:.0%} by {name} ({value.low / logged:.0%} to {value.high / logged:.0%})"
+            f"{name} {value.estimate / logged:.0%} [{value.low / logged:.0%}, {value.high / logged:.0%}]"
             for name, value in (("SNIPS", self.self_normalized), ("DR", self.doubly_robust))
         ]
-        return (
-            f"Its decisions would earn {' and '.join(shares)} of what {self.impressions:,} logged impressions brought."
-        )
+        return f"Value relative to the logged decisions on {self.impressions:,} impressions: {', '.join(shares)}."
 
 
 def decide(
@@ -69,11 +67,11 @@ def decide(
     *,
     max_expanded_rows: int = MAX_EXPANDED_ROWS,
 ) -> pd.DataFrame:
-    """What the model's policy decides on logged impressions that have a propensity and competing ads.
+    """Decisions of the model's policy on logged impressions that have a propensity and competing ads.
 
     Args:
         ads: as `competing_ads` returns them.
-        rows: impressions with `feature_columns`, of which a seeded sample is taken where they are too many.
+        rows: impressions with `feature_columns`, of which a seeded sample is used if there are too many.
 
     Returns:
         One row per impression, in their order: `impression_id`, `event_timestamp`, the contract's keys,
@@ -95,7 +93,7 @@ def decide(
 
 
 def decision_value(contract: Contract, decisions: pd.DataFrame) -> DecisionValue:
-    """Off-policy value of what `decide` returned, by SNIPS and doubly robust, beside the mean of the logged rewards.
+    """Off-policy value of the decisions by SNIPS and doubly robust, and the mean of the logged rewards.
 
     Weights are clipped at the contract's `overlap.max_weight`.
     """
@@ -111,10 +109,10 @@ def decision_value(contract: Contract, decisions: pd.DataFrame) -> DecisionValue
 
 
 def logged_feedback(contract: Contract, decisions: pd.DataFrame) -> tuple[LoggedFeedback, BootstrapOptions]:
-    """What `decide` returned, as the off-policy estimators read it, and how to draw intervals from it."""
+    """The decisions in the form of the off-policy estimators, and the options of their intervals."""
     columns = {name: decisions[name].to_numpy(dtype=np.float64) for name in _FEEDBACK}
-    outcomes = Outcomes.of(contract, decisions, columns["reward"])
-    return LoggedFeedback(**columns, row_weight=outcomes.weight), outcomes.options
+    sample = RewardSample.of(contract, decisions, columns["reward"])
+    return LoggedFeedback(**columns, row_weight=sample.weight), sample.options
 
 
 def _logged_columns(contract: Contract) -> list[str]:
@@ -126,7 +124,7 @@ def _logged_columns(contract: Contract) -> list[str]:
 def _sample(
     contract: Contract, ads: pd.DataFrame, rows: pd.DataFrame, max_expanded_rows: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """The impressions that can be decided on, or as many of them as expand to `max_expanded_rows` with their ads."""
+    """The impressions that have candidates, or as many of them as expand to `max_expanded_rows` with their ads."""
     group = contract.choose_among
     rows = rows[rows["propensity"].notna() & rows[group].isin(ads[group])]
     if rows.empty:
@@ -137,7 +135,7 @@ def _sample(
 
 
 def _choose(candidates: LoggedCandidates, chunk: Chunk, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw an ad for each impression, and say how the policy sees the one that was logged."""
+    """Draw an ad for each impression; and how the policy rates the logged one."""
     scores = candidates.score(chunk)
     probability = policy_probabilities(scores, chunk)
     ad_ids = candidates.ads["ad_id"].to_numpy()

@@ -1,7 +1,7 @@
-"""The scheduled evaluation: what matured since the last one, and whether the champion still does its work.
+"""The scheduled evaluation: impressions that matured since the last one, and whether the champion is healthy.
 
 Each evaluation is one object, `reports/<source>/evaluations/<until>.json`, written last of all; the next one begins
-where the newest on record ends. So a run that dies is done again, and no impression is left out.
+where the newest on record ends. So a run that dies is repeated, and no impression is left out.
 """
 
 from typing import Literal
@@ -14,7 +14,7 @@ from liftloop.contract.sections import GatePolicy
 from liftloop.evaluation.decision_value import DecisionValue, decide, decision_value
 from liftloop.evaluation.kpi import KPI_COLUMNS, Kpis, kpis_by_policy
 from liftloop.evaluation.logged_candidates import competing_ads
-from liftloop.evaluation.rewards import Outcomes, Score
+from liftloop.evaluation.rewards import RewardSample, Score
 from liftloop.features.lookup import historical_features
 from liftloop.features.names import LONGEST_WINDOW
 from liftloop.lake.matured import Window, matured_window
@@ -46,7 +46,7 @@ class ChampionScore(_Frozen):
 
 
 class Evaluation(_Frozen):
-    """What impressions with `since` <= event time < `until` say; without news there are neither times nor figures."""
+    """Impressions with `since` <= event time < `until`; without new ones there are neither times nor figures."""
 
     source: str
     since: AwareDatetime | None = None
@@ -66,7 +66,7 @@ class Evaluation(_Frozen):
 
 
 def evaluate(store: Store, contract: Contract) -> Evaluation:
-    """Evaluate what matured since the last evaluation; at first, as much as the contract holds out.
+    """Evaluate the impressions that matured since the last evaluation; at first, as many as the contract holds out.
 
     Where there is a champion to judge, fewer rewards than its gate asks for wait for the next evaluation.
     """
@@ -74,7 +74,11 @@ def evaluate(store: Store, contract: Contract) -> Evaluation:
     window = matured_window(store, contract, last.until if last else None)
     pointer = champion(store, contract.source)
     version = read_version(store, contract.source, pointer.version) if pointer else None
-    evaluation = _evaluate(window, version) if window else _no_news(contract, "No impressions matured since the last.")
+    evaluation = (
+        _evaluate(window, version)
+        if window
+        else _no_news(contract, "No impressions have matured since the last evaluation.")
+    )
     keys = window.keys if window and evaluation.impressions else []
     inputs = (*references(store, keys), *(version.blobs if version else ()))
     metrics = evaluation.model_dump(mode="json", exclude={"source"})
@@ -100,7 +104,7 @@ def _evaluate(window: Window, version: ModelVersion | None) -> Evaluation:
     needed = contract.gate.minimum_rewards if version else 1
     if rewards < needed:
         counted = f"{rewards:,} {contract.reward}s in {impressions:,} impressions matured since {window.since:%F %H:%M}"
-        return _no_news(contract, f"{counted}; fewer than {needed:,} wait for the next evaluation.")
+        return _no_news(contract, f"{counted}; fewer than {needed:,}, so they wait for the next evaluation.")
     score = _score_champion(window, version) if version else None
     health, findings = judge_health(contract.gate, score)
     return Evaluation(
@@ -125,7 +129,7 @@ def _score_champion(window: Window, version: ModelVersion) -> ChampionScore:
     model = load_model(store, version)
     rows = window.read(list(contract.column_types), limit=MAX_SCORED_ROWS)
     rows = historical_features(store, contract, rows)
-    outcomes = Outcomes.of(contract, rows, rows[contract.reward].to_numpy(dtype=np.float64))
+    sample = RewardSample.of(contract, rows, rows[contract.reward].to_numpy(dtype=np.float64))
     probability = model.predict(rows)
     decisions = None
     if rows["propensity"].notna().any():
@@ -134,26 +138,26 @@ def _score_champion(window: Window, version: ModelVersion) -> ChampionScore:
     return ChampionScore(
         version=version.version,
         impressions=len(rows),
-        score=outcomes.score(probability),
-        calibration_ratio=outcomes.calibration_ratio(probability),
-        reliability=tuple(reliability_table(outcomes.reward, probability)),
+        score=sample.score(probability),
+        calibration_ratio=sample.calibration_ratio(probability),
+        reliability=tuple(reliability_table(sample.reward, probability)),
         decisions=decisions,
     )
 
 
 def judge_health(policy: GatePolicy, champion: ChampionScore | None) -> tuple[Health, tuple[str, ...]]:
-    """Degraded if an interval leaves no doubt; the findings say what is wrong, in words."""
+    """Degraded if an interval lies wholly out of bounds; the findings say which."""
     if champion is None:
-        return "no_champion", ("No model has been promoted yet; the figures are those of the logged policies.",)
+        return "no_champion", ("No model has been promoted yet; the figures describe the logged policies.",)
     entropy, ratio, bounds = champion.score.normalized_entropy, champion.calibration_ratio, policy.calibration_ratio
     faults = []
     if entropy.low > 1:
-        faults.append(f"It predicts worse than the mean rate would: normalized entropy {entropy:.3f}.")
+        faults.append(f"Predictions are worse than the mean rate: normalized entropy {entropy:.3f}.")
     if is_outside(ratio, bounds):
-        faults.append(f"It promises {ratio:.2f} times the rewards that come, outside {bounds[0]:g} to {bounds[1]:g}.")
+        faults.append(f"Predicted / observed rewards = {ratio:.2f}, outside {bounds[0]:g} to {bounds[1]:g}.")
     value, needed = champion.decisions, policy.minimum_effective_sample_size
     if value and value.effective_sample_size >= needed and value.is_below_logged:
-        faults.append(f"It decides worse than the logged policies: {value.words}")
+        faults.append(f"Decisions are worth less than the logged ones. {value.words}")
     return ("degraded", tuple(faults)) if faults else ("healthy", ("Predictions and decisions are within bounds.",))
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
-from liftloop.evaluation.rewards import Outcomes, interval_or_none
+from liftloop.evaluation.rewards import RewardSample, interval_or_none
 from liftloop.stats.interval import BootstrapOptions, Interval
 
 EVERY_POLICY = "all"
@@ -30,7 +30,7 @@ def kpis_by_policy(contract: Contract, rows: pd.DataFrame) -> dict[str, Kpis]:
 
 
 def _kpis(contract: Contract, rows: pd.DataFrame) -> Kpis:
-    options = Outcomes.of(contract, rows, rows["click"].to_numpy(dtype=float)).options
+    options = RewardSample.of(contract, rows, rows["click"].to_numpy(dtype=float)).options
     per_impression = pd.Series(1.0, index=rows.index)
     has = {name: name in contract.columns for name in ("conversion", "revenue", "cost")}
     margin = rows["revenue"] - rows["cost"].fillna(0)

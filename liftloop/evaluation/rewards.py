@@ -1,4 +1,4 @@
-"""Matured rewards and the intervals drawn from them: what gate and evaluation measure a model by."""
+"""Matured rewards, and intervals of what they say about a model: used by gate and evaluation."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +17,7 @@ from liftloop.stats.scoring import log_loss_per_row, sampling_weight
 
 
 class Score(BaseModel):
-    """How well one set of predictions foretold the rewards."""
+    """How well one set of predictions fits the rewards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,8 +26,8 @@ class Score(BaseModel):
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """Rewards of some impressions, shape (rows,), and which rows depend on each other."""
+class RewardSample:
+    """Rewards of some impressions, shape (rows,), and the blocks of rows that depend on each other."""
 
     reward: Floats
     blocks: NDArray[np.intp]
@@ -36,8 +36,8 @@ class Outcomes:
     negatives_kept: float = 1.0  # share of the rows without a reward that the log kept
 
     @classmethod
-    def of(cls, contract: Contract, rows: pd.DataFrame, reward: Floats) -> "Outcomes":
-        """Outcomes of these rows, which need `impression_id`, `event_timestamp` and `user_id`."""
+    def of(cls, contract: Contract, rows: pd.DataFrame, reward: Floats) -> "RewardSample":
+        """The rewards of these rows, which need `impression_id`, `event_timestamp` and `user_id`."""
         kept = contract.outcome.negatives_kept
         return cls(reward, _blocks(rows), contract.gate, contract.training.seed, kept)
 
@@ -47,7 +47,7 @@ class Outcomes:
 
     @cached_property
     def weight(self) -> Floats:
-        """Rows that each one stands for, shape (rows,): of those without a reward the log may have kept only some."""
+        """Rows that each one stands for, shape (rows,): a log may keep only some of the rows without a reward."""
         return sampling_weight(self.reward, self.negatives_kept)
 
     @property
@@ -61,7 +61,7 @@ class Outcomes:
             seed=self.seed, blocks=self.blocks, resamples=self.policy.resamples, confidence=self.policy.confidence
         )
 
-    def where(self, is_kept: NDArray[np.bool_]) -> "Outcomes":
+    def where(self, is_kept: NDArray[np.bool_]) -> "RewardSample":
         return replace(self, reward=self.reward[is_kept], blocks=self.blocks[is_kept])
 
     def score(self, probability: Floats) -> Score:
@@ -81,7 +81,7 @@ class Outcomes:
         return self.weight * log_loss_per_row(self.reward, probability)
 
     def calibration_ratio(self, probability: Floats) -> Interval:
-        """Predicted over observed rewards: above 1 the model promises too much."""
+        """Predicted over observed rewards: above 1 the model predicts too much."""
         return bootstrap_ratio(self.weight * probability, self.weight * self.reward, **self.options)
 
     def calibration_error(self, probability: Floats) -> Interval:
@@ -92,14 +92,14 @@ class Outcomes:
         )
         return Interval(*(each / self.mean_rate for each in (error.estimate, error.low, error.high)))
 
-    def loss_saved(self, probability: Floats, rival: Floats) -> Interval:
-        """Share of the rival's log loss that the model does without, row by row: above 0 the model is better."""
-        loss, rival_loss = self.losses(probability), self.losses(rival)
-        return bootstrap_ratio(rival_loss - loss, rival_loss, **self.options)
+    def loss_reduction(self, probability: Floats, baseline: Floats) -> Interval:
+        """Share of the baseline's log loss that the model saves, paired by row: above 0 the model is better."""
+        loss, baseline_loss = self.losses(probability), self.losses(baseline)
+        return bootstrap_ratio(baseline_loss - loss, baseline_loss, **self.options)
 
 
 def _blocks(rows: pd.DataFrame) -> NDArray[np.intp]:
-    """What is resampled together: a user's impressions where users are known, else those of one hour."""
+    """The blocks that are resampled: a user's impressions where users are known, else those of one hour."""
     if rows["user_id"].notna().any():
         labels = rows["user_id"].fillna(rows["impression_id"])
     else:
@@ -108,6 +108,6 @@ def _blocks(rows: pd.DataFrame) -> NDArray[np.intp]:
 
 
 def interval_or_none(numerator: ArrayLike, denominator: ArrayLike, options: BootstrapOptions) -> Interval | None:
-    """The ratio of two sums; None where nothing divides or all rows belong together, so that no interval can be."""
+    """The ratio of two sums; None where the denominator is 0 or all rows are one block."""
     has_interval = column("denominator", denominator).any() and np.unique(np.asarray(options["blocks"])).size > 1
     return bootstrap_ratio(numerator, denominator, **options) if has_interval else None

@@ -1,4 +1,4 @@
-"""What people said of a version: asked once, and on record."""
+"""People's decisions on a version: asked for once, and on record."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from liftloop.storage.store import Store
 
 
 class Answer(BaseModel):
-    """The decision on one version, and who gave which reason. That nobody answered is not kept: the next run asks."""
+    """The decision on one version, with its author and reason. No answer is not written: the next run asks again."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -23,7 +23,7 @@ class Answer(BaseModel):
 
 
 def find_answer(store: Store, source: str, version: str) -> Answer | None:
-    """What was said of a version; None: nothing yet."""
+    """The answer on record about a version; None: there is none yet."""
     try:
         return Answer.model_validate_json(store.get(answer_key(source, version)))
     except KeyError:
@@ -37,13 +37,14 @@ def write_answer(store: Store, source: str, version: str, answer: Answer) -> Non
 
 
 def with_answer(verdict: Verdict, answer: Answer) -> Verdict:
-    """The verdict with one check more: anything but a yes refuses."""
+    """The verdict with one more check: anything but approval refuses."""
     check = Check(
-        name="approval",
-        observed=answer.decision,
-        threshold="promote",
         verdict="pass" if answer.decision == "promote" else "fail",
         reason=answer.reason,
+        observed=answer.decision,
+        threshold="promote",
+        id="approval",
+        title="approval",
     )
     return verdict.model_copy(update={"checks": (*verdict.checks, check)})
 

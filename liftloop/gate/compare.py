@@ -1,4 +1,4 @@
-"""Two versions on the same impressions, which neither has seen: paired, row by row, overall and by slice."""
+"""Two versions on the same impressions, unseen by both: paired by row, overall and by slice."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
-from liftloop.evaluation.rewards import Outcomes, Score
+from liftloop.evaluation.rewards import RewardSample, Score
 from liftloop.gate.checks.slices import MINIMUM_SLICE_REWARDS
 from liftloop.registry.load import load_model
 from liftloop.registry.versions import ModelVersion, list_versions
@@ -27,14 +27,14 @@ class ComparisonError(UserError):
 
 @dataclass(frozen=True)
 class Compared:
-    """Both versions on some of the impressions. `saved` is the share of the second's log loss that the first saves."""
+    """Both versions on some impressions. `loss_reduction`: share of the second's log loss that the first saves."""
 
     name: str
     impressions: int
     rewards: int
     first: Score
     second: Score
-    saved: Interval
+    loss_reduction: Interval
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Comparison:
     @property
     def words(self) -> str:
         """What follows from the interval."""
-        saved = self.rows[0].saved
-        if saved.low <= 0 <= saved.high:
-            return f"These impressions cannot tell {self.first.version} from {self.second.version}."
-        better, worse = (self.first, self.second) if saved.low > 0 else (self.second, self.first)
+        reduction = self.rows[0].loss_reduction
+        if reduction.low <= 0 <= reduction.high:
+            return f"No significant difference between {self.first.version} and {self.second.version}."
+        better, worse = (self.first, self.second) if reduction.low > 0 else (self.second, self.first)
         return f"{better.version} is better than {worse.version}."
 
 
@@ -74,10 +74,12 @@ def compare(store: Store, contract: Contract, first: ModelVersion, second: Model
     reward = rows[first.reward].to_numpy(dtype=np.float64)
     if not MINIMUM_SLICE_REWARDS <= reward.sum() < len(reward):
         raise ComparisonError(
-            f"{reward.sum():.0f} {first.reward}s in {len(reward)} impressions since {seen_until:%F %T} tell nothing:"
+            f"{reward.sum():.0f} {first.reward}s in {len(reward)} impressions since {seen_until:%F %T} are too few:"
             f" {MINIMUM_SLICE_REWARDS} are needed; wait for more to mature"
         )
-    paired = _Paired(Outcomes.of(contract, rows, reward), _predict(store, first, rows), _predict(store, second, rows))
+    paired = _Paired(
+        RewardSample.of(contract, rows, reward), _predict(store, first, rows), _predict(store, second, rows)
+    )
     if missing := sorted(set(contract.gate.slices) - set(rows)):
         raise ComparisonError(f"the newest hold-out has no {missing}, which gate.slices names: train once more")
     everything = paired.on("all", np.ones(len(rows), dtype=np.bool_))
@@ -88,20 +90,20 @@ def compare(store: Store, contract: Contract, first: ModelVersion, second: Model
 
 @dataclass(frozen=True)
 class _Paired:
-    outcomes: Outcomes
+    sample: RewardSample
     first: Floats
     second: Floats
 
     def on(self, name: str, is_member: NDArray[np.bool_]) -> Compared:
         """Both on the rows of one slice."""
-        outcomes, first, second = self.outcomes.where(is_member), self.first[is_member], self.second[is_member]
-        scores = outcomes.score(first), outcomes.score(second)
-        return Compared(name, len(first), outcomes.rewards, *scores, outcomes.loss_saved(first, second))
+        sample, first, second = self.sample.where(is_member), self.first[is_member], self.second[is_member]
+        scores = sample.score(first), sample.score(second)
+        return Compared(name, len(first), sample.rewards, *scores, sample.loss_reduction(first, second))
 
 
 def _slices(paired: _Paired, values: "pd.Series[str]") -> list[Compared]:
     """The values with enough rewards, those with the most first."""
-    by_value = pd.Series(paired.outcomes.reward).groupby(values.to_numpy()).agg(["sum", "size"])
+    by_value = pd.Series(paired.sample.reward).groupby(values.to_numpy()).agg(["sum", "size"])
     enough = by_value[(by_value["sum"] >= MINIMUM_SLICE_REWARDS) & (by_value["sum"] < by_value["size"])]
     most = enough.sort_values("sum", ascending=False, kind="stable").index[:SLICES_COMPARED]
     return [paired.on(f"{values.name} {value}", (values == value).to_numpy()) for value in most]
@@ -117,7 +119,7 @@ def _newest_frame(store: Store, source: str) -> TrainingFrame:
 def _frame_of(store: Store, version: ModelVersion) -> TrainingFrame:
     frame = open_frame(store, version.source, version.frame_fingerprint)
     if frame is None:
-        raise ComparisonError(f"the training frame of {version.version} is gone: nobody knows what it was trained on")
+        raise ComparisonError(f"the training frame of {version.version} is gone: what it was trained on is unknown")
     return frame
 
 

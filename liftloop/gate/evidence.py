@@ -1,4 +1,4 @@
-"""What the checks look at."""
+"""The evidence that checks look at."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,10 +13,10 @@ from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
 from liftloop.evaluation.decision_value import decide
 from liftloop.evaluation.logged_candidates import competing_ads
-from liftloop.evaluation.rewards import Outcomes, Score
+from liftloop.evaluation.rewards import RewardSample, Score
 from liftloop.gate.baselines import ad_counts, mean_rate, per_ad, seen_keys
 from liftloop.gate.checks.groups import group_table
-from liftloop.gate.checks.inputs import lag
+from liftloop.gate.checks.inputs import data_lag
 from liftloop.gate.checks.readiness import FreshRun, run_in_fresh_process
 from liftloop.gate.verdict import GroupRow
 from liftloop.model.model import Model
@@ -34,7 +34,7 @@ class GateError(UserError):
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """One version, the hold-out of the frame it was trained on, and its rivals; each computed when first asked for."""
+    """One version, the hold-out of the frame it was trained on, and its baselines; each computed on first use."""
 
     store: Store
     contract: Contract
@@ -53,8 +53,10 @@ class Evidence:
         return self.frame.holdout
 
     @cached_property
-    def outcomes(self) -> Outcomes:
-        return Outcomes.of(self.contract, self.holdout, self.holdout[self.contract.reward].to_numpy(dtype=np.float64))
+    def sample(self) -> RewardSample:
+        return RewardSample.of(
+            self.contract, self.holdout, self.holdout[self.contract.reward].to_numpy(dtype=np.float64)
+        )
 
     @cached_property
     def model(self) -> Model:
@@ -74,7 +76,7 @@ class Evidence:
         return per_ad(self.holdout["ad_id"], smoothed_rates(ad_counts(self.contract, self.frame), rate), rate)
 
     @property
-    def rival(self) -> str | None:
+    def champion_version(self) -> str | None:
         return self.champion.version if self.champion else None
 
     @cached_property
@@ -87,8 +89,8 @@ class Evidence:
         return run_in_fresh_process(self.store, self.version, self.holdout)
 
     @cached_property
-    def lag(self) -> pd.Timedelta:
-        return lag(self.store, self.contract, self.frame.index)
+    def data_lag(self) -> pd.Timedelta:
+        return data_lag(self.store, self.contract, self.frame.index)
 
     @property
     def has_propensities(self) -> bool:
@@ -103,18 +105,21 @@ class Evidence:
     def groups(self) -> tuple[GroupRow, ...]:
         """The fairness table of the contract's groups, and the same figures of its slices."""
         columns = dict.fromkeys([*self.contract.gate.groups, *self.contract.gate.slices])
-        tables = [group_table(self.outcomes, self.probability, self.holdout[name], self._kept()) for name in columns]
+        tables = [
+            group_table(self.sample, self.probability, self.holdout[name], self._policy_probability())
+            for name in columns
+        ]
         return tuple(chain(*tables))
 
-    def _kept(self) -> "pd.Series[float] | None":
-        """P(logged ad) under the version's policy, by position in the hold-out, of the impressions decided on."""
+    def _policy_probability(self) -> "pd.Series[float] | None":
+        """P(logged ad) under the version's policy, by position in the hold-out, for the impressions it decides on."""
         if not self.has_propensities:
             return None
         position = pd.Index(self.holdout["impression_id"]).get_indexer(pd.Index(self.decisions["impression_id"]))
         return pd.Series(self.decisions["target_probability"].to_numpy(), index=position)
 
     def scores(self) -> dict[str, Score]:
-        """Scores on the hold-out, by who predicted."""
+        """Scores on the hold-out, by predictor."""
         predictions: dict[str, Callable[[], Floats]] = {
             "model": lambda: self.probability,
             "constant": lambda: self.constant,
@@ -124,6 +129,6 @@ class Evidence:
             predictions["champion"] = lambda: self.champion_probability
         scores = {}
         for name, predict in predictions.items():
-            with suppress(Exception):  # who cannot be scored has failed a check, and that says why
-                scores[name] = self.outcomes.score(predict())
+            with suppress(Exception):  # a check has failed for the same reason, and says why
+                scores[name] = self.sample.score(predict())
         return scores

@@ -5,9 +5,9 @@ from contextlib import suppress
 from liftloop.contract.contract import Contract
 from liftloop.features.lookup import materialized_key
 from liftloop.gate.card.page import model_card
-from liftloop.gate.checks.all import all_checks, make_check
-from liftloop.gate.checks.inputs import is_of_today, lag
+from liftloop.gate.checks.inputs import check_freshness, data_lag
 from liftloop.gate.evidence import Evidence
+from liftloop.gate.specifications import all_checks
 from liftloop.gate.verdict import GroupRow, Verdict, read_verdict
 from liftloop.registry.rollback import withdrawal
 from liftloop.registry.versions import ModelVersion, Pointer, card_key, read_version, write_version
@@ -16,13 +16,13 @@ from liftloop.storage.runs import Step, record
 from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.frame import open_frame
 
-RULE_VERSION = "gate 5"
+RULE_VERSION = "gate 6"
 
 
 def judge(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> Verdict:
-    """May this version become champion? The evidence is kept as a blob, and the version's record points at it.
+    """May this version become champion? The evidence is written as a blob, and the version's record points at it.
 
-    A verdict on the same version, data and rival is taken as it is, and the champion keeps the one that made it so.
+    A verdict on the same version, data and champion is reused, and the champion keeps the one that promoted it.
     Hand `champion.etag` on to `promote`, so that a promotion in the meantime is noticed.
 
     Raises:
@@ -33,9 +33,9 @@ def judge(store: Store, contract: Contract, version: ModelVersion, champion: Poi
         card = store.find(card_key(version))
         record(_step(known, version, (version.evidence, *([card] if card else [])), is_reused=True))
         return known
-    rival = None if champion is None or champion.version == version.version else champion.version
-    evidence = Evidence(store, contract, version, read_version(store, contract.source, rival) if rival else None)
-    verdict = _judge(evidence, is_champion=champion is not None and rival is None)
+    other = None if champion is None or champion.version == version.version else champion.version
+    evidence = Evidence(store, contract, version, read_version(store, contract.source, other) if other else None)
+    verdict = _judge(evidence, is_champion=champion is not None and other is None)
     kept = store.put_blob(verdict.model_dump_json(indent=1).encode(), ".json")
     card = store.put(card_key(version), model_card(evidence, verdict).encode())
     write_version(store, version.model_copy(update={"evidence": kept, "card": card}))
@@ -54,12 +54,12 @@ def _judge(evidence: Evidence, *, is_champion: bool) -> Verdict:
         rewards=evidence.frame.index.parts["holdout"].rewards,
         scores=evidence.scores(),
         groups=_groups(evidence),
-        checks=tuple(make_check(name, find, evidence) for name, find in checks.items()),
+        checks=tuple(check.run(evidence) for check in checks),
     )
 
 
 def _groups(evidence: Evidence) -> tuple[GroupRow, ...]:
-    with suppress(Exception):  # what cannot be shown has failed a check, and that says why
+    with suppress(Exception):  # a check has failed for the same reason, and says why
         return evidence.groups()
     return ()
 
@@ -69,15 +69,15 @@ def known_verdict(store: Store, contract: Contract, version: ModelVersion, champ
     verdict = read_verdict(store, version)
     if verdict is None:
         return None
-    rival = champion.version if champion else None
+    current = champion.version if champion else None
     is_current = verdict.fingerprint == _fingerprint(store, contract, version)
-    is_same_rival = rival in (verdict.champion, version.version)
+    is_same_champion = current in (verdict.champion, version.version)
     has_errors = any(check.is_error for check in verdict.checks)
-    return verdict if is_current and is_same_rival and not has_errors else None
+    return verdict if is_current and is_same_champion and not has_errors else None
 
 
 def _fingerprint(store: Store, contract: Contract, version: ModelVersion) -> str:
-    """Of everything that a verdict rests on, but for the champion; nothing that was timed is among it."""
+    """Of everything that a verdict depends on, except the champion and what was timed."""
     online = store.fingerprint(materialized_key(contract.source))
     left = withdrawal(store, contract.source, version.version)
     rolled_back = left.number if left else None
@@ -87,9 +87,9 @@ def _fingerprint(store: Store, contract: Contract, version: ModelVersion) -> str
 
 
 def _is_stale(store: Store, contract: Contract, version: ModelVersion) -> bool:
-    """What new impressions change: not the verdict, as long as the data are fresh enough."""
+    """Whether new impressions make the data too old; until then they leave the verdict as it is."""
     frame = open_frame(store, contract.source, version.frame_fingerprint)
-    return frame is not None and is_of_today(contract, lag(store, contract, frame.index)).verdict == "fail"
+    return frame is not None and check_freshness(contract, data_lag(store, contract, frame.index)).verdict == "fail"
 
 
 def _step(verdict: Verdict, version: ModelVersion, kept: tuple[ObjectRef, ...], *, is_reused: bool) -> Step:
@@ -98,7 +98,7 @@ def _step(verdict: Verdict, version: ModelVersion, kept: tuple[ObjectRef, ...], 
         "version": verdict.version,
         "champion": verdict.champion,
         "verdict": verdict.verdict,
-        "checks": {check.name: check.verdict for check in verdict.checks},
+        "checks": {check.id: check.verdict for check in verdict.checks},
         "scores": {name: score.model_dump() for name, score in verdict.scores.items()},
     }
     inputs, outputs = (*version.blobs, *version.frame), (*kept, *artifacts)

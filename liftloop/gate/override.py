@@ -1,4 +1,4 @@
-"""A person names champion or challenger: what the gate said is shown, and what it said against it stays on record."""
+"""A person names champion or challenger: the gate's verdict is shown, and an overridden one stays on record."""
 
 from liftloop.gate.verdict import Verdict, read_verdict
 from liftloop.registry.challenger import Challenge, challenge
@@ -7,7 +7,7 @@ from liftloop.registry.versions import ModelVersion, Pointer, RegistryError, cha
 from liftloop.storage.store import Store
 
 
-def gate_said(verdict: Verdict | None) -> str:
+def gate_words(verdict: Verdict | None) -> str:
     """The verdict in words."""
     if verdict is None:
         return "not judged"
@@ -15,16 +15,16 @@ def gate_said(verdict: Verdict | None) -> str:
 
 
 def promote_by_hand(
-    store: Store, version: ModelVersion, reason: str, run_id: str, *, although_refused: bool = False
+    store: Store, version: ModelVersion, reason: str, run_id: str, *, override_gate: bool = False
 ) -> Pointer:
-    """Make a version champion in the place of the one there is.
+    """Make a version champion in place of the current one.
 
     Raises:
-        RegistryError: no reason; the version is champion; the gate refused it or has not judged it, and nobody said
-            `although_refused`; its blobs are not as recorded.
+        RegistryError: no reason; the version is champion; the gate refused it or has not judged it, without
+            `override_gate`; its blobs are not as recorded.
         PromotionConflict: someone else moved the champion at the same time.
     """
-    overrides = _overrides(store, version, reason, although_refused)
+    overrides = _overrides(store, version, reason, override_gate)
     current = champion(store, version.source)
     if current is not None and current.version == version.version:
         raise RegistryError(f"{version.version} is the champion of {version.source} already")
@@ -33,7 +33,7 @@ def promote_by_hand(
 
 
 def challenge_by_hand(
-    store: Store, version: ModelVersion, reason: str, run_id: str, *, although_refused: bool = False
+    store: Store, version: ModelVersion, reason: str, run_id: str, *, override_gate: bool = False
 ) -> Challenge:
     """Make a version the challenger of the champion there is.
 
@@ -41,20 +41,20 @@ def challenge_by_hand(
         RegistryError: as `promote_by_hand`, or there is no champion.
         PromotionConflict: someone else named a challenger at the same time.
     """
-    overrides = _overrides(store, version, reason, although_refused)
+    overrides = _overrides(store, version, reason, override_gate)
     return challenge(store, version.source, version.version, reason, run_id, overrides)
 
 
-def _overrides(store: Store, version: ModelVersion, reason: str, although_refused: bool) -> str | None:
-    """What the gate has against the version; None: nothing."""
+def _overrides(store: Store, version: ModelVersion, reason: str, override_gate: bool) -> str | None:
+    """The verdict that is overridden; None: there is none."""
     if not reason.strip():
         raise RegistryError("a promotion needs a reason: it is kept in the audit trail")
     verdict = read_verdict(store, version)
     if verdict is not None and verdict.verdict != "refuse":
         return None
-    if not although_refused:
-        said = f"refused it ({verdict.summary})" if verdict else "has not judged it"
+    if not override_gate:
+        found = f"refused it ({verdict.summary})" if verdict else "has not judged it"
         raise RegistryError(
-            f"the gate {said}: to put {version.version} of {version.source} there all the same, say --although-refused"
+            f"the gate {found}: to promote {version.version} of {version.source} anyway, use --override-gate"
         )
-    return gate_said(verdict)
+    return gate_words(verdict)

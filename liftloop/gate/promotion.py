@@ -38,6 +38,6 @@ def challenge_judged(store: Store, verdict: Verdict, champion: Pointer | None, r
 
 
 def _reason(verdict: Verdict) -> str:
-    """What the audit trail says: the verdict, and who approved it if somebody had to."""
-    approvals = [f"; approved by {check.reason}" for check in verdict.checks if check.name == "approval"]
+    """The verdict, and who approved it if the contract asks for approval."""
+    approvals = [f"; approved by {check.reason}" for check in verdict.checks if check.id == "approval"]
     return verdict.summary + "".join(approvals)

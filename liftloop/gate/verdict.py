@@ -1,10 +1,11 @@
-"""What the gate says: the evidence of every check, and the verdict that follows from it."""
+"""The gate's verdict, and the checks that it follows from."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import field
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.dataclasses import dataclass
 
 from liftloop.evaluation.rewards import Score
 from liftloop.registry.versions import ModelVersion
@@ -15,48 +16,37 @@ CheckVerdict = Literal["pass", "fail", "inconclusive", "untrustworthy", "not_app
 GateVerdict = Literal["promote", "refuse", "inconclusive"]
 
 
-DOUBTS: frozenset[CheckVerdict] = frozenset({"inconclusive", "untrustworthy"})
+UNDECIDED: frozenset[CheckVerdict] = frozenset({"inconclusive", "untrustworthy"})
 
 
 def overall(found: Iterable[CheckVerdict]) -> GateVerdict:
-    """Refuse if a check fails, else inconclusive if one leaves a doubt, else promote."""
+    """Refuse if a check fails, else inconclusive if one is undecided, else promote."""
     found = set(found)
-    return "refuse" if "fail" in found else "inconclusive" if found & DOUBTS else "promote"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found, in words; the numbers and stored objects behind the words, where there are any."""
-
-    verdict: CheckVerdict
-    reason: str
-    observed: str = "–"
-    threshold: str = "–"
-    values: Mapping[str, Interval] = field(default_factory=dict)
-    figures: Mapping[str, float] = field(default_factory=dict)  # numbers without an interval
-    artifacts: tuple[ObjectRef, ...] = ()
+    return "refuse" if "fail" in found else "inconclusive" if found & UNDECIDED else "promote"
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
-class Check(_Frozen):
-    """One row of the evidence table."""
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", ser_json_inf_nan="constants"))
+class Check:
+    """What one check found: one row of the evidence table. `id` and `title` are those of its specification."""
 
-    name: str
-    observed: str
-    threshold: str
     verdict: CheckVerdict
     reason: str
-    values: dict[str, Interval] = {}
-    figures: dict[str, float] = {}
+    observed: str = "–"
+    threshold: str = "–"
+    values: dict[str, Interval] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)  # numbers without an interval
     artifacts: tuple[ObjectRef, ...] = ()
-    is_error: bool = False  # it could not be made
+    is_error: bool = False  # the check itself failed
+    id: str = ""
+    title: str = ""
 
 
 class GroupRow(_Frozen):
-    """One value of a slice or group column, on the hold-out; None where too few rewards came for a figure."""
+    """One value of a slice or group column on the hold-out; None where it has too few rewards."""
 
     column: str
     value: str
@@ -65,7 +55,7 @@ class GroupRow(_Frozen):
     calibration_ratio: Interval | None  # predicted over observed rewards
     calibration_error: Interval | None  # debiased, over the group's own mean rate
     normalized_entropy: Interval | None  # 1 is no better than the group's own mean rate
-    chosen_otherwise: float | None  # share of the impressions that the model's policy would give to another ad
+    policy_disagreement: float | None  # share of the impressions for which the model's policy chooses another ad
 
 
 class Verdict(_Frozen):
@@ -90,21 +80,21 @@ class Verdict(_Frozen):
         """The verdict and the reasons that decided it."""
         if self.verdict == "promote":
             return f"promote: {sum(check.verdict == 'pass' for check in self.checks)} checks passed, none failed"
-        deciding = {"fail"} if self.verdict == "refuse" else DOUBTS
-        reasons = [f"{check.name}: {check.reason}" for check in self.checks if check.verdict in deciding]
+        deciding = {"fail"} if self.verdict == "refuse" else UNDECIDED
+        reasons = [f"{check.title}: {check.reason}" for check in self.checks if check.verdict in deciding]
         return f"{self.verdict}: {' '.join(reasons)}"
 
-    def check(self, name: str) -> Check:
-        """The check of this name.
+    def check(self, identifier: str) -> Check:
+        """The check with this id.
 
         Raises:
             KeyError: there is none.
         """
-        return {check.name: check for check in self.checks}[name]
+        return {check.id: check for check in self.checks}[identifier]
 
 
 def read_verdict(store: Store, version: ModelVersion) -> Verdict | None:
-    """The gate's last verdict on a version; None: none, or not in today's form."""
+    """The gate's last verdict on a version; None: there is none, or it is in an older format."""
     if version.evidence is None:
         return None
     try:

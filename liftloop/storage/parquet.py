@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from liftloop.storage.store import ObjectRef, Store
 
 
-def keep_rows(store: Store, rows: pd.DataFrame) -> ObjectRef:
+def put_parquet_blob(store: Store, rows: pd.DataFrame) -> ObjectRef:
     """Store rows as a Parquet blob, for others to look into."""
     body = io.BytesIO()
     pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), body, compression="zstd")

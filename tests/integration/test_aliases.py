@@ -6,7 +6,7 @@ import pytest
 from lib.model_versions import put_version
 from lib.steps import with_step
 
-from liftloop.gate.override import challenge_by_hand, gate_said, promote_by_hand
+from liftloop.gate.override import challenge_by_hand, gate_words, promote_by_hand
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict, read_verdict
 from liftloop.registry.aliases import aliases, find_version
 from liftloop.registry.challenger import Challenge, challenge, challenger, challenger_key
@@ -31,7 +31,7 @@ def crown(store: Store, source: str) -> Callable[[str], ModelVersion]:
 
 def judged(store: Store, source: str, name: str, found: CheckVerdict) -> ModelVersion:
     """A version on record whose only check came out so."""
-    check = Check(name="accuracy", observed="2", threshold="1", verdict=found, reason="It is as it is.")
+    check = Check(found, "It is as it is.", "2", "1", id="accuracy", title="accuracy")
     verdict = Verdict(
         source=source, version=name, champion="a", fingerprint="f", rows=9, rewards=3, scores={}, checks=(check,)
     )
@@ -187,10 +187,10 @@ def test_what_the_gate_refused_needs_a_word_more_and_that_stays_on_record(
 ) -> None:
     crown("a")
     version = judged(store, source, "b", found) if found else put_version(store, source, "b")
-    with pytest.raises(RegistryError, match=rf"{words}.*--although-refused"):
+    with pytest.raises(RegistryError, match=rf"{words}.*--override-gate"):
         name_it(store, version, "I know better", "run 1")
     assert aliases(store, source) == {"champion": "a"}
-    made = name_it(store, version, "I know better", "run 1", although_refused=True)
+    made = name_it(store, version, "I know better", "run 1", override_gate=True)
     assert made.overrides == kept
     if name_it is promote_by_hand:
         assert read_audit(store, source)[-1].pointer.overrides == kept
@@ -209,8 +209,8 @@ def test_a_promotion_by_hand_needs_a_reason_and_another_version(
 
 def test_a_verdict_that_cannot_be_read_counts_as_none(store: Store, source: str) -> None:
     version = judged(store, source, "b", "pass")
-    assert gate_said(read_verdict(store, version)).startswith("promote: 1 checks passed")
+    assert gate_words(read_verdict(store, version)).startswith("promote: 1 checks passed")
     assert version.evidence is not None
     store.put(version.evidence.key, b"{}")
     assert read_verdict(store, version) is None
-    assert gate_said(read_verdict(store, version)) == "not judged"
+    assert gate_words(read_verdict(store, version)) == "not judged"

@@ -25,7 +25,7 @@ from tasks.approval import approve
 
 VERDICT = Verdict(
     source="shop", version=sys.argv[1], champion=None, fingerprint="f", rows=1, rewards=1, scores={},
-    checks=(Check(name="accuracy", observed="1", threshold="1", verdict="pass", reason="as good"),),
+    checks=(Check("pass", "as good", "1", "1", id="accuracy", title="accuracy"),),
 )
 
 @flow(name="asks")

@@ -75,7 +75,7 @@ def test_nothing_is_held_before_anything_landed(object_store: Settings) -> None:
     [
         (
             ("land", "nowhere", "."),
-            "source 'nowhere' is not declared in contracts/; declared: ['open_bandit', 'simulated']",
+            f"source 'nowhere' is not declared in {REPOSITORY}/contracts/; declared: ['open_bandit', 'simulated']",
         ),
         (("show", "zzz"), "0 runs on record begin with 'zzz'"),
         (("lineage", "no/such/object"), "no run on record wrote or read 'no/such/object'"),
@@ -119,7 +119,7 @@ def test_models_lists_versions_with_their_aliases(object_store: Settings, projec
     store = Store(object_store)
     promote_two(store, source)
     put_version(store, source, "new")
-    done = liftloop(object_store, "promote", source, "new", "--challenger", "--although-refused", "--reason", "try it",
+    done = liftloop(object_store, "promote", source, "new", "--challenger", "--override-gate", "--reason", "try it",
                     project=project)  # fmt: skip
     assert (done.returncode, done.stdout.splitlines()) == (
         0,
@@ -140,14 +140,14 @@ def test_promote_by_hand_is_on_record_with_what_it_overrides(
     done = liftloop(object_store, "promote", source, "previous", "--reason", "it was better", project=project)
     assert done.returncode == 1
     assert "the gate has not judged it" in " ".join(done.stderr.split())
-    assert "--although-refused" in done.stderr
-    wanted = ("promote", source, "previous", "--reason", "it was better", "--although-refused")
+    assert "--override-gate" in done.stderr
+    wanted = ("promote", source, "previous", "--reason", "it was better", "--override-gate")
     done = liftloop(object_store, *wanted, project=project)
     assert done.returncode == 0, done.stderr
     assert f"the champion of {source} is good" in done.stdout
     failed, run = [run for run in read_manifests(store, "promote") if run.source == source]
     assert (failed.status, run.status) == ("failed", "completed")
-    assert run.parameters["although_refused"] is True
+    assert run.parameters["override_gate"] is True
     entry = read_audit(store, source)[-1].pointer
     assert (entry.version, entry.reason, entry.overrides) == ("good", "it was better", "not judged")
     assert entry.run_id == run.run_id

@@ -79,14 +79,14 @@ def test_the_better_model_is_named_with_an_interval(
     everything = found.rows[0]
     holdout = frame.holdout
     losses = [log_loss(holdout["click"], load_model(store, each).predict(holdout)) for each in (version, weak)]
-    assert everything.saved.estimate == pytest.approx(1 - losses[0] / losses[1])
+    assert everything.loss_reduction.estimate == pytest.approx(1 - losses[0] / losses[1])
     assert [everything.first.log_loss.estimate, everything.second.log_loss.estimate] == pytest.approx(losses)
     assert (everything.impressions, everything.rewards) == (len(holdout), holdout["click"].sum())
-    assert everything.saved.low > 0
+    assert everything.loss_reduction.low > 0
     assert found.words == f"{version.version} is better than {weak.version}."
     turned = compare(store, contract, weak, version)
     assert turned.words == found.words
-    assert turned.rows[0].saved.high < 0
+    assert turned.rows[0].loss_reduction.high < 0
     assert (turned.since, turned.until) == (frame.index.parts["holdout"].start, frame.index.parts["holdout"].end)
 
 
@@ -104,9 +104,9 @@ def test_the_command_prints_what_was_found(
     assert done.returncode == 0, done.stderr
     found = compare(store, contract, version, weak)
     _, header, everything, *_, words = done.stdout.splitlines()
-    names = f"{version.version} {weak.version} {version.version} saves"
+    names = f"{version.version} {weak.version} {version.version} reduces it by"
     assert " ".join(header.split()) == f"impressions clicks {names}"
-    assert f"{found.rows[0].saved:+.2%}" in everything
+    assert f"{found.rows[0].loss_reduction:+.2%}" in everything
     assert words == found.words
 
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_told_is_said_so(
     hasty = contract.training.model_copy(update={"maximum_rounds": 1})  # the first tree has most of what there is
     twin = train(store, contract.model_copy(update={"training": hasty}), frame)
     words = compare(store, contract, version, twin).words
-    assert words == f"These impressions cannot tell {version.version} from {twin.version}."
+    assert words == f"No significant difference between {version.version} and {twin.version}."
 
 
 def test_the_same_version_twice_or_another_reward_is_refused(
@@ -168,7 +168,7 @@ def test_a_card_says_all_of_a_version(store: Store, contract: Contract, version:
         checks=(),
     )
     card = model_card(evidence, verdict)
-    headings = ["What it is for", "Evidence", "Scores", "Reliability", "By placement_id", "Features", "Data", "Search"]
+    headings = ["Purpose", "Evidence", "Scores", "Reliability", "By placement_id", "Features", "Data", "Search"]
     places = [card.index(f"<h2>{heading}</h2>") for heading in [*headings, "Limits", "How to load it"]]
     assert places == sorted(places)
     assert "run runs/train/r1/manifest.json" in card

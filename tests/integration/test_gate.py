@@ -3,6 +3,7 @@
 import io
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,12 +25,12 @@ from liftloop.evaluation.report import evaluation_page
 from liftloop.features.lookup import historical_features
 from liftloop.features.names import feature_columns
 from liftloop.gate.baselines import seen_keys
-from liftloop.gate.checks.all import all_checks, make_check
-from liftloop.gate.checks.decisions import no_worse_decisions
-from liftloop.gate.checks.inputs import lag
-from liftloop.gate.checks.readiness import online_features_agree, run_in_fresh_process, scores_identically
+from liftloop.gate.checks.decisions import check_decisions
+from liftloop.gate.checks.inputs import data_lag
+from liftloop.gate.checks.readiness import check_online_features, check_same_scores, run_in_fresh_process
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.judge import judge, known_verdict
+from liftloop.gate.specifications import all_checks
 from liftloop.gate.verdict import Check, Verdict
 from liftloop.model.model import Model
 from liftloop.registry.load import load_model
@@ -108,7 +109,7 @@ def ads(store: Store, contract: Contract, frame: TrainingFrame) -> pd.DataFrame:
 
 
 def outcomes_of(verdict: Verdict) -> dict[str, str]:
-    return {check.name: check.verdict for check in verdict.checks}
+    return {check.id: check.verdict for check in verdict.checks}
 
 
 def pointer_to(version: ModelVersion) -> Pointer:
@@ -130,23 +131,23 @@ def test_a_good_model_is_promoted_on_evidence_that_is_kept(
     verdict, step = judged
     assert verdict.verdict == "promote", verdict.summary
     assert outcomes_of(verdict) == {
-        "enough evidence": "pass",
-        "beats the constant": "pass",
-        "beats the per-ad rate": "pass",
-        "beats the champion": "not_applicable",
-        "never rolled back": "pass",
+        "enough_rewards": "pass",
+        "beats_constant": "pass",
+        "beats_ad_rate": "pass",
+        "beats_champion": "not_applicable",
+        "never_rolled_back": "pass",
         "calibration": "pass",
-        "calibration error": "pass",
-        "worst placement_id": "pass",
-        "calibration by placement_id": "pass",
-        "fair by segment": "pass",
+        "calibration_error": "pass",
+        "worst_slice:placement_id": "pass",
+        "slice_calibration:placement_id": "pass",
+        "groups:segment": "pass",
         "leakage": "pass",
         "decisions": "pass",
-        "data freshness": "pass",
-        "fresh process": "pass",
+        "freshness": "pass",
+        "same_scores": "pass",
         "latency": "pass",
         "size": "pass",
-        "online features": "pass",
+        "online_features": "pass",
     }
     assert (verdict.rows, verdict.rewards) == (len(frame.holdout), frame.holdout["click"].sum())
     entropies = {name: score.normalized_entropy for name, score in verdict.scores.items()}
@@ -157,7 +158,7 @@ def test_a_good_model_is_promoted_on_evidence_that_is_kept(
     values = {"segment": ["s0", "s1", "s2"], "placement_id": ["p0", "p1"]}
     rows = [(column, value) for column, known in values.items() for value in known]
     assert sorted((row.column, row.value) for row in verdict.groups) == sorted(rows)
-    assert all(row.chosen_otherwise is not None and 0.5 < row.chosen_otherwise < 1 for row in verdict.groups)
+    assert all(row.policy_disagreement is not None and 0.5 < row.policy_disagreement < 1 for row in verdict.groups)
 
     evidence = read_version(store, contract.source, version.version).evidence
     assert evidence is not None
@@ -165,7 +166,7 @@ def test_a_good_model_is_promoted_on_evidence_that_is_kept(
     assert Verdict.model_validate_json(store.get_verified(evidence)) == verdict
     assert set(step.inputs) == {*version.blobs, *version.frame}
     card = store.get(card_key(version)).decode()
-    assert all(check.name in card for check in verdict.checks)
+    assert all(check.title in card for check in verdict.checks)
 
 
 def test_an_unchanged_question_keeps_its_verdict(
@@ -182,7 +183,7 @@ def test_an_unchanged_question_keeps_its_verdict(
     other_gate = contract.gate.model_copy(update={"minimum_rewards": 99})
     assert known_verdict(store, contract.model_copy(update={"gate": other_gate}), on_record, None) is None
     assert known_verdict(store, contract, on_record.model_copy(update={"evidence": version.spec}), None) is None
-    unreadable = verdict.checks[0].model_copy(update={"is_error": True})
+    unreadable = replace(verdict.checks[0], is_error=True)
     shaky = store.put_blob(verdict.model_copy(update={"checks": (unreadable,)}).model_dump_json().encode())
     assert known_verdict(store, contract, on_record.model_copy(update={"evidence": shaky}), None) is None
 
@@ -194,9 +195,9 @@ def test_a_weaker_model_is_refused_against_the_champion(
     assert not step.is_reused
     assert verdict.verdict == "refuse"
     assert verdict.champion == version.version
-    assert verdict.check("beats the champion").verdict == "fail"
-    assert version.version in verdict.check("beats the champion").reason
-    assert "beats the champion: Its log loss is" in verdict.summary
+    assert verdict.check("beats_champion").verdict == "fail"
+    assert version.version in verdict.check("beats_champion").reason
+    assert "beats the champion: Log loss is" in verdict.summary
     assert verdict.scores["champion"].log_loss.estimate < verdict.scores["model"].log_loss.estimate
 
 
@@ -214,7 +215,7 @@ def test_what_was_rolled_back_is_refused_on_the_same_data(
 
     verdict, step = with_step(judge, store, contract, read_version(store, contract.source, good.version), back)
     assert not step.is_reused
-    assert [check.name for check in verdict.checks if check.verdict == "fail"] == ["never rolled back"]
+    assert [check.id for check in verdict.checks if check.verdict == "fail"] == ["never_rolled_back"]
     assert verdict.summary.endswith(f"rolled back on {back.since:%Y-%m-%d %H:%M} UTC because: clicks fell.")
     again = with_step(judge, store, contract, read_version(store, contract.source, good.version), back)
     assert (again[0], again[1].is_reused) == (verdict, True)
@@ -230,9 +231,9 @@ def test_the_champion_itself_has_no_rival(store: Store, contract: Contract, vers
     copy = version.model_copy(update={"version": "copy"})
     write_version(store, copy)
     verdict = judge(store, contract.model_copy(update={"gate": strict}), copy, pointer_to(copy))
-    assert "champion already" in verdict.check("beats the champion").reason
+    assert "It is the champion" in verdict.check("beats_champion").reason
     assert verdict.champion is None
-    assert verdict.check("enough evidence").verdict == "fail"
+    assert verdict.check("enough_rewards").verdict == "fail"
     assert verdict.verdict == "refuse"
 
 
@@ -242,9 +243,9 @@ def test_a_model_that_cannot_be_loaded_fails_every_check_that_needs_it(
     damaged = version.model_copy(update={"version": "damaged", "booster": version.spec})
     verdict = judge(store, contract, damaged, None)
     assert verdict.verdict == "refuse"
-    failed = {check.name for check in verdict.checks if check.is_error}
-    assert failed >= {"beats the constant", "calibration", "decisions", "fresh process"}
-    assert outcomes_of(verdict)["enough evidence"] == "pass"
+    failed = {check.id for check in verdict.checks if check.is_error}
+    assert failed >= {"beats_constant", "calibration", "decisions", "same_scores"}
+    assert outcomes_of(verdict)["enough_rewards"] == "pass"
     assert set(verdict.scores) == {"constant", "per-ad rate"}
 
 
@@ -330,7 +331,8 @@ def test_only_impressions_with_propensity_and_competing_ads_are_decided_on(
 
 
 def check_of(evidence: Evidence, name: str) -> Check:
-    return make_check(name, all_checks(evidence.contract, is_champion=False)[name], evidence)
+    (found,) = [each for each in all_checks(evidence.contract, is_champion=False) if each.id == name]
+    return found.run(evidence)
 
 
 def with_gate(contract: Contract, **changes: Any) -> Contract:
@@ -352,7 +354,7 @@ def test_decisions_that_the_log_tells_too_little_of_are_untrustworthy(
     demanding = Evidence(store, with_gate(contract, minimum_effective_sample_size=100_000), version, None)
     check = check_of(demanding, "decisions")
     assert check.verdict == "untrustworthy"
-    assert "the log cannot be trusted to say so: it tells no more of these decisions than" in check.reason
+    assert "Untrustworthy: the effective sample size is" in check.reason
     assert set(check.values) == {
         "logged",
         "self_normalized",
@@ -362,9 +364,9 @@ def test_decisions_that_the_log_tells_too_little_of_are_untrustworthy(
         "mean_weight",
     }
     untrue = demanding.decisions.assign(propensity=demanding.decisions["propensity"] / 2)
-    assert "the weights average 2" in no_worse_decisions(store, contract, untrue).reason
+    assert "the mean importance weight is 2" in check_decisions(store, contract, untrue).reason
     clipping = with_gate(contract, overlap=contract.gate.overlap.model_copy(update={"max_weight": 1.0}))
-    clipped = no_worse_decisions(store, clipping, demanding.decisions)
+    clipped = check_decisions(store, clipping, demanding.decisions)
     assert clipped.verdict == "untrustworthy"
     assert clipped.figures["clipped_share"] == (demanding.decisions["weight"] > 1).mean() > 0.2
     assert clipped.values["inverse_propensity"].estimate < check.values["inverse_propensity"].estimate
@@ -388,7 +390,7 @@ def test_rates_are_those_of_the_whole_log_where_negatives_were_dropped(
     outcome = contract.outcome.model_copy(update={"negatives_kept": 0.1})
     whole = Evidence(store, contract, version, None)
     sampled = Evidence(store, contract.model_copy(update={"outcome": outcome}), version, None)
-    assert sampled.outcomes.mean_rate < 0.15 * whole.outcomes.mean_rate
+    assert sampled.sample.mean_rate < 0.15 * whole.sample.mean_rate
     for rates, tolerance in (("constant", 1e-7), ("ad_rate", 0.01)):  # ads are drawn to the mean a little otherwise
         here, there = getattr(sampled, rates), getattr(whole, rates)
         np.testing.assert_allclose(here / (1 - here), there / (1 - there) * 0.1, rtol=tolerance)
@@ -398,9 +400,9 @@ def test_another_model_in_the_registry_than_in_this_process_is_found(
     store: Store, version: ModelVersion, weak: ModelVersion, frame: TrainingFrame
 ) -> None:
     fresh = run_in_fresh_process(store, version, frame.holdout)
-    finding = scores_identically(store, load_model(store, weak), fresh)
+    finding = check_same_scores(store, load_model(store, weak), fresh)
     assert finding.verdict == "fail"
-    assert "A fresh process comes to other scores" in finding.reason
+    assert "A fresh process computes other scores" in finding.reason
 
 
 def test_columns_that_the_online_store_lost_are_named(
@@ -412,7 +414,7 @@ def test_columns_that_the_online_store_lost_are_named(
         database.execute(f'DELETE FROM "liftloop_{contract.source}_ad_id"')
     database.close()
     lost = Store(store.settings.model_copy(update={"home": tmp_path}))
-    finding = online_features_agree(lost, contract, frame.holdout)
+    finding = check_online_features(lost, contract, frame.holdout)
     assert finding.verdict == "fail"
     assert "ad_impressions_7d (0%)" in finding.reason
     assert "user_impressions_7d" not in finding.reason
@@ -450,21 +452,23 @@ def test_evaluations_follow_each_other_and_notice_a_champion_that_fails(
     land(store, contract, make_rows(7, days=2, click_scale=0.2), name="worse")
     worse = evaluate(store, contract)
     assert worse.health == "degraded", worse
-    assert any(finding.startswith("It promises") for finding in worse.findings)
+    assert any(finding.startswith("Predicted / observed rewards") for finding in worse.findings)
     page = evaluation_page(contract, worse)
-    assert all(word in page for word in ("degraded", "It promises", "revenue per mille", version.version))
+    assert all(
+        word in page for word in ("degraded", "Predicted / observed rewards", "revenue per mille", version.version)
+    )
 
 
 def test_data_that_grew_old_fail_and_end_the_verdict_on_record(
     store: Store, contract: Contract, version: ModelVersion, frame: TrainingFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     land(store, contract, make_rows(20, days=1), name="much later")
-    behind = lag(store, contract, frame.index)
+    behind = data_lag(store, contract, frame.index)
     assert behind == pytest.approx(pd.Timedelta(days=15), abs=pd.Timedelta(minutes=5))
     verdict = judge(store, contract, version, None)
-    assert verdict.check("data freshness").verdict == "fail"
+    assert verdict.check("freshness").verdict == "fail"
     assert verdict.verdict == "refuse"
     on_record = read_version(store, contract.source, version.version)
     assert known_verdict(store, contract, on_record, None) == verdict
-    monkeypatch.setattr("liftloop.gate.judge.lag", lambda *_: pd.Timedelta(0))
+    monkeypatch.setattr("liftloop.gate.judge.data_lag", lambda *_: pd.Timedelta(0))
     assert known_verdict(store, contract, on_record, None) is None

@@ -9,7 +9,7 @@ import xgboost
 from lib.gate_lake import make_contract
 
 from liftloop.gate.card.facts import data_table, gain_shares, importance_plot, limits, loading, purpose, trials_table
-from liftloop.gate.verdict import Check, Verdict
+from liftloop.gate.verdict import Check, CheckVerdict, Verdict
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec
 from liftloop.registry.versions import ModelVersion
@@ -109,15 +109,17 @@ def test_the_best_trials_come_first() -> None:
 
 
 def test_limits_say_what_the_gate_could_not_tell() -> None:
-    checks = [
-        Check(name=name, observed="1", threshold="1", verdict=found, reason=f"As {name} is.")
-        for name, found in [("accuracy", "pass"), ("decisions", "inconclusive"), ("fairness", "not_applicable")]
+    verdicts: list[tuple[str, CheckVerdict]] = [
+        ("accuracy", "pass"),
+        ("decisions", "inconclusive"),
+        ("fairness", "not_applicable"),
     ]
+    checks = [Check(found, f"As {name} is.", "1", "1", id=name, title=name) for name, found in verdicts]
     verdict = Verdict(
         source="shop", version="a", champion=None, fingerprint="f", rows=1, rewards=1, scores={}, checks=tuple(checks)
     )
     said = "\n".join(limits(CONTRACT, INDEX, verdict).points)
-    assert "It has seen 4.0 days" in said
+    assert "Trained on 4.0 days" in said
     assert "Not judged: decisions (As decisions is.)" in said
     assert "Not judged: fairness" in said
     assert "accuracy" not in said

@@ -10,11 +10,11 @@ import pytest
 from lib.gate_lake import make_contract
 
 from liftloop.contract.sections import GatePolicy
-from liftloop.evaluation.rewards import Outcomes
+from liftloop.evaluation.rewards import RewardSample
 from liftloop.gate.baselines import per_ad
-from liftloop.gate.checks.accuracy import beats, enough_evidence
-from liftloop.gate.checks.calibration import is_calibrated, is_calibrated_throughout
-from liftloop.gate.checks.slices import slice_entropies, worst_slice
+from liftloop.gate.checks.accuracy import check_beats, check_enough_rewards
+from liftloop.gate.checks.calibration import check_calibration, check_calibration_error
+from liftloop.gate.checks.slices import check_worst_slice, slice_entropies
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval, is_outside
@@ -24,10 +24,10 @@ from liftloop.stats.shrinkage import smoothed_rates
 POLICY = GatePolicy(resamples=200)
 
 
-def drawn(probability: Floats, seed: int = 1, policy: GatePolicy = POLICY) -> Outcomes:
+def drawn(probability: Floats, seed: int = 1, policy: GatePolicy = POLICY) -> RewardSample:
     """Rewards with these probabilities, every row on its own."""
     reward = (np.random.default_rng(seed).random(len(probability)) < probability).astype(float)
-    return Outcomes(reward, np.arange(len(reward)), policy, seed=1)
+    return RewardSample(reward, np.arange(len(reward)), policy, seed=1)
 
 
 def spread(rows: int) -> Floats:
@@ -35,49 +35,54 @@ def spread(rows: int) -> Floats:
 
 
 def test_few_rewards_are_no_evidence() -> None:
-    few = Outcomes(np.array([1.0] * 99 + [0.0] * 901), np.arange(1000), POLICY, seed=1)
-    finding = enough_evidence(few)
+    few = RewardSample(np.array([1.0] * 99 + [0.0] * 901), np.arange(1000), POLICY, seed=1)
+    finding = check_enough_rewards(few)
     assert finding.verdict == "fail"
-    assert finding.reason == "99 rewards in the hold-out of 1,000 impressions cannot tell a model from a constant."
-    enough = Outcomes(np.array([1.0] * 100 + [0.0] * 900), np.arange(1000), POLICY, seed=1)
-    assert enough_evidence(enough).verdict == "pass"
+    assert (
+        finding.reason == "99 rewards in the hold-out of 1,000 impressions are too few to tell a model from a constant."
+    )
+    enough = RewardSample(np.array([1.0] * 100 + [0.0] * 900), np.arange(1000), POLICY, seed=1)
+    assert check_enough_rewards(enough).verdict == "pass"
 
 
 def test_the_truth_beats_the_constant_and_the_constant_does_not_beat_the_truth() -> None:
     truth = spread(20_000)
     outcomes, constant = drawn(truth), np.full(20_000, truth.mean())
-    won, lost = beats(outcomes, truth, constant, "the constant"), beats(outcomes, constant, truth, "the truth")
+    won, lost = (
+        check_beats(outcomes, truth, constant, "the constant"),
+        check_beats(outcomes, constant, truth, "the truth"),
+    )
     assert (won.verdict, lost.verdict) == ("pass", "fail")
     saved = 1 - log_loss(outcomes.reward, truth) / log_loss(outcomes.reward, constant)
-    assert won.values["log_loss_saved"].estimate == pytest.approx(saved)
-    assert won.reason.startswith(f"Its log loss is {saved:.2%} lower than that of the constant; the 95% interval runs")
+    assert won.values["log_loss_reduction"].estimate == pytest.approx(saved)
+    assert won.reason.startswith(f"Log loss is {saved:.2%} lower than that of the constant (95% interval:")
     assert "higher than that of the truth" in lost.reason
 
 
 def test_a_model_beats_nobody_who_predicts_the_same() -> None:
     truth = spread(2_000)
-    finding = beats(drawn(truth), truth, truth, "its twin")
+    finding = check_beats(drawn(truth), truth, truth, "its twin")
     assert finding.verdict == "fail"
-    assert finding.values["log_loss_saved"] == Interval(0, 0, 0)
+    assert finding.values["log_loss_reduction"] == Interval(0, 0, 0)
 
 
 def test_a_lead_within_the_noise_is_inconclusive() -> None:
     truth = spread(1_000)
     nearly = np.clip(truth * 1.05, 0, 1)
     policy = GatePolicy(resamples=200, meaningful_effect=0.001)
-    found = [beats(drawn(truth, seed, policy), truth, nearly, "it") for seed in range(20)]
+    found = [check_beats(drawn(truth, seed, policy), truth, nearly, "it") for seed in range(20)]
     unsure = [each for each in found if each.verdict == "inconclusive"]
     assert len(unsure) > 5
-    assert all("More rewards are needed" in each.reason for each in unsure)
+    assert all("Telling no reduction from one of" in each.reason for each in unsure)
 
 
 def test_no_better_is_told_apart_from_not_known() -> None:
     """The same interval rules a gain of some size out, and leaves a smaller one open."""
     truth = spread(2_000)
-    saved = beats(drawn(truth), np.minimum(truth * 1.05, 1), truth, "it").values["log_loss_saved"]
+    saved = check_beats(drawn(truth), np.minimum(truth * 1.05, 1), truth, "it").values["log_loss_reduction"]
     assert saved.low < 0 < saved.high
     no_better, unknown = (
-        beats(
+        check_beats(
             drawn(truth, policy=GatePolicy(resamples=200, meaningful_effect=effect)),
             np.minimum(truth * 1.05, 1),
             truth,
@@ -86,12 +91,12 @@ def test_no_better_is_told_apart_from_not_known() -> None:
         for effect in (1.01 * saved.high, 0.5 * saved.high)
     )
     assert (no_better.verdict, unknown.verdict) == ("fail", "inconclusive")
-    assert f"rules out a saving of {1.01 * saved.high:.2%}, the least that would matter" in no_better.reason
+    assert f"A reduction of {1.01 * saved.high:.2%}, the smallest that matters, is ruled out" in no_better.reason
     times = ((saved.high - saved.low) / (0.5 * saved.high)) ** 2
     assert f"in {times * 2_000:,.0f} impressions" in unknown.reason
     detectable = no_better.figures["minimum_detectable_effect"]
     assert detectable == pytest.approx(2.8016 * (saved.high - saved.low) / 3.92, rel=1e-3)
-    assert f"finds a true saving of {detectable:.2%} 80% of the time" in no_better.reason
+    assert f"detects a true reduction of {detectable:.2%} with 80% power" in no_better.reason
 
 
 @pytest.mark.parametrize(
@@ -103,8 +108,8 @@ def test_calibration_at_every_level(shape: float, verdict: CheckVerdict) -> None
     outcomes = drawn(truth)
     bent = 0.1 * (truth / 0.1) ** shape
     bent = np.clip(bent * outcomes.reward.sum() / bent.sum(), 0, 1)
-    assert is_calibrated(outcomes, bent).verdict == "pass"
-    finding = is_calibrated_throughout(outcomes, bent)
+    assert check_calibration(outcomes, bent).verdict == "pass"
+    finding = check_calibration_error(outcomes, bent)
     assert finding.verdict == verdict, finding
 
 
@@ -113,7 +118,7 @@ def test_a_calibration_error_that_may_be_above_the_limit_is_inconclusive() -> No
     outcomes = drawn(truth)
     error = outcomes.calibration_error(truth * 1.2)
     policy = GatePolicy(calibration_error=(error.low + error.estimate) / 2)
-    assert is_calibrated_throughout(drawn(truth, policy=policy), truth * 1.2).verdict == "inconclusive"
+    assert check_calibration_error(drawn(truth, policy=policy), truth * 1.2).verdict == "inconclusive"
 
 
 def test_kept_negatives_stand_for_those_that_were_dropped() -> None:
@@ -132,8 +137,8 @@ def test_kept_negatives_stand_for_those_that_were_dropped() -> None:
     assert found.log_loss.estimate == pytest.approx(expected.log_loss.estimate, rel=0.02)
     assert found.normalized_entropy.estimate == pytest.approx(expected.normalized_entropy.estimate, rel=0.02)
     constant = np.full_like(kept, whole.mean_rate)
-    assert sampled.loss_saved(kept, constant).estimate == pytest.approx(
-        whole.loss_saved(truth, np.full_like(truth, whole.mean_rate)).estimate, rel=0.1
+    assert sampled.loss_reduction(kept, constant).estimate == pytest.approx(
+        whole.loss_reduction(truth, np.full_like(truth, whole.mean_rate)).estimate, rel=0.1
     )
 
 
@@ -145,14 +150,14 @@ def test_calibration(scale: float, rows: int, verdict: CheckVerdict) -> None:
     truth = spread(rows)
     outcomes = drawn(truth)
     exact = truth * outcomes.reward.sum() / truth.sum()  # predicts as many rewards as came
-    finding = is_calibrated(outcomes, np.clip(exact * scale, 0, 1))
+    finding = check_calibration(outcomes, np.clip(exact * scale, 0, 1))
     assert finding.verdict == verdict, finding
     assert finding.values["calibration_ratio"].estimate == pytest.approx(scale, rel=0.02)
 
 
 def test_an_interval_that_holds_both_bounds_says_nothing_of_calibration() -> None:
-    outcomes = Outcomes(np.repeat([1.0, 0.0], [10, 190]), np.arange(200), POLICY, seed=1)
-    finding = is_calibrated(outcomes, np.full(200, 0.05))
+    outcomes = RewardSample(np.repeat([1.0, 0.0], [10, 190]), np.arange(200), POLICY, seed=1)
+    finding = check_calibration(outcomes, np.full(200, 0.05))
     ratio = finding.values["calibration_ratio"]
     assert ratio.low < 0.8 < ratio.estimate < 1.25 < ratio.high
     assert finding.verdict == "inconclusive"
@@ -171,22 +176,22 @@ def test_the_worst_slice_is_named_and_small_ones_are_left_out() -> None:
     predicted = np.where(slices == "good", truth, np.clip(0.4 - truth, 0.001, 1))
     outcomes = drawn(truth)
     assert set(slice_entropies(outcomes, predicted, slices)) == {"good", "reversed"}
-    finding = worst_slice(outcomes, predicted, slices)
+    finding = check_worst_slice(outcomes, predicted, slices)
     assert finding.verdict == "fail"
-    assert "Of 2 values of site_id, reversed is predicted worst" in finding.reason
-    assert worst_slice(outcomes, truth, slices).verdict == "pass"
+    assert "Highest normalized entropy of 2 values of site_id: reversed" in finding.reason
+    assert check_worst_slice(outcomes, truth, slices).verdict == "pass"
 
 
 def test_a_slice_just_above_the_limit_is_inconclusive() -> None:
     truth = np.full(2_000, 0.1)
     outcomes = drawn(truth, policy=GatePolicy(resamples=200, worst_slice_entropy=1.0))
-    finding = worst_slice(outcomes, np.full(2_000, outcomes.reward.mean() * 1.05), pd.Series(["all"] * 2_000))
+    finding = check_worst_slice(outcomes, np.full(2_000, outcomes.reward.mean() * 1.05), pd.Series(["all"] * 2_000))
     assert finding.verdict == "inconclusive"
 
 
 def test_without_large_slices_there_is_nothing_to_check() -> None:
     truth = spread(1_000)
-    finding = worst_slice(drawn(truth), truth, pd.Series(np.arange(1_000).astype(str), name="site_id"))
+    finding = check_worst_slice(drawn(truth), truth, pd.Series(np.arange(1_000).astype(str), name="site_id"))
     assert finding.verdict == "not_applicable"
 
 
@@ -209,10 +214,7 @@ def test_a_new_ad_has_the_mean_rate() -> None:
 
 
 def verdict_of(*found: CheckVerdict, **values: Any) -> Verdict:
-    checks = [
-        Check(name=f"check {n}", observed="", threshold="", verdict=each, reason=f"reason {n}.")
-        for n, each in enumerate(found)
-    ]
+    checks = [Check(each, f"reason {n}.", title=f"check {n}") for n, each in enumerate(found)]
     known: dict[str, Any] = {
         "source": "s",
         "version": "v",
@@ -247,9 +249,7 @@ def test_the_summary_gives_the_reasons_that_decided() -> None:
 
 
 def test_a_verdict_survives_json_with_an_endless_interval() -> None:
-    check = Check(
-        name="n", observed="", threshold="", verdict="pass", reason="", values={"x": Interval(1, 0, math.inf)}
-    )
+    check = Check("pass", "", values={"x": Interval(1, 0, math.inf)})
     verdict = verdict_of(checks=[check])
     assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
 
@@ -263,9 +263,9 @@ def test_rows_of_one_user_are_resampled_together() -> None:
             "event_timestamp": pd.date_range("2026-01-01", periods=10_000, freq="s", tz="UTC"),
         }
     )
-    blocks = Outcomes.of(make_contract("s"), rows, np.zeros(10_000)).blocks
+    blocks = RewardSample.of(make_contract("s"), rows, np.zeros(10_000)).blocks
     assert len(np.unique(blocks)) == 50
     rows["user_id"] = None
-    assert len(np.unique(Outcomes.of(make_contract("s"), rows, np.zeros(10_000)).blocks)) == 3  # hours
+    assert len(np.unique(RewardSample.of(make_contract("s"), rows, np.zeros(10_000)).blocks)) == 3  # hours
     rows.loc[0, "user_id"] = "u0"
-    assert len(np.unique(Outcomes.of(make_contract("s"), rows, np.zeros(10_000)).blocks)) == 10_000
+    assert len(np.unique(RewardSample.of(make_contract("s"), rows, np.zeros(10_000)).blocks)) == 10_000

@@ -11,12 +11,12 @@ import pytest
 from lib.gate_lake import make_contract, make_rows
 
 from liftloop.contract.sections import GatePolicy
-from liftloop.evaluation.rewards import Outcomes
+from liftloop.evaluation.rewards import RewardSample
 from liftloop.gate.checks import inputs
-from liftloop.gate.checks.all import prediction_checks
 from liftloop.gate.checks.decisions import overlap_faults, unsupported_mass
-from liftloop.gate.checks.inputs import is_of_today, known_before_the_outcome, sampled
-from liftloop.gate.checks.readiness import FreshRun, is_fast
+from liftloop.gate.checks.inputs import check_freshness, check_leakage, sampled
+from liftloop.gate.checks.readiness import FreshRun, check_latency
+from liftloop.gate.specifications import Specification, prediction_checks
 from liftloop.stats.interval import Interval
 from liftloop.stats.overlap import Overlap
 from liftloop.storage.store import ObjectRef
@@ -24,7 +24,7 @@ from liftloop.training.constraints import raw_columns
 
 CONTRACT = make_contract("s")
 HOLDOUT = pd.DataFrame(make_rows(0, days=2))
-OUTCOMES = Outcomes.of(CONTRACT, HOLDOUT, HOLDOUT["click"].to_numpy(dtype=float))
+OUTCOMES = RewardSample.of(CONTRACT, HOLDOUT, HOLDOUT["click"].to_numpy(dtype=float))
 
 
 def history() -> pd.DataFrame:
@@ -43,7 +43,7 @@ def seen(**planted: Any) -> pd.DataFrame:
 
 
 def test_honest_columns_raise_no_alarm() -> None:
-    finding = known_before_the_outcome(OUTCOMES, seen())
+    finding = check_leakage(OUTCOMES, seen())
     assert finding.verdict == "pass", finding
     assert {"user_id", "ad_id", "segment", "affinity", "category", "user_id_rate"} <= set(seen())
     assert "click" not in seen()
@@ -65,9 +65,9 @@ NOISE = np.random.default_rng(0).random(len(HOLDOUT))
     ids=["missing without", "missing with", "number", "category", "pure value"],
 )
 def test_a_leaking_column_is_named(planted: Any) -> None:
-    finding = known_before_the_outcome(OUTCOMES, seen(dwell=planted))
+    finding = check_leakage(OUTCOMES, seen(dwell=planted))
     assert finding.verdict == "fail"
-    assert "can hardly have been known before the outcome: dwell (" in finding.reason
+    assert "can hardly be known before it: dwell (" in finding.reason
     assert "user_id_rate" not in finding.reason
 
 
@@ -80,22 +80,24 @@ def test_a_leaking_column_is_named(planted: Any) -> None:
 )
 def test_a_column_that_is_no_key_is_looked_at_too(column: str, values: Any) -> None:
     contract = make_contract("s", keys=["ad_id"])
-    look: Any = SimpleNamespace(contract=contract, holdout=HOLDOUT.assign(**{column: values}), outcomes=OUTCOMES)
-    finding = prediction_checks(contract, is_champion=False)["leakage"](look)
+    look: Any = SimpleNamespace(contract=contract, holdout=HOLDOUT.assign(**{column: values}), sample=OUTCOMES)
+    checks: list[Specification[Any]] = prediction_checks(contract, is_champion=False)
+    (leakage,) = [each for each in checks if each.id == "leakage"]
+    finding = leakage.run(look)
     assert finding.verdict == "fail"
-    assert f"outcome: {column} (" in finding.reason
+    assert f"before it: {column} (" in finding.reason
 
 
 def test_the_contract_says_how_well_a_column_may_predict() -> None:
     strict = replace(OUTCOMES, policy=GatePolicy(single_feature_auc=0.51))
-    finding = known_before_the_outcome(strict, seen())
+    finding = check_leakage(strict, seen())
     assert finding.verdict == "fail"
     assert "segment (AUC 0." in finding.reason
 
 
 def test_few_rewards_raise_no_alarm() -> None:
-    few = Outcomes(np.where(np.cumsum(CLICK) <= 29, CLICK, 0).astype(float), OUTCOMES.blocks, OUTCOMES.policy, 1)
-    assert known_before_the_outcome(few, seen(dwell=few.reward)).verdict == "not_applicable"
+    few = RewardSample(np.where(np.cumsum(CLICK) <= 29, CLICK, 0).astype(float), OUTCOMES.blocks, OUTCOMES.policy, 1)
+    assert check_leakage(few, seen(dwell=few.reward)).verdict == "not_applicable"
 
 
 def test_the_alarm_reads_a_sample_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,19 +109,19 @@ def test_the_alarm_reads_a_sample_of_many_rows(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(("hours", "verdict"), [(0, "pass"), (48, "pass"), (49, "fail")])
 def test_data_may_be_two_days_behind(hours: int, verdict: str) -> None:
-    finding = is_of_today(CONTRACT, pd.Timedelta(hours=hours))
+    finding = check_freshness(CONTRACT, pd.Timedelta(hours=hours))
     assert finding.verdict == verdict
     assert f"{hours}.0 hours" in finding.reason
     stricter = CONTRACT.gate.model_copy(update={"stale_after": timedelta(0)})
-    assert is_of_today(CONTRACT.model_copy(update={"gate": stricter}), pd.Timedelta(seconds=1)).verdict == "fail"
+    assert check_freshness(CONTRACT.model_copy(update={"gate": stricter}), pd.Timedelta(seconds=1)).verdict == "fail"
 
 
 def test_a_slow_model_fails() -> None:
     fresh = FreshRun(sample=ObjectRef("k", "0" * 64, 1), scores=(0.1,), latency_p99_milliseconds=20.0)
-    assert is_fast(GatePolicy(), fresh).verdict == "pass"
-    slow = is_fast(GatePolicy(latency_p99_milliseconds=19.9), fresh)
+    assert check_latency(GatePolicy(), fresh).verdict == "pass"
+    slow = check_latency(GatePolicy(latency_p99_milliseconds=19.9), fresh)
     assert slow.verdict == "fail"
-    assert "20.0 ms of processor time" in slow.reason
+    assert "20.0 ms of CPU time" in slow.reason
 
 
 GOOD = Overlap(5_000, Interval(1, 0.95, 1.05), clipped_share=0.0, largest_reward_share=0.05)
@@ -128,16 +130,16 @@ GOOD = Overlap(5_000, Interval(1, 0.95, 1.05), clipped_share=0.0, largest_reward
 @pytest.mark.parametrize(
     ("changes", "unsupported", "fault"),
     [
-        ({"effective_sample_size": 1_999}, 0.0, "it tells no more of these decisions than 1,999"),
+        ({"effective_sample_size": 1_999}, 0.0, "the effective sample size is 1,999, below 2,000"),
         (
             {"mean_weight": Interval(0.8, 0.7, 0.89)},
             0.0,
-            "the weights average 0.80 [0.70, 0.89] where true propensities make 1",
+            "the mean importance weight is 0.80 [0.70, 0.89], but 1 with true propensities",
         ),
-        ({"mean_weight": Interval(1.2, 1.11, 1.3)}, 0.0, "the weights average 1.20"),
+        ({"mean_weight": Interval(1.2, 1.11, 1.3)}, 0.0, "the mean importance weight is 1.20"),
         ({"clipped_share": 0.011}, 0.0, "1.1% of the weights are clipped"),
-        ({"largest_reward_share": 0.21}, 0.0, "a single impression makes up 21% of all weighted rewards"),
-        ({}, 0.051, "5.1% of the decisions are for ads that it never shows there"),
+        ({"largest_reward_share": 0.21}, 0.0, "a single impression carries 21% of the weighted rewards"),
+        ({}, 0.051, "5.1% of the decisions have no support in the log"),
     ],
 )
 def test_each_failure_of_overlap_is_named(changes: dict[str, Any], unsupported: float, fault: str) -> None:

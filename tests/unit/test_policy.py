@@ -77,7 +77,8 @@ def test_worse_decisions_are_below_what_was_logged() -> None:
     value = decision_value(make_contract("s"), decisions.assign(target_probability=away / 2, model_target_reward=0.05))
     assert value.is_below_logged
     assert value.words.startswith(
-        f"Its decisions would earn {value.self_normalized.estimate / value.logged.estimate:.0%}"
+        f"Value relative to the logged decisions on {value.impressions:,} impressions:"
+        f" SNIPS {value.self_normalized.estimate / value.logged.estimate:.0%}"
     )
 
 
@@ -98,4 +99,4 @@ def test_without_logged_rewards_there_is_nothing_to_compare_with() -> None:
     value = DecisionValue(
         impressions=10, logged=nothing, self_normalized=nothing, doubly_robust=nothing, effective_sample_size=5
     )
-    assert value.words == "The 10 logged impressions brought no reward to compare with."
+    assert value.words == "The 10 logged impressions have no reward to compare with."

@@ -14,9 +14,9 @@ from liftloop.storage.store import Store
 
 
 def verdict_on(version: str, found: CheckVerdict = "pass", *, approver: str = "") -> Verdict:
-    checks = [Check(name="accuracy", observed="1", threshold="1", verdict=found, reason="as it is")]
+    checks = [Check(found, "as it is", "1", "1", id="accuracy", title="accuracy")]
     if approver:
-        checks.append(Check(name="approval", observed="promote", threshold="promote", verdict="pass", reason=approver))
+        checks.append(Check("pass", approver, "promote", "promote", id="approval", title="approval"))
     return Verdict(
         source="shop",
         version=version,

@@ -10,7 +10,7 @@ from bench.measure import Case
 from bench.real_logs import CONTRACTS, DATA_FOLDER, REAL_LOGS, land_real_log
 from liftloop.contract.contract import load_contract
 from liftloop.contract.sections import GatePolicy, placeholders
-from liftloop.evaluation.rewards import Outcomes
+from liftloop.evaluation.rewards import RewardSample
 from liftloop.stats.columns import Floats
 
 ROWS = 4_000
@@ -23,7 +23,7 @@ def probabilities() -> Floats:
 def contest(**holdouts: Floats) -> Contest:
     reward = (np.random.default_rng(1).random(ROWS) < probabilities()).astype(float)
     entrants = {name.replace("_", " "): Entrant(holdout) for name, holdout in holdouts.items()}
-    return Contest("set", Outcomes(reward, np.arange(ROWS), GatePolicy(), 7), entrants)
+    return Contest("set", RewardSample(reward, np.arange(ROWS), GatePolicy(), 7), entrants)
 
 
 def blurred(size: float, seed: int = 2) -> Floats:

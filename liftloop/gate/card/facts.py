@@ -1,4 +1,4 @@
-"""What a model card says of the model itself: purpose, data, features, search, limits, and how to load it."""
+"""The model's part of a model card: purpose, data, features, search, limits, and how to load it."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -6,7 +6,7 @@ from typing import Any
 
 from liftloop.contract.contract import Contract
 from liftloop.decisions.policy import EXPLORATION_SHARE
-from liftloop.gate.verdict import DOUBTS, Verdict
+from liftloop.gate.verdict import UNDECIDED, Verdict
 from liftloop.model.model import Model
 from liftloop.registry.versions import ModelVersion
 from liftloop.reporting.html import Code, Plot, Points, Table, Text
@@ -16,24 +16,23 @@ from liftloop.training.frame import FrameIndex, FramePart
 FEATURES_SHOWN = 15
 TRIALS_SHOWN = 5
 _PARTS = {
-    "training": "grows the trees of the search",
-    "validation": "ends the search, calibrates, and joins the last fit",
-    "holdout": "judges: the model never saw it",
+    "training": "fits the trees of the search",
+    "validation": "early stopping and calibration; part of the final fit",
+    "holdout": "judges the model, which never saw it",
 }
 _MEASURED = ("number", "log_loss", "rounds", "seconds", "is_given_up")  # of a trial; the rest is what was tried
-_UNTOLD = {*DOUBTS, "not_applicable"}
+_NOT_JUDGED = {*UNDECIDED, "not_applicable"}
 
 
 def purpose(contract: Contract) -> Text:
     """What the model is for."""
     return Text(
-        "What it is for",
+        "Purpose",
         [
-            f"It gives the probability of a {contract.reward} for one impression, from what is known when the ad is"
+            f"Predicts the probability of a {contract.reward} for one impression from what is known when the ad is"
             f" chosen. {contract.description}.",
-            f"Its policy shows, of the ads that compete for the same {contract.choose_among}, the one with the highest"
-            f" probability, and in {EXPLORATION_SHARE:.0%} of decisions any of them, so that there is something to"
-            " learn from.",
+            f"The policy shows the ad with the highest probability among those that compete for the same"
+            f" {contract.choose_among}; {EXPLORATION_SHARE:.0%} of decisions explore all of them evenly.",
         ],
     )
 
@@ -44,22 +43,22 @@ def data_table(index: FrameIndex, version: ModelVersion) -> Table:
     lake = sum(ref.key.startswith("lake/") for ref in index.inputs)
     note = (
         f"Frame {index.fingerprint[:12]} of {version.source}, from {lake} lake files and {len(index.inputs) - lake}"
-        f" feature tables, joined as they were at each impression; feature service {version.feature_service}; code"
+        f" feature tables, joined as of each impression; feature service {version.feature_service}; code"
         f" {version.code_revision}; run {version.manifest or 'not on record'}."
     )
-    columns = ["part", "from (UTC)", "to (UTC)", "impressions", f"{version.reward}s", "rate", "what it does"]
+    columns = ["part", "from (UTC)", "to (UTC)", "impressions", f"{version.reward}s", "rate", "use"]
     return Table("Data", columns, rows, note)
 
 
 def importance_plot(model: Model) -> Plot:
-    """The features that most of the gain comes from."""
+    """The features with the largest share of the gain."""
     shares = gain_shares(model)
     shown = dict(islice(shares.items(), FEATURES_SHOWN))
     caption = (
-        f"Share of the training loss that the trees save by splitting on each column: {len(shares)} of"
+        f"Share of the total gain (reduction in training loss) by column: {len(shares)} of"
         f" {len(model.spec.encoder.columns)} columns are used, and these {len(shown)} carry {sum(shown.values()):.0%}."
-        " It says what the model looks at, not what causes a reward; of two columns that say the same, one gets the"
-        " credit."
+        " Gain shows what the model relies on, not what causes a reward; of two correlated columns, one"
+        " gets the credit."
     )
     return Plot("Features", share_plot(shown), caption)
 
@@ -79,35 +78,35 @@ def trials_table(version: ModelVersion) -> Table | None:
         return None
     rows = [[trial["number"], f"{trial['log_loss']:.5f}", trial.get("rounds"), _tried(trial)] for trial in best]
     note = (
-        f"The best {len(best)} of {len(trials)}, by log loss on a sample of the validation part. Fitted to all training"
-        f" rows and calibrated, the first comes to {version.metrics['validation_log_loss']:.5f} on the whole part; the"
-        " model here has then learned from both. Text columns are read as categories (native), by the reward rate of"
-        " their values (rates), or both; `strongest` is how many."
+        f"The best {len(best)} of {len(trials)} by log loss on a sample of the validation part. Refitted to all"
+        f" training rows and calibrated, the best has a log loss of {version.metrics['validation_log_loss']:.5f} on the"
+        " whole validation part; the final model is then fitted to both parts. Text columns are categorical (native),"
+        " target encoded (rates), or both; `strongest` is how many of them are used."
     )
     return Table("Search", ["trial", "log loss", "rounds", "what was tried"], rows, note)
 
 
 def limits(contract: Contract, index: FrameIndex, verdict: Verdict) -> Points:
-    """What the model must not be used for, and what its data cannot tell."""
+    """What the model must not be used for, and what its data cannot show."""
     days = (index.parts["validation"].end - index.parts["training"].start).total_seconds() / 86_400
-    said = [
-        f"Not for other logs than {contract.source}. A value that training did not see counts as missing: of a new ad"
-        " it knows only what its other columns say.",
-        "Not for decisions about people, such as credit, work, housing or insurance, and not for billing: it is right"
-        " on average over many impressions, and says little of a single one.",
-        f"It has seen {days:.1f} days. Seasons, holidays and campaigns to come are not among them, and it grows old:"
-        " the scheduled evaluation says when.",
-        "The log shows only what was chosen. Where an ad was hardly ever shown, there is little to learn from; that a"
-        f" column goes with more {contract.reward}s does not mean that changing it would bring more.",
-        f"A {contract.reward} is all that it foretells: not what it is worth, nor whether it would have come without"
-        " the ad.",
+    points = [
+        f"Not for logs other than {contract.source}. A value that is not in the training data counts as missing: for a"
+        " new ad the model uses only its other columns.",
+        "Not for decisions about people, such as credit, work, housing or insurance, and not for billing: predictions"
+        " are right on average over many impressions, not for a single one.",
+        f"Trained on {days:.1f} days, which hold no future season, holiday or campaign. The scheduled evaluation"
+        " reports when the model degrades.",
+        "The log shows only what was chosen: rarely shown ads have little data. That a column correlates with more"
+        f" {contract.reward}s does not mean that changing it causes more.",
+        f"It predicts a {contract.reward}, not its value, nor whether it would happen without the ad.",
     ]
     if "user_id" in contract.keys:
-        said.append(
-            "It has learned from counts per user. Who is erased from the lake leaves it with the next training."
+        points.append(
+            "Features include counts per user. A user who is erased from the lake leaves the model with the next"
+            " training."
         )
-    unknown = [f"{check.name} ({check.reason})" for check in verdict.checks if check.verdict in _UNTOLD]
-    return Points("Limits", said + [f"Not judged: {each}" for each in unknown])
+    unknown = [f"{check.title} ({check.reason})" for check in verdict.checks if check.verdict in _NOT_JUDGED]
+    return Points("Limits", points + [f"Not judged: {each}" for each in unknown])
 
 
 def loading(version: ModelVersion) -> Code:

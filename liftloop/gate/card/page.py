@@ -1,4 +1,4 @@
-"""The model card: the model and what the gate saw of it, as a page that works offline."""
+"""The model card: the model and the gate's evidence, as a page that works offline."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ SLICES_SHOWN = 12
 
 
 def model_card(evidence: Evidence, verdict: Verdict) -> str:
-    """One page on a version: what it is for, the verdict and its evidence, how it was made, and its limits."""
+    """One page on a version: purpose, verdict and evidence, data and training, limits."""
     holdout = evidence.frame.index.parts["holdout"]
     span = f"hold-out from {holdout.start:%Y-%m-%d %H:%M} to {holdout.end:%Y-%m-%d %H:%M} UTC"
     sections: list[Section | None] = [
@@ -39,13 +39,13 @@ def model_card(evidence: Evidence, verdict: Verdict) -> str:
     return render_report(
         title,
         [section for section in sections if section],
-        subtitle=f"predicts {evidence.contract.reward}; made on {evidence.version.created_at:%Y-%m-%d}; {span}",
+        subtitle=f"predicts {evidence.contract.reward}; created on {evidence.version.created_at:%Y-%m-%d}; {span}",
         verdict=verdict.verdict,
     )
 
 
 def evidence_table(verdict: Verdict) -> Table:
-    rows = [[check.name, check.observed, check.threshold, check.verdict, check.reason] for check in verdict.checks]
+    rows = [[check.title, check.observed, check.threshold, check.verdict, check.reason] for check in verdict.checks]
     return Table("Evidence", ["check", "observed", "threshold", "verdict", "reason"], rows)
 
 
@@ -68,35 +68,37 @@ def _scores(verdict: Verdict, evidence: Evidence) -> Table:
         [name, f"{score.log_loss:.5f}", f"{score.normalized_entropy:.4f}"] for name, score in verdict.scores.items()
     ]
     note = (
-        f"On the hold-out, with {evidence.contract.gate.confidence:.0%} intervals. Normalized entropy is log loss in"
-        " units of that of the hold-out's own mean rate: 1 is no better than knowing that rate, 0 is perfect."
+        f"On the hold-out, with {evidence.contract.gate.confidence:.0%} intervals. Normalized entropy is log loss"
+        " divided by that of the hold-out's mean rate: 1 is no better than that rate, 0 is perfect."
     )
     return Table("Scores", ["predicted by", "log loss", "normalized entropy"], rows, note)
 
 
 def _reliability(evidence: Evidence) -> Plot:
-    bins = reliability_table(evidence.outcomes.reward, evidence.probability)
+    bins = reliability_table(evidence.sample.reward, evidence.probability)
     return Plot(
         "Reliability",
         reliability_plot(bins),
         f"Predicted against observed {evidence.contract.reward} rate in {len(bins)} bins of about equally many"
-        " impressions; on the dashed line they agree.",
+        " impressions; the dashed line is perfect calibration.",
     )
 
 
 def _slice_plot(evidence: Evidence, column: str) -> Section | None:
     values = evidence.holdout[column]
-    entropies = slice_entropies(evidence.outcomes, evidence.probability, values)
+    entropies = slice_entropies(evidence.sample, evidence.probability, values)
     worst = sorted(entropies, key=entropies.__getitem__, reverse=True)[:SLICES_SHOWN]
     if not worst:
         return None
-    intervals = {value: slice_interval(evidence.outcomes, evidence.probability, values, value) for value in worst}
-    caption = f"The {len(worst)} worst of {len(entropies)} with enough rewards; 1 is no better than a slice's own rate."
+    intervals = {value: slice_interval(evidence.sample, evidence.probability, values, value) for value in worst}
+    caption = (
+        f"The {len(worst)} worst of {len(entropies)} with enough rewards; 1 is no better than a slice's own mean rate."
+    )
     return Plot(f"By {column}", interval_plot(intervals, guide=1, label="normalized entropy"), caption)
 
 
 def _groups(column: str, groups: Sequence[GroupRow]) -> Table:
-    """What the model does for each of the largest values of a slice or group column."""
+    """How the model treats each of the largest values of a slice or group column."""
     rows = [
         [
             row.value,
@@ -104,13 +106,20 @@ def _groups(column: str, groups: Sequence[GroupRow]) -> Table:
             row.rewards,
             _figure(row.calibration_ratio),
             _figure(row.normalized_entropy),
-            None if row.chosen_otherwise is None else f"{row.chosen_otherwise:.0%}",
+            None if row.policy_disagreement is None else f"{row.policy_disagreement:.0%}",
         ]
         for row in groups
         if row.column == column
     ]
-    names = [column, "impressions", "rewards", "promised for each that came", "normalized entropy", "another ad chosen"]
-    note = "The largest first; – where too few rewards came, or nobody knows what would have been chosen."
+    names = [
+        column,
+        "impressions",
+        "rewards",
+        "predicted / observed",
+        "normalized entropy",
+        "policy disagrees with log",
+    ]
+    note = "The largest first; – where there are too few rewards, or the policy's decision is not known."
     return Table(f"For each {column}", names, rows[:SLICES_SHOWN], note)
 
 

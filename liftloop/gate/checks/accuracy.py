@@ -1,62 +1,60 @@
-"""Checks of the predictions on the matured hold-out: is there enough to go by, and is the model better than a rival?"""
+"""Checks of accuracy on the matured hold-out: are there enough rewards, and is the model better than a baseline?"""
 
-from liftloop.evaluation.rewards import Outcomes
-from liftloop.gate.verdict import CheckVerdict, Finding
+from liftloop.evaluation.rewards import RewardSample
+from liftloop.gate.verdict import Check, CheckVerdict
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.stats.power import minimum_detectable_effect, times_more_rows
 
 
-def enough_evidence(outcomes: Outcomes) -> Finding:
-    """Rewards are what log loss is measured by: with few of them every model looks like every other."""
-    found, needed = outcomes.rewards, outcomes.policy.minimum_rewards
-    counted = f"{found:,} rewards in the hold-out of {len(outcomes.reward):,} impressions"
+def check_enough_rewards(sample: RewardSample) -> Check:
+    """With few rewards no log loss can be told from another."""
+    found, needed = sample.rewards, sample.policy.minimum_rewards
+    counted = f"{found:,} rewards in the hold-out of {len(sample.reward):,} impressions"
     if found >= needed:
-        return Finding("pass", f"{counted}.", f"{found:,} rewards", f"at least {needed:,}")
-    return Finding(
-        "fail", f"{counted} cannot tell a model from a constant.", f"{found:,} rewards", f"at least {needed:,}"
+        return Check("pass", f"{counted}.", f"{found:,} rewards", f"at least {needed:,}")
+    return Check(
+        "fail", f"{counted} are too few to tell a model from a constant.", f"{found:,} rewards", f"at least {needed:,}"
     )
 
 
-def beats(outcomes: Outcomes, probability: Floats, rival: Floats, name: str) -> Finding:
-    """Paired on every row: pass if the whole interval is above 0.
+def check_beats(sample: RewardSample, probability: Floats, baseline: Floats, name: str) -> Check:
+    """The paired reduction in log loss: pass if the whole interval is above 0.
 
-    Fail, for no better, if it lies below the contract's `meaningful_effect`; inconclusive if it holds both.
+    Fail if it lies below the contract's `meaningful_effect`; inconclusive if it contains both.
     """
-    policy = outcomes.policy
-    saved = outcomes.loss_saved(probability, rival)
+    policy = sample.policy
+    reduction = sample.loss_reduction(probability, baseline)
     verdict: CheckVerdict = (
-        "pass" if saved.low > 0 else "fail" if saved.high < policy.meaningful_effect else "inconclusive"
+        "pass" if reduction.low > 0 else "fail" if reduction.high < policy.meaningful_effect else "inconclusive"
     )
-    detectable = minimum_detectable_effect(saved, confidence=policy.confidence, power=policy.power)
-    return Finding(
+    detectable = minimum_detectable_effect(reduction, confidence=policy.confidence, power=policy.power)
+    return Check(
         verdict,
-        f"{_comparison(saved, name, policy.confidence)} {_meaning(outcomes, saved, verdict, detectable)}",
-        f"{saved:.2%} less log loss",
-        f"above 0%; {policy.meaningful_effect:.2%} or more would matter",
-        {"log_loss_saved": saved},
+        f"{_comparison(reduction, name, policy.confidence)} {_meaning(sample, reduction, verdict, detectable)}",
+        f"{reduction:.2%} lower log loss",
+        f"above 0%; smallest effect that matters: {policy.meaningful_effect:.2%}",
+        {"log_loss_reduction": reduction},
         {"minimum_detectable_effect": detectable},
     )
 
 
-def _comparison(saved: Interval, name: str, confidence: float) -> str:
-    limits = f"from {_compared(saved.low)} to {_compared(saved.high)}"
-    return (
-        f"Its log loss is {_compared(saved.estimate)} than that of {name}; the {confidence:.0%} interval runs {limits}."
-    )
+def _comparison(reduction: Interval, name: str, confidence: float) -> str:
+    limits = f"{_compared(reduction.low)} to {_compared(reduction.high)}"
+    return f"Log loss is {_compared(reduction.estimate)} than that of {name} ({confidence:.0%} interval: {limits})."
 
 
-def _meaning(outcomes: Outcomes, saved: Interval, verdict: CheckVerdict, detectable: float) -> str:
-    """What the interval rules out, and what it takes to say more."""
-    effect, power = outcomes.policy.meaningful_effect, outcomes.policy.power
-    could = f"So large a hold-out finds a true saving of {detectable:.2%} {power:.0%} of the time."
+def _meaning(sample: RewardSample, reduction: Interval, verdict: CheckVerdict, detectable: float) -> str:
+    """What the interval rules out, and how many rewards it takes to decide."""
+    effect, power = sample.policy.meaningful_effect, sample.policy.power
+    power_words = f"This hold-out detects a true reduction of {detectable:.2%} with {power:.0%} power."
     if verdict == "pass":
-        return could
+        return power_words
     if verdict == "fail":
-        return f"That rules out a saving of {effect:.2%}, the least that would matter: it is no better. {could}"
-    times = times_more_rows(saved, effect)
-    needed = f"{times * outcomes.rewards:,.0f} in {times * len(outcomes.reward):,.0f} impressions"
-    return f"More rewards are needed to tell nothing from {effect:.2%}: about {needed}. {could}"
+        return f"A reduction of {effect:.2%}, the smallest that matters, is ruled out. {power_words}"
+    times = times_more_rows(reduction, effect)
+    needed = f"{times * sample.rewards:,.0f} in {times * len(sample.reward):,.0f} impressions"
+    return f"Telling no reduction from one of {effect:.2%} needs about {needed}. {power_words}"
 
 
 def _compared(share: float) -> str:

@@ -1,23 +1,23 @@
-"""Check of the decisions that the model stands for, on impressions logged with a propensity."""
+"""Check of the decisions that follow from the model, on impressions logged with a propensity."""
 
 import pandas as pd
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
 from liftloop.evaluation.decision_value import decision_value, logged_feedback
-from liftloop.gate.verdict import CheckVerdict, Finding
+from liftloop.gate.verdict import Check, CheckVerdict
 from liftloop.stats.interval import is_outside
 from liftloop.stats.off_policy import inverse_propensity_value, switch_doubly_robust_value
 from liftloop.stats.overlap import Overlap, overlap
-from liftloop.storage.parquet import keep_rows
+from liftloop.storage.parquet import put_parquet_blob
 from liftloop.storage.store import Store
 
 
-def no_worse_decisions(store: Store, contract: Contract, decisions: pd.DataFrame) -> Finding:
-    """Non-inferiority: fail if both SNIPS and DR leave no doubt that the decisions earn less than those logged.
+def check_decisions(store: Store, contract: Contract, decisions: pd.DataFrame) -> Check:
+    """Non-inferiority: fail if the intervals of both SNIPS and DR lie below the value of the logged decisions.
 
-    Untrustworthy, whatever the intervals say, where overlap fails: the intervals themselves then promise too much. The
-    decisions are kept as an artifact.
+    Untrustworthy, whatever the intervals say, where overlap is too small: the intervals are then too narrow. The
+    decisions are written as an artifact.
     """
     value = decision_value(contract, decisions)
     feedback, options = logged_feedback(contract, decisions)
@@ -26,12 +26,12 @@ def no_worse_decisions(store: Store, contract: Contract, decisions: pd.DataFrame
     faults = overlap_faults(contract.gate, found, unsupported)
     verdict: CheckVerdict = "untrustworthy" if faults else "fail" if value.is_below_logged else "pass"
     reason = f"{value.words} {_trust(faults)}"
-    return Finding(
+    return Check(
         verdict,
-        f"{reason} Weights above {max_weight:g} are clipped: {found.clipped_share:.1%} of the impressions.",
+        f"{reason} Importance weights are clipped at {max_weight:g} ({found.clipped_share:.1%} of the impressions).",
         observed=f"SNIPS {value.self_normalized:.3%}, DR {value.doubly_robust:.3%}",
         threshold=(
-            f"not below {value.logged.estimate:.3%}, from an effective sample of at least"
+            f"not below {value.logged.estimate:.3%}, from an effective sample size of at least"
             f" {contract.gate.minimum_effective_sample_size:,}"
         ),
         values={
@@ -46,14 +46,14 @@ def no_worse_decisions(store: Store, contract: Contract, decisions: pd.DataFrame
             "largest_reward_share": found.largest_reward_share,
             "unsupported_mass": unsupported,
         },
-        artifacts=(keep_rows(store, decisions),),
+        artifacts=(put_parquet_blob(store, decisions),),
     )
 
 
 def unsupported_mass(contract: Contract, decisions: pd.DataFrame) -> float:
     """Share of the choices drawn from the policy that the log shows nowhere with the same `choose_among`.
 
-    Such a choice had no propensity above 0 that any logged row could tell of, so no weight makes up for it.
+    No logged row has a propensity for such a choice, so no weight can correct for it.
     """
     group = contract.choose_among
     logged = pd.MultiIndex.from_frame(decisions[[group, "ad_id"]]).unique()
@@ -62,22 +62,18 @@ def unsupported_mass(contract: Contract, decisions: pd.DataFrame) -> float:
 
 
 def overlap_faults(policy: GatePolicy, found: Overlap, unsupported: float) -> list[str]:
-    """In what the log and the decisions have too little in common, in words."""
+    """Why the overlap of log and decisions is too small, in words."""
     limits = policy.overlap
     mean, tolerance = found.mean_weight, limits.mean_weight_tolerance
-    told = f"{found.effective_sample_size:,.0f} impressions that it served itself"
+    size, needed = found.effective_sample_size, policy.minimum_effective_sample_size
     checks = {
-        f"it tells no more of these decisions than {told} would": (
-            found.effective_sample_size < policy.minimum_effective_sample_size
-        ),
-        f"the weights average {mean:.2f} where true propensities make 1": (
+        f"the effective sample size is {size:,.0f}, below {needed:,}": size < needed,
+        f"the mean importance weight is {mean:.2f}, but 1 with true propensities": (
             is_outside(mean, (1 - tolerance, 1 + tolerance))
         ),
-        f"{unsupported:.1%} of the decisions are for ads that it never shows there": (
-            unsupported > limits.unsupported_mass
-        ),
+        f"{unsupported:.1%} of the decisions have no support in the log": unsupported > limits.unsupported_mass,
         f"{found.clipped_share:.1%} of the weights are clipped": found.clipped_share > limits.clipped_share,
-        f"a single impression makes up {found.largest_reward_share:.0%} of all weighted rewards": (
+        f"a single impression carries {found.largest_reward_share:.0%} of the weighted rewards": (
             found.largest_reward_share > limits.largest_reward_share
         ),
     }
@@ -85,8 +81,4 @@ def overlap_faults(policy: GatePolicy, found: Overlap, unsupported: float) -> li
 
 
 def _trust(faults: list[str]) -> str:
-    return (
-        f"But the log cannot be trusted to say so: {'; '.join(faults)}."
-        if faults
-        else "The log covers these decisions well enough to say so."
-    )
+    return f"Untrustworthy: {'; '.join(faults)}." if faults else "Overlap with the log is sufficient."

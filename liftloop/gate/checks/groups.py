@@ -1,4 +1,4 @@
-"""Fairness: what the model does for each value of the columns that the contract declares as groups."""
+"""Fairness checks: how the model treats each value of the columns that the contract declares as groups."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,17 +7,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from liftloop.evaluation.rewards import Outcomes
+from liftloop.evaluation.rewards import RewardSample
 from liftloop.gate.checks.slices import (
     MINIMUM_SLICE_REWARDS,
+    as_labels,
     calibration_ratios,
     entropy_ratios,
-    guarded,
-    labelled,
     listed,
-    not_enough,
+    too_few_rewards,
+    verdict_of,
 )
-from liftloop.gate.verdict import Finding, GroupRow
+from liftloop.gate.verdict import Check, GroupRow
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.stats.multiple import holm
@@ -26,42 +26,45 @@ from liftloop.stats.slices import LogRatios, one_sided, sums_error
 LARGEST = 50  # of a column's values, that the table shows
 
 
-def groups_are_alike(outcomes: Outcomes, probability: Floats, values: "pd.Series[str]") -> Finding:
-    """Calibration within groups: no group may be promised more, or less, of what comes to it than another.
+def check_groups(sample: RewardSample, probability: Floats, values: "pd.Series[str]") -> Check:
+    """Calibration within groups: the ratio of predicted to observed rewards must be alike in all groups.
 
-    Kleinberg, Mullainathan & Raghavan 2017, "Inherent Trade-Offs in the Fair Determination of Risk Scores". Fail if a
-    pair's calibration ratios are surely further apart than the contract's spread, after Holm's correction over all
-    pairs; inconclusive if one pair's would be on its own.
+    Kleinberg, Mullainathan & Raghavan 2017, "Inherent Trade-Offs in the Fair Determination of Risk Scores". Fail if
+    two groups' calibration ratios differ significantly by more than the contract's spread, after Holm's correction over
+    all pairs; inconclusive if a pair is significant only without the correction.
     """
-    limit = outcomes.policy.group_calibration_spread
-    ratios = calibration_ratios(outcomes, probability, values)
+    limit = sample.policy.group_calibration_spread
+    ratios = calibration_ratios(sample, probability, values)
     if ratios is None or len(ratios.names) < 2:
-        return not_enough(values, f"at most {limit:g}", needed="One value or none")
+        return too_few_rewards(values, f"at most {limit:g}", needed="Fewer than two values")
     distance, p_values, pairs = _pairs(ratios, float(np.log(limit)))
-    failing = holm(p_values) <= (1 - outcomes.policy.confidence) / len(outcomes.policy.groups)
-    verdict = guarded(p_values, failing, outcomes.policy.confidence)
+    failing = holm(p_values) <= (1 - sample.policy.confidence) / len(sample.policy.groups)
+    verdict = verdict_of(p_values, failing, sample.policy.confidence)
     most, least = pairs[int(distance.argmax())]
     spread = float(np.exp(distance.max()))
-    reason = f"For each reward that comes, {values.name} {most} is promised {spread:.2f} times what {least} is."
+    reason = f"Calibration ratio of {values.name} {most} is {spread:.2f}× that of {least}."
     if failing.any():
         named = listed([" over ".join(pairs[position]) for position in np.flatnonzero(failing)])
-        reason += f" Surely above {limit:g}, after Holm's correction over {len(pairs)} pairs: {named}."
-    return Finding(verdict, reason, f"{spread:.2f}", f"at most {limit:g}", figures={"group_calibration_spread": spread})
+        reason += f" Significantly above {limit:g} (Holm's correction over {len(pairs)} pairs): {named}."
+    return Check(verdict, reason, f"{spread:.2f}", f"at most {limit:g}", figures={"group_calibration_spread": spread})
 
 
 def group_table(
-    outcomes: Outcomes, probability: Floats, values: "pd.Series[str]", kept: "pd.Series[float] | None" = None
+    sample: RewardSample,
+    probability: Floats,
+    values: "pd.Series[str]",
+    policy_probability: "pd.Series[float] | None" = None,
 ) -> tuple[GroupRow, ...]:
     """One row for each of the largest values, those first; figures that need rewards only where there are enough.
 
     Args:
-        kept: P(logged ad) under the model's policy of some of the rows, by their position; None: not known.
+        policy_probability: P(logged ad) under the model's policy, by position, for some of the rows; None: not known.
     """
-    labels = labelled(values)
-    confidence = outcomes.policy.confidence
-    ratios = _intervals(calibration_ratios(outcomes, probability, values), confidence)
-    entropies = _intervals(entropy_ratios(outcomes, probability, values), confidence)
-    others = {} if kept is None else (1 - kept.groupby(labels[kept.index]).mean()).to_dict()
+    labels = as_labels(values)
+    confidence = sample.policy.confidence
+    ratios = _intervals(calibration_ratios(sample, probability, values), confidence)
+    entropies = _intervals(entropy_ratios(sample, probability, values), confidence)
+    disagreement = _disagreement(policy_probability, labels)
     return tuple(
         GroupRow(
             column=str(values.name),
@@ -71,19 +74,27 @@ def group_table(
             calibration_ratio=ratios.get(value),
             calibration_error=_error(group, probability[labels == value]),
             normalized_entropy=entropies.get(value),
-            chosen_otherwise=others.get(value),
+            policy_disagreement=disagreement.get(value),
         )
-        for value, group in _members(outcomes, labels)
+        for value, group in _members(sample, labels)
     )
 
 
-def _members(outcomes: Outcomes, labels: NDArray[np.object_]) -> Iterator[tuple[str, Outcomes]]:
-    """Each value with its outcomes, the largest first."""
+def _disagreement(policy_probability: "pd.Series[float] | None", labels: NDArray[np.object_]) -> dict[str, float]:
+    """By value, how often the policy chooses another ad than the log; empty where that is not known."""
+    if policy_probability is None:
+        return {}
+    agreement = policy_probability.groupby(labels[policy_probability.index]).mean()
+    return {str(value): 1 - share for value, share in agreement.items()}
+
+
+def _members(sample: RewardSample, labels: NDArray[np.object_]) -> Iterator[tuple[str, RewardSample]]:
+    """Each value with its sample, the largest first."""
     for value, _ in Counter(sorted(labels)).most_common(LARGEST):
-        yield value, outcomes.where(labels == value)
+        yield value, sample.where(labels == value)
 
 
-def _error(group: Outcomes, probability: Floats) -> Interval | None:
+def _error(group: RewardSample, probability: Floats) -> Interval | None:
     return group.calibration_error(probability) if group.rewards >= MINIMUM_SLICE_REWARDS else None
 
 

@@ -1,0 +1,159 @@
+"""The gate's checks, as a list: of the predictions, and of all else that a version brings with it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+import pandas as pd
+
+from liftloop.contract.contract import Contract
+from liftloop.evaluation.rewards import RewardSample
+from liftloop.gate.checks.accuracy import check_beats, check_enough_rewards
+from liftloop.gate.checks.calibration import check_calibration, check_calibration_error
+from liftloop.gate.checks.decisions import check_decisions
+from liftloop.gate.checks.groups import check_groups
+from liftloop.gate.checks.inputs import check_freshness, check_leakage, sampled
+from liftloop.gate.checks.readiness import check_latency, check_online_features, check_same_scores, check_size
+from liftloop.gate.checks.slices import check_slice_calibration, check_worst_slice
+from liftloop.gate.evidence import Evidence
+from liftloop.gate.verdict import Check
+from liftloop.registry.rollback import withdrawal
+from liftloop.stats.columns import Floats
+from liftloop.training.constraints import raw_columns
+
+LONGEST_ERROR_CHARACTERS = 300
+
+
+class Predictions(Protocol):
+    """The matured hold-out, what was predicted for it and by whom; arrays of shape (rows,)."""
+
+    @property
+    def contract(self) -> Contract: ...
+    @property
+    def holdout(self) -> pd.DataFrame: ...
+    @property
+    def sample(self) -> RewardSample: ...
+    @property
+    def probability(self) -> Floats: ...
+    @property
+    def constant(self) -> Floats: ...
+    @property
+    def ad_rate(self) -> Floats: ...
+    @property
+    def champion_version(self) -> str | None: ...  # if there is a champion and it is another version
+    @property
+    def champion_probability(self) -> Floats: ...
+
+
+Inputs = TypeVar("Inputs", bound=Predictions)
+
+
+@dataclass(frozen=True)
+class Specification(Generic[Inputs]):
+    """One check: how verdicts name it, what people read, and what it looks at."""
+
+    id: str
+    title: str
+    check: Callable[[Inputs], Check]
+
+    def run(self, inputs: Inputs) -> Check:
+        """The check, whatever the others say; if it raises, it fails with the error as its reason."""
+        try:
+            found = self.check(inputs)
+        except Exception as error:
+            reason = f"The check failed with an error: {type(error).__name__}: {error}"[:LONGEST_ERROR_CHARACTERS]
+            found = Check("fail", reason, is_error=True)
+        return replace(found, id=self.id, title=self.title)
+
+
+def all_checks(contract: Contract, *, is_champion: bool) -> list[Specification[Evidence]]:
+    """Every check of a version, in the order of the evidence table."""
+    return [
+        *prediction_checks(contract, is_champion=is_champion),
+        Specification("never_rolled_back", "never rolled back", _never_rolled_back),
+        Specification("decisions", "decisions", _decisions),
+        Specification("freshness", "data freshness", lambda inputs: check_freshness(inputs.contract, inputs.data_lag)),
+        Specification(
+            "same_scores", "fresh process", lambda inputs: check_same_scores(inputs.store, inputs.model, inputs.fresh)
+        ),
+        Specification("latency", "latency", lambda inputs: check_latency(inputs.contract.gate, inputs.fresh)),
+        Specification("size", "size", lambda inputs: check_size(inputs.contract.gate, inputs.version)),
+        Specification(
+            "online_features",
+            "online features",
+            lambda inputs: check_online_features(inputs.store, inputs.contract, inputs.holdout),
+        ),
+    ]
+
+
+def prediction_checks(contract: Contract, *, is_champion: bool) -> list[Specification[Inputs]]:
+    """The checks that need nothing but predictions and rewards."""
+    return [
+        Specification("enough_rewards", "enough evidence", lambda inputs: check_enough_rewards(inputs.sample)),
+        Specification("beats_constant", "beats the constant", _beats_constant),
+        Specification("beats_ad_rate", "beats the per-ad rate", _beats_ad_rate),
+        Specification("beats_champion", "beats the champion", partial(_beats_champion, is_champion=is_champion)),
+        Specification(
+            "calibration", "calibration", lambda inputs: check_calibration(inputs.sample, inputs.probability)
+        ),
+        Specification(
+            "calibration_error",
+            "calibration error",
+            lambda inputs: check_calibration_error(inputs.sample, inputs.probability),
+        ),
+        *_column_checks(contract.gate.slices, "worst_slice", "worst {}", check_worst_slice),
+        *_column_checks(contract.gate.slices, "slice_calibration", "calibration by {}", check_slice_calibration),
+        *_column_checks(contract.gate.groups, "groups", "fair by {}", check_groups),
+        Specification("leakage", "leakage", _leakage),
+    ]
+
+
+def _column_checks(
+    columns: tuple[str, ...],
+    prefix: str,
+    title: str,
+    check: Callable[[RewardSample, Floats, "pd.Series[str]"], Check],
+) -> list[Specification[Inputs]]:
+    """The same check of each of some columns."""
+
+    def of(column: str) -> Callable[[Inputs], Check]:
+        return lambda inputs: check(inputs.sample, inputs.probability, inputs.holdout[column])
+
+    return [Specification(f"{prefix}:{column}", title.format(column), of(column)) for column in columns]
+
+
+def _beats_constant(inputs: Predictions) -> Check:
+    return check_beats(inputs.sample, inputs.probability, inputs.constant, "the constant")
+
+
+def _beats_ad_rate(inputs: Predictions) -> Check:
+    return check_beats(inputs.sample, inputs.probability, inputs.ad_rate, "each ad's own rate")
+
+
+def _beats_champion(inputs: Predictions, *, is_champion: bool) -> Check:
+    if is_champion:
+        return Check("not_applicable", "It is the champion; there is nothing to promote.")
+    if inputs.champion_version is None:
+        return Check("not_applicable", "There is no champion yet.")
+    name = f"the champion {inputs.champion_version}"
+    return check_beats(inputs.sample, inputs.probability, inputs.champion_probability, name)
+
+
+def _leakage(inputs: Predictions) -> Check:
+    columns = [name for name in raw_columns(inputs.contract) if name in inputs.holdout]
+    return check_leakage(*sampled(inputs.sample, inputs.holdout[columns]))
+
+
+def _never_rolled_back(inputs: Evidence) -> Check:
+    """A version that people took out of service returns only by their hand, however well it does on the hold-out."""
+    left = withdrawal(inputs.store, inputs.contract.source, inputs.version.version)
+    if left is None:
+        return Check("pass", "It was never rolled back, or has been promoted again since.")
+    return Check("fail", f"It was rolled back on {left.since:%Y-%m-%d %H:%M} UTC because: {left.reason}.")
+
+
+def _decisions(inputs: Evidence) -> Check:
+    if not inputs.has_propensities:
+        return Check("not_applicable", "No impression in the hold-out has a logged propensity.")
+    return check_decisions(inputs.store, inputs.contract, inputs.decisions)
