@@ -4,6 +4,7 @@ import typer
 
 from liftloop import stack
 from liftloop.cli.output import console
+from liftloop.demo.live import live_line
 from liftloop.settings import load_settings
 
 commands = typer.Typer()
@@ -12,7 +13,8 @@ commands = typer.Typer()
 @commands.command()
 def up() -> None:
     """Start the object store, the Prefect server, a worker and the bridge, and deploy the flows."""
-    stack.start(console.print)
+    with live_line(console) as wait_for:
+        stack.start(console.print, wait_for)
 
 
 @commands.command()

@@ -37,6 +37,7 @@ _WORKER_CONFIG = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
+    "distributed.worker.profile.enabled": False,  # it looks at every thread a hundred times a second
     "distributed.nanny.pre-spawn-environ.OMP_NUM_THREADS": None,  # Dask would set 1, here as well as in the workers
 }
 

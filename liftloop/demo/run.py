@@ -1,14 +1,13 @@
 """The demo: both sources through the whole loop on this machine, with progress by stage and a table at the end."""
 
-import subprocess
-import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -16,20 +15,24 @@ from liftloop import stack
 from liftloop.contract.contract import load_contract
 from liftloop.datasets import open_bandit, simulated
 from liftloop.datasets.open_bandit_value import write_off_policy_page
+from liftloop.demo.live import live_line
 from liftloop.demo.summary import print_summary
 from liftloop.errors import UserError
 from liftloop.operations.pending_work import next_stage
 from liftloop.settings import Settings
-from liftloop.stack.initialise import command_environment
-from liftloop.storage.runs import Manifest, read_manifests
+from liftloop.stack.lifecycle import WaitFor
+from liftloop.stack.prefect_api import ask
+from liftloop.storage.runs import Manifest, read_records
 from liftloop.storage.store import Store, land
 
 SOURCES = ("open_bandit", "simulated")
 FLOWS = ("ingest", "materialize", "train", "evaluate")
 SIMULATION = simulated.SimulationSettings(impressions=400_000, days=10, seed=7)
-_PREFECT = Path(sysconfig.get_path("scripts")) / "prefect"
 _POLL_SECONDS = 1.0
 _LIMIT_SECONDS = 1800.0  # the loop may be waiting for a person, who cancelled a run
+
+
+_ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 class DemoError(UserError):
@@ -43,64 +46,72 @@ def run_demo(console: Console) -> None:
         UserError: a part did not start, a log could not be had, or a run failed.
     """
     began, started_at = time.monotonic(), datetime.now(UTC)
-    with _stage(console, "1/4  Stack: object store, Prefect server, worker, bridge"):
-        store = Store(stack.start(console.print))
-    with _stage(console, "2/4  Logs: the Open Bandit sample, and a simulated publisher"):
-        _land_logs(store, console)
+    with _stage(console, "1/4  Stack: object store, Prefect server, worker, bridge") as wait_for:
+        store = Store(stack.start(console.print, wait_for))
+    with _stage(console, "2/4  Logs: the Open Bandit sample, and a simulated publisher") as wait_for:
+        _land_logs(store, console, wait_for)
     runs = _Runs(store, started_at, console)
-    with _stage(console, "3/4  Loop: what landed starts it, nobody else does"):
-        runs.follow_until(lambda: all(next_stage(store, load_contract(source)) is None for source in SOURCES))
-    with _stage(console, "4/4  Evaluation: otherwise once an hour"):
-        evaluations = [_start_evaluation(store, source) for source in SOURCES]
-        runs.follow_until(lambda: all(evaluation.poll() is not None for evaluation in evaluations))
+    with _stage(console, "3/4  Loop: what landed starts it, nobody else does") as wait_for:
+        runs.follow_until(partial(_next_stages, store), wait_for)
+    with _stage(console, "4/4  Evaluation: otherwise once an hour") as wait_for:
+        evaluations = [_start_evaluation(store.settings, source) for source in SOURCES]
+        runs.follow_until(partial(_unfinished, store.settings, evaluations), wait_for)
     print_summary(store, SOURCES, _truth_folder(store.settings), console)
     console.print(f"Prefect UI: {_ui_address(store.settings)}   all in {time.monotonic() - began:.0f} s")
 
 
-def _land_logs(store: Store, console: Console) -> None:
+def _land_logs(store: Store, console: Console, wait_for: WaitFor) -> None:
+    wait_for("the package index: the Open Bandit sample")
     sdist = open_bandit.obtain(store.settings.home / "cache")
     keys = open_bandit.land_sample(sdist, partial(land, store, "open_bandit"))
     console.print(f"open_bandit: {len(keys)} files")
+    wait_for("the simulated publisher's users")
     summary = simulated.simulate(SIMULATION, partial(land, store, "simulated"), _truth_folder(store.settings))
     console.print(f"simulated: {summary.rows:,} rows in {summary.files} files")
+    wait_for("Open Bandit's own policy, replayed")
     write_off_policy_page(store, sdist)  # last: the loop is at work by now
 
 
 @dataclass
 class _Runs:
-    """The runs since the demo began, and which of them it has told."""
+    """The runs since the demo began. `ended`: the manifests that need not be read again."""
 
     store: Store
     since: datetime
     console: Console
-    told: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
 
-    def follow_until(self, is_done: Callable[[], bool]) -> None:
-        """Say what each run did as soon as it has ended.
+    def follow_until(self, find_due: Callable[[], Sequence[str]], wait_for: WaitFor) -> None:
+        """Say what each run did as soon as it has ended, until none is under way and nothing is due.
 
         Raises:
             DemoError: one failed, or it takes too long.
         """
         until = time.monotonic() + _LIMIT_SECONDS
         while time.monotonic() < until:
-            rests = is_done()
-            for manifest in read_manifests(self.store, since=self.since):
-                if (
-                    manifest.ended_at
-                    and manifest.flow in FLOWS
-                    and manifest.source in SOURCES
-                    and manifest.run_id not in self.told
-                ):
-                    self._tell(manifest)
-            if rests:
+            waits = [f"{manifest.flow} of {manifest.source}" for manifest in self._under_way()]
+            # To ask what is due lists whole prefixes, so nobody asks while something is at work.
+            waits = waits or [f"a process for {each}" for each in find_due()]
+            if not waits:
                 return
+            wait_for(", ".join(waits))
             time.sleep(_POLL_SECONDS)
         raise DemoError(
             f"not done after {_LIMIT_SECONDS / 60:.0f} minutes: `liftloop status` says what waits, the Prefect UI why"
         )
 
+    def _under_way(self) -> list[Manifest]:
+        """The runs that have not ended; those that have are told of, once each."""
+        listed = (item.key for item in self.store.list("runs/") if item.modified >= self.since)
+        read = read_records(self.store, (key for key in listed if key not in self.ended))
+        ours = {key: each for key, each in read.items() if each and each.flow in FLOWS and each.source in SOURCES}
+        for key, manifest in ours.items():
+            if manifest.ended_at:
+                self.ended.add(key)
+                self._tell(manifest)
+        return [manifest for manifest in ours.values() if not manifest.ended_at]
+
     def _tell(self, manifest: Manifest) -> None:
-        self.told.add(manifest.run_id)
         seconds = (manifest.ended_at or self.since).timestamp() - manifest.started_at.timestamp()
         unchanged = "  unchanged" if manifest.steps and all(step.is_reused for step in manifest.steps) else ""
         about = f"{manifest.source:<12} {manifest.flow:<12} {manifest.status:<10}"
@@ -109,14 +120,24 @@ class _Runs:
             raise DemoError(f"{manifest.flow} of {manifest.source} failed: {manifest.error}")
 
 
-def _start_evaluation(store: Store, source: str) -> "subprocess.Popen[bytes]":
-    """As a user would, before the hour comes round."""
-    command = [str(_PREFECT), "deployment", "run", "evaluate/evaluate", "--param", f"source={source}", "--watch"]
-    log = store.settings.home / "logs" / f"demo-{source}.log"
-    with log.open("w") as output:
-        return subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=command_environment(store.settings)
-        )
+def _next_stages(store: Store) -> list[str]:
+    """What the loop has still to do, the next flow of each source."""
+    stages = {source: next_stage(store, load_contract(source)) for source in SOURCES}
+    return [f"{stage} of {source}" for source, stage in stages.items() if stage]
+
+
+def _start_evaluation(settings: Settings, source: str) -> str:
+    """Before the hour comes round; returns the id of the run."""
+    deployment = ask(settings, "/deployments/name/evaluate/evaluate")["id"]
+    run: dict[str, Any] = ask(
+        settings, f"/deployments/{deployment}/create_flow_run", {"parameters": {"source": source}}
+    )
+    return str(run["id"])
+
+
+def _unfinished(settings: Settings, runs: Sequence[str]) -> list[str]:
+    asked = [ask(settings, f"/flow_runs/{run}") for run in runs]
+    return [f"evaluate of {run['parameters']['source']}" for run in asked if run["state_type"] not in _ENDED]
 
 
 def _truth_folder(settings: Settings) -> Path:
@@ -128,8 +149,9 @@ def _ui_address(settings: Settings) -> str:
 
 
 @contextmanager
-def _stage(console: Console, title: str) -> Iterator[None]:
+def _stage(console: Console, title: str) -> Iterator[WaitFor]:
     console.rule(title, align="left")
     began = time.monotonic()
-    yield
+    with live_line(console) as wait_for:
+        yield wait_for
     console.print(f"[dim]{time.monotonic() - began:.1f} s[/dim]")

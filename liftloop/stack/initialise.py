@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,8 @@ from liftloop.project import find_project
 from liftloop.settings import Settings, load_settings
 from liftloop.stack.addresses import user_settings
 from liftloop.stack.layout import Layout, StackError, last_line, write_private
-from liftloop.stack.lifecycle import up
-from liftloop.stack.parts import SCRIPTS, WORK_POOL, prefect_client, prefect_environment
+from liftloop.stack.lifecycle import Progress, WaitFor, say_nothing, up
+from liftloop.stack.parts import SCRIPTS, WORK_POOL, home_environment, prefect_client, prefect_environment
 from liftloop.stack.prefect_api import ask
 
 
@@ -40,14 +40,17 @@ class _Step:
         return digest.hexdigest()
 
 
-def initialise(settings: Settings, on_progress: Callable[[str], None], *, project: Path | None = None) -> None:
+def initialise(
+    settings: Settings, on_progress: Progress, wait_for: WaitFor = say_nothing, *, project: Path | None = None
+) -> None:
     """Create the work pool, apply the feature repository, deploy the flows.
 
     Leaves out what it has done before for the same server and the same files.
 
     Args:
         settings: those that `up` returned, or that `load_settings` finds after it.
-        on_progress: is given one line per stage.
+        on_progress: is given one line per command.
+        wait_for: is told what is waited for.
         project: the folder with `deployments.yaml`, `flows/` and `feature_repo/`; None: the project's root.
 
     Raises:
@@ -63,29 +66,32 @@ def initialise(settings: Settings, on_progress: Callable[[str], None], *, projec
         due = [step for step in stage if done.get(step.line) != step.digest(settings, layout.project)]
         for step in due:
             on_progress(step.line)
+        wait_for(", ".join(step.line for step in due))
         with ThreadPoolExecutor() as pool:  # each spends its seconds on starting Python
             list(pool.map(lambda step: _run(step, layout, environment), due))
         done |= {step.line: step.digest(settings, layout.project) for step in due}
         write_private(file, json.dumps(done, indent=2))
 
 
-def start(on_progress: Callable[[str], None]) -> Settings:
+def start(on_progress: Progress, wait_for: WaitFor = say_nothing) -> Settings:
     """All that `liftloop up` does in the project: check the contracts, bring every part up, initialise it.
+
+    `wait_for` is told what is waited for.
 
     Raises:
         UserError: a contract cannot be used, or a part does not start.
     """
     for source in declared_sources():
         load_contract(source)  # a broken one is told before anything starts
-    settings = up(load_settings(), on_progress, prefect_toml=find_project().root / "prefect.toml")
-    initialise(settings, on_progress)
+    settings = up(load_settings(), on_progress, wait_for, prefect_toml=find_project().root / "prefect.toml")
+    initialise(settings, on_progress, wait_for)
     return settings
 
 
 def command_environment(settings: Settings) -> dict[str, str]:
     """The environment in which any command, in any folder, works with the stack that `settings` describe."""
     layout = Layout.of(settings)
-    ours = settings.as_environment() | {"LIFTLOOP_HOME": str(layout.home)}
+    ours = settings.as_environment() | home_environment(layout)
     if settings.prefect_api_url is None:
         return os.environ | ours
     if user_settings(settings).prefect_api_url is None:

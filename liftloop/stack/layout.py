@@ -66,6 +66,11 @@ class Layout:
         return self.home / "seaweedfs"
 
     @property
+    def temporary_folder(self) -> Path:
+        """What the parts take for /tmp, and all that they start: it goes when they do."""
+        return self.home / "tmp"
+
+    @property
     def log_folder(self) -> Path:
         return self.home / "logs"
 
@@ -99,7 +104,14 @@ class Layout:
         Raises:
             StackError: they cannot be written, or the socket folder in /tmp belongs to someone else.
         """
-        folders = (self.prefect_folder, self.store_folder, self.keys_folder, self.log_folder, self.supervisor_folder)
+        folders = (
+            self.prefect_folder,
+            self.store_folder,
+            self.keys_folder,
+            self.log_folder,
+            self.supervisor_folder,
+            self.temporary_folder,
+        )
         try:
             for folder in (self.home, *folders, self.socket_folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,8 +123,9 @@ class Layout:
         if self.socket_folder.stat().st_uid != os.getuid():
             raise StackError(f"{self.socket_folder} belongs to another user: set LIFTLOOP_HOME to a shorter path")
 
-    def remove_short_socket_folder(self) -> None:
-        """Leave nothing in /tmp."""
+    def remove_temporary_folders(self) -> None:
+        """Leave nothing in /tmp, nor in the folder that stands for it."""
+        shutil.rmtree(self.temporary_folder, ignore_errors=True)
         if self.socket_folder != self.supervisor_folder:
             shutil.rmtree(self.socket_folder, ignore_errors=True)
 

@@ -21,12 +21,24 @@ from liftloop.stack.addresses import (
 from liftloop.stack.certificate import write_certificate
 from liftloop.stack.checks import check_binaries, check_disk, check_keys, check_ports
 from liftloop.stack.layout import Credentials, Layout, StackError, last_line, write_private
-from liftloop.stack.parts import OBJECT_STORE, PREFECT_SERVER, Part, embedded_parts, identities_file
+from liftloop.stack.parts import (
+    OBJECT_STORE,
+    PREFECT_SERVER,
+    Part,
+    embedded_parts,
+    identities_file,
+    remove_store_sockets,
+)
 from liftloop.stack.roles import identities
 from liftloop.stack.supervisor import STOPPED, Supervised, Supervisor, config_text
 from liftloop.stack.wait import LIMIT_SECONDS
 
 Progress = Callable[[str], None]
+WaitFor = Callable[[str], object]
+
+
+def say_nothing(_words: str) -> None:
+    """For whom nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ class PartStatus:
 def up(
     settings: Settings,
     on_progress: Progress,
+    wait_for: WaitFor = say_nothing,
     *,
     project: Path | None = None,
     prefect_toml: Path | None = None,
@@ -53,6 +66,7 @@ def up(
     Args:
         settings: where files, ports and external parts are.
         on_progress: is given one line per stage.
+        wait_for: is told which part is waited for.
         project: the folder in which the worker runs flows; None: the project's root.
         prefect_toml: the file that tells the plain `prefect` command of our server; None: tell it nothing.
 
@@ -84,6 +98,7 @@ def up(
         if prefect_toml and not write_prefect_toml(prefect_toml, own, running, layout):
             on_progress(f"{prefect_toml} is your own and stays: point it to {running.prefect_api_url} yourself")
         for part in parts:
+            wait_for(part.name)
             _wait_until_ready(part, supervisor, on_progress)
     return running
 
@@ -97,7 +112,8 @@ def down(settings: Settings) -> None:
     layout = Layout.of(settings)
     with _turn(layout) if layout.lock_file.exists() else nullcontext():
         Supervisor(layout).stop()
-        layout.remove_short_socket_folder()
+        layout.remove_temporary_folders()
+        remove_store_sockets(settings)
 
 
 def status(settings: Settings) -> list[PartStatus]:

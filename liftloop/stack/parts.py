@@ -1,5 +1,6 @@
 """The parts of the embedded stack: how each is started, where it listens, what it must and must not do."""
 
+import socket
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping
@@ -92,6 +93,7 @@ def object_store(settings: Settings, layout: Layout, credentials: Credentials) -
             s3_url(settings), settings.bucket, credentials.s3_access_key_id, credentials.s3_secret_access_key
         ),
         environment={
+            "TMPDIR": str(layout.temporary_folder),
             "WEED_JWT_SIGNING_KEY": credentials.volume_key,
             "WEED_JWT_SIGNING_READ_KEY": credentials.volume_read_key,
             "WEED_JWT_FILER_SIGNING_KEY": credentials.filer_write_key,
@@ -106,6 +108,19 @@ def object_store(settings: Settings, layout: Layout, credentials: Credentials) -
         port_setting="LIFTLOOP_S3_PORT",
         stop_limit_seconds=15,
     )
+
+
+def remove_store_sockets(settings: Settings) -> None:
+    """Those that a killed store left: SeaweedFS puts them there, whatever it is told."""
+    for port in store_ports(settings).values():
+        for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
+            if not _is_listened_to(left):
+                left.unlink(missing_ok=True)
+
+
+def _is_listened_to(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def identities_file(layout: Layout) -> Path:
@@ -162,10 +177,7 @@ def worker(settings: Settings, layout: Layout) -> Part:
         address=f"{prefect_url(settings)}/work_pools/{WORK_POOL}",
         is_ready=partial(is_polling, settings, WORK_POOL),
         environment=prefect_environment(settings, layout)
-        | {
-            "LIFTLOOP_HOME": str(layout.home),
-            "PREFECT_WORKER_QUERY_SECONDS": "2",  # not 10: a run should start soon
-        },
+        | {"PREFECT_WORKER_QUERY_SECONDS": "2"},  # not 10: a run should start soon
         priority=20,
     )
 
@@ -181,11 +193,8 @@ def bridge(settings: Settings, layout: Layout, *, is_server_ours: bool) -> Part:
         address=address,
         is_ready=lambda _: wait.answers(f"{address}/health"),
         environment=(prefect_environment(settings, layout) if is_server_ours else prefect_client(settings))
-        | {
-            "LIFTLOOP_HOME": str(layout.home),
-            "LIFTLOOP_ROLE": "ingest",
-            "LIFTLOOP_BRIDGE_PORT": str(settings.bridge_port),
-        },
+        | home_environment(layout)
+        | {"LIFTLOOP_ROLE": "ingest", "LIFTLOOP_BRIDGE_PORT": str(settings.bridge_port)},
         ports=(settings.bridge_port,),
         port_setting="LIFTLOOP_BRIDGE_PORT",
         priority=30,
@@ -199,10 +208,19 @@ def _after_server(settings: Settings) -> tuple[str, ...]:
 
 def prefect_environment(settings: Settings, layout: Layout) -> dict[str, str]:
     """What makes any Prefect process ours: our server, a home of its own instead of the user's, and no telemetry."""
-    return prefect_client(settings) | {
+    ours = {
         "PREFECT_HOME": str(layout.prefect_folder),
         "PREFECT_PROFILES_PATH": str(layout.prefect_folder / "profiles.toml"),
         "PREFECT_PROFILE": "ephemeral",  # Prefect's own, whatever profile the user is in
+    }
+    return prefect_client(settings) | home_environment(layout) | ours
+
+
+def home_environment(layout: Layout) -> dict[str, str]:
+    """What keeps a process of ours, and all that it starts, to the home folder."""
+    return {
+        "LIFTLOOP_HOME": str(layout.home),
+        "TMPDIR": str(layout.temporary_folder),
         "MPLCONFIGDIR": str(layout.home / "matplotlib"),  # its font cache, else under the user's home
     }
 

@@ -5,13 +5,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from liftloop.settings import Settings
 from liftloop.stack.addresses import running_settings, write_keys_files
 from liftloop.stack.certificate import write_certificate
 from liftloop.stack.layout import Credentials, Layout, StackError, write_private
-from liftloop.stack.parts import identities_file, object_store, store_ports
+from liftloop.stack.parts import identities_file, object_store, remove_store_sockets
 from liftloop.stack.roles import identities
 
 _LIMIT_SECONDS = 60
@@ -46,6 +45,4 @@ def object_store_alone(settings: Settings) -> Iterator[Settings]:
     finally:
         process.kill()
         process.wait()
-        for port in store_ports(settings).values():
-            for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
-                left.unlink()
+        remove_store_sockets(settings)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from liftloop.stats.columns import Floats, column, require_same_length, shares
 from liftloop.stats.interval import Interval
@@ -41,7 +41,7 @@ def calibration_error(
     share, true_square = mass / mass.sum(), np.maximum(gap**2 - variance, 0)
     square = float((share * (gap**2 - variance)).sum())
     spread = float(np.sqrt((share**2 * (4 * true_square * variance + 2 * variance**2)).sum()))
-    half = norm.ppf((1 + confidence) / 2) * spread
+    half = ndtri((1 + confidence) / 2) * spread
     return Interval(*(float(np.sqrt(max(each, 0.0))) for each in (square, square - half, square + half)))
 
 

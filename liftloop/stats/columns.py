@@ -52,3 +52,10 @@ def require_same_length(**columns: Floats) -> None:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError("lengths differ: " + ", ".join(f"{name} has {rows}" for name, rows in lengths.items()))
+
+
+def ranks(values: Floats) -> Floats:
+    """The rank of each value, from 1; equal values share the mean of theirs."""
+    _, position, rows = np.unique(values, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(rows) - (rows - 1) / 2
+    return np.asarray(mean_rank[position], dtype=np.float64)

@@ -6,7 +6,7 @@ from typing import Required, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtrit
 
 from liftloop.stats.columns import Floats, column, require, require_same_length
 
@@ -158,7 +158,7 @@ def _ratio(sums: Floats) -> Floats:
 
 def _tail(confidence: float, units: int) -> float:
     """Probability to cut off at each end, smaller with few units."""
-    return float(norm.cdf(math.sqrt(units / (units - 1)) * t.ppf((1 - confidence) / 2, units - 1)))
+    return float(ndtr(math.sqrt(units / (units - 1)) * stdtrit(units - 1, (1 - confidence) / 2)))
 
 
 def _percentile_interval(estimate: float, ratios: Floats, tail: float) -> Interval:

@@ -1,6 +1,6 @@
 """What a comparison could have shown: the smallest effect that it would find, and the sample that would tell more."""
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from liftloop.stats.interval import Interval
 
@@ -11,9 +11,9 @@ def minimum_detectable_effect(interval: Interval, *, confidence: float, power: f
     Bloom 1995, "Minimum Detectable Effects: A Simple Way to Report the Statistical Power of Experimental Designs". The
     standard error is read off the interval, so that it is the paired bootstrap's, blocks and all.
     """
-    limit = norm.ppf((1 + confidence) / 2)
+    limit = ndtri((1 + confidence) / 2)
     standard_error = (interval.high - interval.low) / (2 * limit)
-    return float((limit + norm.ppf(power)) * standard_error)
+    return float((limit + ndtri(power)) * standard_error)
 
 
 def times_more_rows(interval: Interval, effect: float) -> float:

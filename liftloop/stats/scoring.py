@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import xlog1py, xlogy
-from scipy.stats import rankdata
 
-from liftloop.stats.columns import PROBABILITY_FLOOR, Floats, binary, column, require_same_length, shares
+from liftloop.stats.columns import PROBABILITY_FLOOR, Floats, binary, column, ranks, require_same_length, shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def area_under_roc(reward: ArrayLike, score: ArrayLike) -> float:
     reward, score = binary("reward", reward), column("score", score)
     require_same_length(reward=reward, score=score)
     positives = reward.sum()
-    rank_sum = rankdata(score)[reward == 1].sum()
+    rank_sum = ranks(score)[reward == 1].sum()
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * (reward.size - positives)))
 
 
@@ -107,7 +106,7 @@ def mass_bins(probability: Floats, bins: int) -> NDArray[np.intp]:
     """
     if bins < 1:
         raise ValueError(f"bins={bins}: at least 1 is needed")
-    position = (rankdata(probability) - 0.5) / probability.size  # in (0, 1), the same for equal predictions
+    position = (ranks(probability) - 0.5) / probability.size  # in (0, 1), the same for equal predictions
     return np.asarray(np.unique((position * bins).astype(np.intp), return_inverse=True)[1])
 
 

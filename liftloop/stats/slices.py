@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_array
-from scipy.stats import t
+from scipy.special import stdtr, stdtrit
 
 from liftloop.stats.columns import Floats, column, require_same_length
 from liftloop.stats.interval import Interval
@@ -35,7 +35,7 @@ class LogRatios:
 
     def interval(self, position: int, confidence: float) -> Interval:
         """The ratio of one slice, symmetric on the logarithmic scale."""
-        half = t.ppf((1 + confidence) / 2, self.blocks[position] - 1) * self.standard_error[position]
+        half = stdtrit(self.blocks[position] - 1, (1 + confidence) / 2) * self.standard_error[position]
         centre = self.estimate[position]
         return Interval(*(float(np.exp(each)) for each in (centre, centre - half, centre + half)))
 
@@ -64,7 +64,7 @@ def log_ratios(numerator: ArrayLike, denominator: ArrayLike, values: ArrayLike, 
 def one_sided(distance: Floats, standard_error: Floats, blocks: NDArray[np.intp]) -> Floats:
     """Chance of so large a distance above 0, or a larger one, if there is none; 1 where a single block says it."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = t.sf(distance / standard_error, np.maximum(blocks - 1, 1))
+        p = stdtr(np.maximum(blocks - 1, 1), -distance / standard_error)
     return np.where((blocks > 1) & np.isfinite(p), p, 1.0)
 
 

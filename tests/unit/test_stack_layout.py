@@ -42,7 +42,7 @@ def test_socket_of_a_long_home_is_short_private_and_its_own(tmp_path: Path) -> N
         assert mode(one.socket_folder) == 0o700
         assert one.socket != two.socket
     finally:
-        one.remove_short_socket_folder()
+        one.remove_temporary_folders()
     assert not one.socket_folder.exists()
 
 
