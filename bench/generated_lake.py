@@ -5,8 +5,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from liftloop.contract.contract import Contract, load_contract
-from liftloop.lake.impressions import impressions_prefix
 from liftloop.storage.duckdb import connect, literal, quoted
+from liftloop.storage.keys import impressions_prefix
 from liftloop.storage.store import Store
 
 FIRST_DAY = date(2025, 1, 1)

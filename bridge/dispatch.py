@@ -11,6 +11,7 @@ from liftloop.contract.contract import Contract
 from liftloop.contract.suite import rules_fingerprint
 from liftloop.lake.ledger import pending
 from liftloop.operations.pending_work import features_due_since, lake_version, read_lake, read_materialized
+from liftloop.storage.keys import landing_prefix
 from liftloop.storage.store import Listed, Store
 
 GRACE = timedelta(seconds=45)  # for the event that starts a run sooner
@@ -122,5 +123,5 @@ def has_passed(since: datetime, wait: timedelta, now: datetime) -> bool:
 
 
 def _last_landed(store: Store, contract: Contract) -> datetime:
-    landed: Iterator[Listed] = store.list(contract.landing_prefix)
+    landed: Iterator[Listed] = store.list(landing_prefix(contract.source))
     return max(item.modified for item in landed)

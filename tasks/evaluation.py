@@ -1,10 +1,10 @@
 """What matured since the last evaluation, and the champion's health."""
 
 from liftloop.contract.contract import load_contract
-from liftloop.datasets.open_bandit_value import off_policy_key
 from liftloop.evaluation import evaluate as library
 from liftloop.evaluation.evaluate import Evaluation
 from liftloop.evaluation.report import evaluation_page, kpi_rows
+from liftloop.storage.keys import off_policy_key
 from liftloop.storage.store import open_store
 from tasks.events import announce
 from tasks.pages import publish_link, publish_page, publish_table

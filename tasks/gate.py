@@ -3,7 +3,8 @@
 from liftloop.contract.contract import load_contract
 from liftloop.gate.judge import judge
 from liftloop.gate.verdict import Verdict
-from liftloop.registry.versions import ModelVersion, Pointer, card_key
+from liftloop.registry.versions import ModelVersion, Pointer
+from liftloop.storage.keys import card_key
 from liftloop.storage.store import open_store
 from tasks.pages import publish_link, publish_table, publish_text
 from tasks.step import step
@@ -16,7 +17,7 @@ def judge_version(source: str, version: ModelVersion, champion: Pointer | None) 
     columns = ("title", "observed", "threshold", "verdict", "reason")
     rows = [{name: getattr(check, name) for name in columns} for check in verdict.checks]
     publish_table(source, "gate", rows, f"{verdict.source} {verdict.version}: {verdict.verdict}")
-    publish_link(source, "model-card", card_key(version))
+    publish_link(source, "model-card", card_key(version.source, version.version))
     publish_text(source, "verdict", f"## {version.version} of {source}\n\n{verdict.summary}")
     print(verdict.summary)
     return verdict

@@ -6,13 +6,14 @@ from typing import Any
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
+from liftloop.storage.keys import page_key
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import open_store
 
 
 def publish_page(source: str, kind: str, html: str) -> None:
     """Write a page under `reports/` and link it from the run in the UI."""
-    page = open_store().put(f"reports/{source}/{kind}/{flow_run.id}.html", html.encode())
+    page = open_store().put(page_key(source, kind, flow_run.id), html.encode())
     publish_link(source, kind, page.key)
     record(Step(name="report", outputs=(page,)))
 

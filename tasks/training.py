@@ -4,7 +4,7 @@ from prefect.runtime import flow_run
 
 from liftloop.contract.contract import load_contract
 from liftloop.registry.versions import ModelVersion
-from liftloop.storage.runs import manifest_key
+from liftloop.storage.keys import manifest_key
 from liftloop.storage.store import open_store
 from liftloop.training import frame_builder
 from liftloop.training.frame import open_frame

@@ -14,6 +14,7 @@ from liftloop.lake.erasure import erase as erase_value
 from liftloop.lake.ledger import held
 from liftloop.reporting.html import copy_page
 from liftloop.settings import load_settings
+from liftloop.storage.keys import off_policy_key
 from liftloop.storage.runs import recorded
 from liftloop.storage.store import land, open_store
 
@@ -63,7 +64,7 @@ def erase(
 @fetch.command("open-bandit")
 def fetch_open_bandit() -> None:
     """Land the Open Bandit sample, 60,000 real impressions with propensities, and value its policy off-policy."""
-    from liftloop.datasets.open_bandit_value import off_policy_key, write_off_policy_page  # noqa: PLC0415  (as for `simulate`)
+    from liftloop.datasets.open_bandit_value import write_off_policy_page  # noqa: PLC0415  (as for `simulate`)
 
     store, sdist = open_store(), open_bandit.obtain(load_settings().home / "cache")
     keys = open_bandit.land_sample(sdist, partial(land, store, "open_bandit"))

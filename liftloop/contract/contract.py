@@ -108,10 +108,6 @@ class Contract(Frozen):
         """Every column of a canonical impression of this source, with its DuckDB type, in order."""
         return CANONICAL_TYPES | {name: CONTEXT_TYPES[column.type] for name, column in self.context.items()}
 
-    @property
-    def landing_prefix(self) -> str:
-        return f"landing/{self.source}/"
-
 
 def load_contract(source: str, folder: Path | None = None) -> Contract:
     """The contract of one source, in a folder or in the project.

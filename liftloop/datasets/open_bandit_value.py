@@ -28,6 +28,7 @@ from liftloop.stats.off_policy import (
 from liftloop.stats.shrinkage import smoothed_rates
 from liftloop.stats.thompson import slot_probabilities
 from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.keys import landing_prefix, off_policy_key
 from liftloop.storage.runs import Step, record, recorded
 from liftloop.storage.store import Store, references
 
@@ -53,11 +54,6 @@ class CampaignValue:
     agreement: float  # correlation, over items and slots, of what was computed with how often it was truly shown
 
 
-def off_policy_key(source: str) -> str:
-    """Where the page is kept."""
-    return f"reports/{source}/off_policy.html"
-
-
 def write_off_policy_page(store: Store, sdist: bytes) -> None:
     """Write the page under `off_policy_key`, on record with the landed logs that it is about; once per sample and rule.
 
@@ -71,7 +67,7 @@ def write_off_policy_page(store: Store, sdist: bytes) -> None:
         return
     with recorded(store, "off_policy", str(uuid4()), SOURCE, {"package_sha256": SDIST_SHA256}):
         page = store.put(key, off_policy_page(off_policy_values(sdist)).encode(), fingerprint=fingerprint)
-        logs = [item.key for policy in POLICIES for item in store.list(f"landing/{SOURCE}/{policy}/")]
+        logs = [item.key for policy in POLICIES for item in store.list(f"{landing_prefix(SOURCE)}{policy}/")]
         record(Step(name="off_policy", inputs=references(store, logs), outputs=(page,)))
 
 

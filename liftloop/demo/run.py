@@ -22,6 +22,7 @@ from liftloop.operations.pending_work import next_stage
 from liftloop.settings import Settings
 from liftloop.stack.lifecycle import WaitFor
 from liftloop.stack.prefect_api import ask
+from liftloop.storage.keys import RUNS
 from liftloop.storage.runs import Manifest, read_records
 from liftloop.storage.store import Store, land
 
@@ -102,7 +103,7 @@ class _Runs:
 
     def _under_way(self) -> list[Manifest]:
         """The runs that have not ended; those that have are told of, once each."""
-        listed = (item.key for item in self.store.list("runs/") if item.modified >= self.since)
+        listed = (item.key for item in self.store.list(RUNS) if item.modified >= self.since)
         read = read_records(self.store, (key for key in listed if key not in self.ended))
         ours = {key: each for key, each in read.items() if each and each.flow in FLOWS and each.source in SOURCES}
         for key, manifest in ours.items():

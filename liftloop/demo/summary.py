@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from liftloop.contract.contract import load_contract
-from liftloop.datasets.open_bandit_value import SOURCE, off_policy_key
+from liftloop.datasets.open_bandit_value import SOURCE
 from liftloop.datasets.simulated.truth import Truth
 from liftloop.features.names import feature_columns
 from liftloop.gate.verdict import Verdict
 from liftloop.lake.ledger import held, ingested
-from liftloop.registry.versions import ModelVersion, card_key, list_versions
+from liftloop.registry.versions import ModelVersion, list_versions
 from liftloop.reporting.html import copy_page
+from liftloop.storage.keys import card_key, off_policy_key
 from liftloop.storage.store import Store
 
 _COUNTS = {
@@ -39,7 +40,9 @@ def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, cons
         table.add_row(label, *(facts[source][label] for source in sources))
     console.print(table)
     for source in sources:
-        console.print(f"report of {source}: {copy_page(store, card_key(newest[source]))}", soft_wrap=True)
+        console.print(
+            f"report of {source}: {copy_page(store, card_key(source, newest[source].version))}", soft_wrap=True
+        )
     console.print(f"off-policy page of {SOURCE}: {copy_page(store, off_policy_key(SOURCE))}", soft_wrap=True)
     console.print(_lift_table(store, verdicts["simulated"], Truth.load(truth_folder)))
 

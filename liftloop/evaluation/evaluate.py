@@ -22,6 +22,7 @@ from liftloop.registry.load import load_model
 from liftloop.registry.versions import ModelVersion, champion, read_version
 from liftloop.stats.interval import Interval, is_outside
 from liftloop.stats.scoring import ReliabilityBin, reliability_table
+from liftloop.storage.keys import evaluation_key, evaluations_prefix
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store, references
 
@@ -62,7 +63,7 @@ class Evaluation(_Frozen):
     def key(self) -> str:
         """Where the evaluation is kept: by time, so that the newest comes last."""
         assert self.until is not None  # only news is kept
-        return f"{_prefix(self.source)}{self.until:%Y%m%dT%H%M%S.%fZ}.json"
+        return evaluation_key(self.source, self.until)
 
 
 def evaluate(store: Store, contract: Contract) -> Evaluation:
@@ -88,7 +89,7 @@ def evaluate(store: Store, contract: Contract) -> Evaluation:
 
 def last_evaluation(store: Store, source: str) -> Evaluation | None:
     """The newest on record."""
-    keys = sorted(item.key for item in store.list(_prefix(source)))
+    keys = sorted(item.key for item in store.list(evaluations_prefix(source)))
     return Evaluation.model_validate_json(store.get(keys[-1])) if keys else None
 
 
@@ -159,7 +160,3 @@ def judge_health(policy: GatePolicy, champion: ChampionScore | None) -> tuple[He
     if value and value.effective_sample_size >= needed and value.is_below_logged:
         faults.append(f"Decisions are worth less than the logged ones. {value.words}")
     return ("degraded", tuple(faults)) if faults else ("healthy", ("Predictions and decisions are within bounds.",))
-
-
-def _prefix(source: str) -> str:
-    return f"reports/{source}/evaluations/"

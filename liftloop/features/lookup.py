@@ -25,6 +25,7 @@ from liftloop.features.names import (
     view_name,
 )
 from liftloop.settings import Settings
+from liftloop.storage.keys import materialized_key
 from liftloop.storage.store import Store
 
 
@@ -64,11 +65,6 @@ def online_features(store: Store, contract: Contract, rows: pd.DataFrame) -> pd.
 def served_view(contract: Contract, key: str) -> ViewSchema:
     """A key's view as readers of the online store need it."""
     return ViewSchema(view_name(contract, key), (key,), tuple(table_columns(contract, key)), TIME_TO_LIVE)
-
-
-def materialized_key(source: str) -> str:
-    """What the online store was filled with last; its fingerprint says from what."""
-    return f"features/{source}/materialized.json"
 
 
 def materialized_at(store: Store, source: str) -> datetime:

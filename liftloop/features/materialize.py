@@ -11,14 +11,13 @@ from feast import FeatureStore, FeatureView
 
 from liftloop.contract.contract import Contract
 from liftloop.features.feast_repo import apply_features
-from liftloop.features.lookup import materialized_key
 from liftloop.features.names import FEAST_PROJECT, TIME_TO_LIVE, view_name
 from liftloop.features.partition_index import Entry, Index
-from liftloop.features.windows import features_index, features_prefix
 from liftloop.lake.days import by_day, objects_by_day
-from liftloop.lake.impressions import impressions_prefix, newest_event
+from liftloop.lake.impressions import newest_event
 from liftloop.storage.duckdb import connect, literal, quoted
 from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.keys import features_index_key, features_prefix, impressions_prefix, materialized_key
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Listed, ObjectRef, Store, references
 
@@ -80,7 +79,7 @@ def _fill(
 
 def _recent_tables(store: Store, contract: Contract, as_of: datetime) -> dict[str, list[Entry]]:
     """By key column, the partitions that hold the newest row of each of its values alive at `as_of`."""
-    days = by_day(Index.read(store, features_index(contract.source)).entries.values())
+    days = by_day(Index.read(store, features_index_key(contract.source)).entries.values())
     first, last = (as_of - TIME_TO_LIVE).date(), as_of.date()
     recent = [table for day, tables in sorted(days.items()) if first <= day <= last for table in tables]
     prefixes = {key: features_prefix(contract.source, key) for key in contract.keys}

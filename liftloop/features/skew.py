@@ -7,12 +7,12 @@ import pandas as pd
 
 from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
-from liftloop.features.lookup import historical_features, materialized_at, materialized_key, online_features
+from liftloop.features.lookup import historical_features, materialized_at, online_features
 from liftloop.features.names import feature_columns
-from liftloop.features.windows import features_prefix
 from liftloop.lake.impressions import newest_files
 from liftloop.provenance.lineage import writer_of
 from liftloop.storage.duckdb import connect, quoted
+from liftloop.storage.keys import features_prefix, materialized_key
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store
 

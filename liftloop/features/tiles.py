@@ -10,8 +10,8 @@ from math import ceil
 from liftloop.contract.contract import Contract
 from liftloop.features.incremental import Partition, update_partitions
 from liftloop.lake.days import looking_back, objects_by_day
-from liftloop.lake.impressions import impressions_prefix
 from liftloop.storage.duckdb import quoted
+from liftloop.storage.keys import impressions_prefix, tiles_index_key, tiles_prefix
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Listed, Store
 
@@ -49,15 +49,6 @@ ORDER BY key, hour
 """
 
 
-def tiles_prefix(source: str, key: str) -> str:
-    return f"tiles/{source}/{key}/"
-
-
-def tiles_index(source: str) -> str:
-    """The key of the index of all tiles of a source."""
-    return f"tiles/{source}/index.json"
-
-
 def update_tiles(store: Store, contract: Contract) -> Step:
     """Bring the tiles of every key up to date with the lake: `tiles/<source>/<key>/date=…/tiles.parquet`.
 
@@ -65,7 +56,7 @@ def update_tiles(store: Store, contract: Contract) -> Step:
     `last_impression`, `last_click`. Impressions without the key are left out.
     """
     lake = objects_by_day(store, impressions_prefix(contract.source))
-    return update_partitions(store, "update_tiles", tiles_index(contract.source), tile_partitions(contract, lake))
+    return update_partitions(store, "update_tiles", tiles_index_key(contract.source), tile_partitions(contract, lake))
 
 
 def tile_partitions(contract: Contract, lake: dict[date, list[Listed]]) -> list[Partition]:

@@ -13,9 +13,9 @@ from liftloop.contract.contract import Contract
 from liftloop.features.incremental import Partition, update_partitions
 from liftloop.features.names import EVENTS, LONGEST_WINDOW, WINDOW_HOURS, feature_expressions, measures
 from liftloop.features.partition_index import Index
-from liftloop.features.tiles import tiles_index, tiles_prefix
 from liftloop.lake.days import Source, by_day, looking_back
 from liftloop.storage.duckdb import quoted
+from liftloop.storage.keys import features_index_key, features_prefix, tiles_index_key, tiles_prefix
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Store
 
@@ -49,15 +49,6 @@ ORDER BY key, event_timestamp
 """
 
 
-def features_prefix(source: str, key: str) -> str:
-    return f"features/{source}/{key}/"
-
-
-def features_index(source: str) -> str:
-    """The key of the index of all feature tables of a source."""
-    return f"features/{source}/index.json"
-
-
 def features_pattern(source: str, key: str) -> str:
     """The keys of all partitions of a table, as a pattern that DuckDB reads."""
     return f"{features_prefix(source, key)}*/{_FILE}"
@@ -70,14 +61,14 @@ def update_feature_tables(store: Store, contract: Contract) -> Step:
     """
     tiles = _tiles(store, contract)
     partitions = [partition for key in contract.keys for partition in feature_partitions(contract, key, tiles[key])]
-    return update_partitions(store, "update_feature_tables", features_index(contract.source), partitions)
+    return update_partitions(store, "update_feature_tables", features_index_key(contract.source), partitions)
 
 
 def _tiles(store: Store, contract: Contract) -> dict[str, dict[date, list[Source]]]:
     """The tiles of each key by day, as their index knows them."""
-    known: list[Source] = [*Index.read(store, tiles_index(contract.source)).entries.values()]
+    known: list[Source] = [*Index.read(store, tiles_index_key(contract.source)).entries.values()]
     if not known:
-        known += store.list(f"tiles/{contract.source}/")
+        known += store.list(tiles_prefix(contract.source))
     tables = {key: tiles_prefix(contract.source, key) for key in contract.keys}
     return {key: by_day(item for item in known if item.key.startswith(table)) for key, table in tables.items()}
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.gate.verdict import Check, Verdict
+from liftloop.storage.keys import approval_key
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store
 
@@ -25,14 +26,14 @@ class Answer(BaseModel):
 def find_answer(store: Store, source: str, version: str) -> Answer | None:
     """The answer on record about a version; None: there is none yet."""
     try:
-        return Answer.model_validate_json(store.get(answer_key(source, version)))
+        return Answer.model_validate_json(store.get(approval_key(source, version)))
     except KeyError:
         return None
 
 
 def write_answer(store: Store, source: str, version: str, answer: Answer) -> None:
     """Put it on record, unless there was none."""
-    kept = store.put(answer_key(source, version), answer.model_dump_json().encode()) if answer.is_given else None
+    kept = store.put(approval_key(source, version), answer.model_dump_json().encode()) if answer.is_given else None
     record(Step(name="approval", outputs=(kept,) if kept else (), metrics=answer.model_dump()))
 
 
@@ -47,7 +48,3 @@ def with_answer(verdict: Verdict, answer: Answer) -> Verdict:
         title="approval",
     )
     return verdict.model_copy(update={"checks": (*verdict.checks, check)})
-
-
-def answer_key(source: str, version: str) -> str:
-    return f"registry/{source}/approvals/{version}.json"

@@ -3,15 +3,15 @@
 from contextlib import suppress
 
 from liftloop.contract.contract import Contract
-from liftloop.features.lookup import materialized_key
 from liftloop.gate.card.page import model_card
 from liftloop.gate.checks.inputs import check_freshness, data_lag
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.specifications import all_checks
 from liftloop.gate.verdict import GroupRow, Verdict, read_verdict
 from liftloop.registry.rollback import withdrawal
-from liftloop.registry.versions import ModelVersion, Pointer, card_key, read_version, write_version
+from liftloop.registry.versions import ModelVersion, Pointer, read_version, write_version
 from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.keys import card_key, materialized_key
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.frame import open_frame
@@ -30,14 +30,14 @@ def judge(store: Store, contract: Contract, version: ModelVersion, champion: Poi
     """
     known = known_verdict(store, contract, version, champion)
     if known is not None and version.evidence is not None:
-        card = store.find(card_key(version))
+        card = store.find(card_key(version.source, version.version))
         record(_step(known, version, (version.evidence, *([card] if card else [])), is_reused=True))
         return known
     other = None if champion is None or champion.version == version.version else champion.version
     evidence = Evidence(store, contract, version, read_version(store, contract.source, other) if other else None)
     verdict = _judge(evidence, is_champion=champion is not None and other is None)
     kept = store.put_blob(verdict.model_dump_json(indent=1).encode(), ".json")
-    card = store.put(card_key(version), model_card(evidence, verdict).encode())
+    card = store.put(card_key(version.source, version.version), model_card(evidence, verdict).encode())
     write_version(store, version.model_copy(update={"evidence": kept, "card": card}))
     record(_step(verdict, version, (kept, card), is_reused=False))
     return verdict

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
-from liftloop.lake.impressions import impressions_prefix, object_id_in, write_parquet
+from liftloop.lake.impressions import object_id_in, write_parquet
 from liftloop.lake.ledger import ingested
 from liftloop.storage.duckdb import connect, literal, quoted
 from liftloop.storage.hashing import sha256_of
+from liftloop.storage.keys import QUARANTINE, erasures_key, impressions_prefix, known_keys_prefix, quarantine_prefix
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import ObjectRef, Store, references
 
@@ -79,11 +80,11 @@ def erase(store: Store, contract: Contract, key: str, value: str) -> Erasure:
         found = Erasure(key=key, sha256=sha256_of(value.encode()), landed=_landed(store, contract, files))
         erasure = _listed(store, contract.source, found)
         held = dict.fromkeys(files, in_lake)
-        quarantined = _files_with(connection, store, f"quarantine/{contract.source}/", in_quarantine)
+        quarantined = _files_with(connection, store, quarantine_prefix(contract.source), in_quarantine)
         held |= dict.fromkeys(quarantined, in_quarantine)
         read = references(store, held)
         written = [_without(connection, store, file, predicate) for file, predicate in held.items()]
-    store.delete([item.key for item in store.list(f"lake/{contract.source}/keys/")])  # gathered anew when needed
+    store.delete([item.key for item in store.list(known_keys_prefix(contract.source))])  # gathered anew when needed
     record(Step(name="erase", inputs=tuple(read), outputs=tuple(written), metrics={"landed": erasure.landed}))
     return erasure
 
@@ -99,7 +100,7 @@ def _files_with(connection: duckdb.DuckDBPyConnection, store: Store, prefix: str
 
 def _is_ours(key: str) -> bool:
     """Whether the pipeline wrote this file; quarantine also holds copies of landed ones."""
-    return key.endswith("/rows.parquet") if key.startswith("quarantine/") else key.endswith(".parquet")
+    return key.endswith("/rows.parquet") if key.startswith(QUARANTINE) else key.endswith(".parquet")
 
 
 def _without(connection: duckdb.DuckDBPyConnection, store: Store, key: str, held: str) -> ObjectRef:
@@ -121,17 +122,13 @@ def _listed(store: Store, source: str, erasure: Erasure) -> Erasure:
     known, etag = _read(store, source)
     wanted = known.including(erasure)
     if wanted != known:
-        store.swap(_key(source), wanted.model_dump_json().encode(), expected_etag=etag)
+        store.swap(erasures_key(source), wanted.model_dump_json().encode(), expected_etag=etag)
     return wanted.erasures[-1]
 
 
 def _read(store: Store, source: str) -> tuple[Erasures, str | None]:
     try:
-        body, head = store.get_version(_key(source))
+        body, head = store.get_version(erasures_key(source))
     except KeyError:
         return Erasures(), None
     return Erasures.model_validate_json(body), head.etag
-
-
-def _key(source: str) -> str:
-    return f"erasures/{source}.json"

@@ -9,14 +9,11 @@ from liftloop.contract.contract import Contract
 from liftloop.lake.known_keys import create_known
 from liftloop.storage.duckdb import connect, literal, quoted
 from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.keys import impressions_prefix, quarantine_prefix
 from liftloop.storage.store import Listed, Store
 
 _FILE_CHARACTERS, _VERSION_CHARACTERS = 16, 8
 _DUPLICATE = "duplicate of an impression that is already counted"
-
-
-def impressions_prefix(source: str) -> str:
-    return f"lake/{source}/impressions/"
 
 
 def newest_event(store: Store, source: str) -> datetime | None:
@@ -94,7 +91,7 @@ def stage_quarantine(connection: duckdb.DuckDBPyConnection, contract: Contract, 
         UNION ALL SELECT line, [reason], raw FROM unread WHERE object_id = {literal(object_id)}
     """
     if connection.execute(f"SELECT count(*) FROM ({rows})").fetchone() != (0,):
-        path = folder / "quarantine" / contract.source / object_id / "rows.parquet"
+        path = folder / quarantine_prefix(contract.source) / object_id / "rows.parquet"
         write_parquet(connection, f"{rows} ORDER BY line, raw, reasons", path)
 
 

@@ -8,6 +8,7 @@ import duckdb
 from liftloop.contract.contract import Contract
 from liftloop.storage.duckdb import literal, quoted
 from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.keys import known_keys_prefix
 from liftloop.storage.store import Listed, Store
 
 FILES_TO_GATHER = 100
@@ -40,7 +41,7 @@ def create_known(connection: duckdb.DuckDBPyConnection, store: Store, contract: 
 
 
 def _prefix(contract: Contract) -> str:
-    return f"lake/{contract.source}/keys/{fingerprint_of(*contract.deduplicate_by)[:16]}/"
+    return known_keys_prefix(contract.source, fingerprint_of(*contract.deduplicate_by)[:16])
 
 
 def _gathered(connection: duckdb.DuckDBPyConnection, files: list[str]) -> set[str]:

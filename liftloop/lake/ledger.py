@@ -8,7 +8,8 @@ from pathlib import PurePath
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
-from liftloop.lake.impressions import impressions_prefix, object_id_in, object_id_of
+from liftloop.lake.impressions import object_id_in, object_id_of
+from liftloop.storage.keys import LEDGER, impressions_prefix, landing_prefix, ledger_prefix
 from liftloop.storage.runs import IngestStatus, Step
 from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
 
@@ -36,9 +37,9 @@ class Entry(BaseModel):
 def pending(store: Store, contract: Contract, rules: str) -> Iterator[Listed]:
     """Landed objects, oldest first, that have no entry, were held under other rules, or have lost files in the lake."""
     settled = _whole_in_lake(store, contract.source)
-    known = _read(store, store.list(_prefix(contract.source, "held")))
+    known = _read(store, store.list(ledger_prefix(contract.source, "held")))
     settled |= {entry.object_id for entry in known if entry.rules == rules}
-    landed = sorted(store.list(contract.landing_prefix), key=lambda item: (item.modified, item.key))
+    landed = sorted(store.list(landing_prefix(contract.source)), key=lambda item: (item.modified, item.key))
     for item in landed:
         if object_id_of(item) not in settled and not is_no_log(contract, item.key):
             yield item
@@ -47,44 +48,46 @@ def pending(store: Store, contract: Contract, rules: str) -> Iterator[Listed]:
 def _whole_in_lake(store: Store, source: str) -> set[str]:
     """The ingested objects whose files are all in the lake; entries bear the number in their name."""
     in_lake = Counter(object_id_in(item.key) for item in store.list(impressions_prefix(source)))
-    names = (PurePath(item.key).stem.split("-") for item in store.list(_prefix(source, "ingested")))
+    names = (PurePath(item.key).stem.split("-") for item in store.list(ledger_prefix(source, "ingested")))
     return {object_id for object_id, files in names if in_lake[object_id] == int(files)}
 
 
 def held(store: Store, source: str) -> list[Entry]:
     """The landed objects that stay outside the lake, with the reasons; what was replaced or removed is not landed."""
     wanted = held_ids(store, source)
-    return _read(store, (item for item in store.list(_prefix(source, "held")) if PurePath(item.key).stem in wanted))
+    return _read(
+        store, (item for item in store.list(ledger_prefix(source, "held")) if PurePath(item.key).stem in wanted)
+    )
 
 
 def held_ids(store: Store, source: str) -> set[str]:
     """The ids of the landed objects that stay outside the lake."""
-    entries = {PurePath(item.key).stem for item in store.list(_prefix(source, "held"))}
-    return entries and entries & {object_id_of(item) for item in store.list(f"landing/{source}/")}
+    entries = {PurePath(item.key).stem for item in store.list(ledger_prefix(source, "held"))}
+    return entries and entries & {object_id_of(item) for item in store.list(landing_prefix(source))}
 
 
 def ingested(store: Store, source: str) -> list[Entry]:
     """The landed files whose rows are in the lake, each as it was settled last."""
     whole = _whole_in_lake(store, source)  # a version that was replaced is not
-    items = sorted(store.list(_prefix(source, "ingested")), key=lambda item: item.modified)
+    items = sorted(store.list(ledger_prefix(source, "ingested")), key=lambda item: item.modified)
     entries = _read(store, (item for item in items if PurePath(item.key).stem.split("-")[0] in whole))
     return list({entry.landed.key: entry for entry in entries}.values())
 
 
 def entries_but(store: Store, object_ids: set[str]) -> list[tuple[datetime, Entry]]:
     """The entries of all sources, but for these objects', each with the time when it was written."""
-    items = [item for item in store.list("ledger/") if PurePath(item.key).stem.split("-")[0] not in object_ids]
+    items = [item for item in store.list(LEDGER) if PurePath(item.key).stem.split("-")[0] not in object_ids]
     return list(zip((item.modified for item in items), _read(store, items), strict=True))
 
 
 def settle(store: Store, source: str, entry: Entry, *, is_held: bool) -> None:
     """Write an object's entry; an ingested one that was held is so no longer."""
-    held_key = f"{_prefix(source, 'held')}{entry.object_id}.json"
+    held_key = f"{ledger_prefix(source, 'held')}{entry.object_id}.json"
     if entry.status != "ingested":
         store.put(held_key, entry.model_dump_json().encode())
         return
     files = sum(ref.key.startswith(impressions_prefix(source)) for ref in entry.outputs)
-    store.put(f"{_prefix(source, 'ingested')}{entry.object_id}-{files}.json", entry.model_dump_json().encode())
+    store.put(f"{ledger_prefix(source, 'ingested')}{entry.object_id}-{files}.json", entry.model_dump_json().encode())
     if is_held:
         store.delete([held_key])
 
@@ -100,12 +103,8 @@ def _read(store: Store, items: Iterable[Listed]) -> list[Entry]:
     return [Entry.model_validate_json(body) for body in concurrently(store.get, (item.key for item in items))]
 
 
-def _prefix(source: str, folder: str) -> str:
-    return f"ledger/{source}/{folder}/"
-
-
 def is_no_log(contract: Contract, key: str) -> bool:
     """Whether a landed object is a reference file, or marks a folder, as the consoles of object stores do."""
-    relative = key.removeprefix(contract.landing_prefix)
+    relative = key.removeprefix(landing_prefix(contract.source))
     is_reference = any(lookup.path_parts(relative) is not None for lookup in contract.lookups.values())
     return is_reference or key.endswith("/")

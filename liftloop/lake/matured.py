@@ -8,8 +8,9 @@ import pandas as pd
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.days import objects_by_day
-from liftloop.lake.impressions import impressions_prefix, newest_event
+from liftloop.lake.impressions import newest_event
 from liftloop.storage.duckdb import connect, quoted
+from liftloop.storage.keys import impressions_prefix
 from liftloop.storage.store import Listed, Store
 
 _MICROSECOND = timedelta(microseconds=1)  # the resolution of event times

@@ -13,7 +13,6 @@ from liftloop.contract.suite import load_suite, rules_fingerprint
 from liftloop.errors import UserError
 from liftloop.lake.erasure import Erasures, read_erasures
 from liftloop.lake.impressions import (
-    impressions_prefix,
     landed_file_of,
     mark_duplicates,
     object_id_in,
@@ -26,6 +25,7 @@ from liftloop.landing.parse import LandedFile, create_tables, parse
 from liftloop.landing.readers import FileRejectedError
 from liftloop.landing.rules import Finding, Rule, compile_rules
 from liftloop.storage.duckdb import connect
+from liftloop.storage.keys import impressions_prefix, landing_prefix, quarantine_prefix
 from liftloop.storage.runs import record
 from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
 
@@ -156,7 +156,7 @@ def _read(work: _Work, item: Listed, landed: ObjectRef) -> Entry:
 
 
 def _path_parts(contract: Contract, key: str) -> dict[str, str]:
-    relative = key.removeprefix(contract.landing_prefix)
+    relative = key.removeprefix(landing_prefix(contract.source))
     parts = contract.landing.path_parts(relative)
     if parts is None:
         raise FileRejectedError(f"{relative!r} does not match the contract's landing path {contract.landing.path!r}")
@@ -165,14 +165,16 @@ def _path_parts(contract: Contract, key: str) -> dict[str, str]:
 
 def _lookup_keys(contract: Contract, key: str) -> dict[str, str]:
     """The reference files, by name, that a landed object is joined with."""
-    parts = contract.landing.path_parts(key.removeprefix(contract.landing_prefix))
+    parts = contract.landing.path_parts(key.removeprefix(landing_prefix(contract.source)))
     if parts is None:
         return {}
-    return {name: contract.landing_prefix + each.path.format_map(parts) for name, each in contract.lookups.items()}
+    return {
+        name: landing_prefix(contract.source) + each.path.format_map(parts) for name, each in contract.lookups.items()
+    }
 
 
 def _landed_lookups(store: Store, contract: Contract) -> set[str]:
-    items = store.list(contract.landing_prefix) if contract.lookups else ()
+    items = store.list(landing_prefix(contract.source)) if contract.lookups else ()
     return {item.key for item in items if is_no_log(contract, item.key)}
 
 
@@ -239,7 +241,7 @@ def _stage(work: _Work, entry: Entry) -> Entry:
         good, _ = _row_counts(work, entry.object_id)
         entry = entry.model_copy(update={"rows_valid": good, "rows_duplicate": entry.rows_valid - good})
     else:
-        _stage_whole(work, entry, folder / "quarantine" / work.contract.source / entry.object_id)
+        _stage_whole(work, entry, folder / quarantine_prefix(work.contract.source) / entry.object_id)
     stage_quarantine(work.connection, work.contract, entry.object_id, folder)
     return entry
 

@@ -18,6 +18,7 @@ from liftloop.operations.pending_work import (
     trainings_on,
 )
 from liftloop.registry.versions import Pointer, champion
+from liftloop.storage.keys import RUNS
 from liftloop.storage.runs import read_records
 from liftloop.storage.store import CONCURRENT_REQUESTS, Listed, Store
 
@@ -78,7 +79,7 @@ def _trainings_failed(store: Store, source: str, known: Materialized | None) -> 
 def last_successes(store: Store, sources: Sequence[str]) -> dict[str, dict[str, datetime]]:
     """By flow and source, when the newest completed run ended; absent where none of the newest `RUNS_READ` was."""
     keys: dict[str, list[str]] = defaultdict(list)
-    for item in sorted(store.list("runs/"), key=lambda item: item.modified, reverse=True):
+    for item in sorted(store.list(RUNS), key=lambda item: item.modified, reverse=True):
         keys[item.key.split("/")[1]].append(item.key)
     return {flow: _successes(store, keys[flow][:RUNS_READ], sources) for flow in sorted(keys)}
 

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.suite import rules_fingerprint
-from liftloop.lake.impressions import impressions_prefix
 from liftloop.lake.ledger import pending
 from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.keys import impressions_prefix, materialized_lake_key
 from liftloop.storage.runs import Manifest, Step, read_manifests, record
 from liftloop.storage.store import Listed, Store, references
 
@@ -37,7 +37,7 @@ def lake_version(contract: Contract, lake: list[Listed]) -> str:
 
 def read_materialized(store: Store, source: str) -> Materialized | None:
     """The record of the last materialization; None before the first."""
-    key = _materialized_key(source)
+    key = materialized_lake_key(source)
     # By listing: it tells the time to the millisecond, an answer to HEAD or GET only to the second.
     item = next((item for item in store.list(key) if item.key == key), None)
     if item is None:
@@ -50,8 +50,8 @@ def write_materialized(store: Store, source: str, version: str, retraining: str 
     known, wanted = read_materialized(store, source), Materialized(lake_version=version, retraining=retraining)
     is_known = known is not None and known.lake_version == version
     if known is None or known.model_copy(update={"modified": None}) != wanted:
-        store.put(_materialized_key(source), wanted.model_dump_json(exclude={"modified"}).encode())
-    outputs = references(store, [_materialized_key(source)])
+        store.put(materialized_lake_key(source), wanted.model_dump_json(exclude={"modified"}).encode())
+    outputs = references(store, [materialized_lake_key(source)])
     record(Step(name="write_materialized", outputs=outputs, is_reused=is_known))
 
 
@@ -83,7 +83,3 @@ def _is_training_due(store: Store, source: str, known: Materialized) -> bool:
 def trainings_on(store: Store, source: str, known: Materialized) -> list[Manifest]:
     """The runs of `train` since the features in service were put on record."""
     return [run for run in read_manifests(store, "train", since=known.modified) if run.source == source]
-
-
-def _materialized_key(source: str) -> str:
-    return f"features/{source}/lake.json"

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from liftloop.errors import UserError
 from liftloop.lake.ledger import entries_but, ingest_step
 from liftloop.storage.hashing import sha256_of
+from liftloop.storage.keys import LANDING, RUNS
 from liftloop.storage.runs import Manifest, Step, read_manifests, read_records
 from liftloop.storage.store import ObjectRef, Store, concurrently
 
@@ -71,7 +72,7 @@ def trace(store: Store, key: str) -> Origin:
 
 
 def is_landed(key: str) -> bool:
-    return key.startswith("landing/")
+    return key.startswith(LANDING)
 
 
 def writer_of(store: Store, key: str) -> str:
@@ -86,7 +87,7 @@ def verify(store: Store) -> tuple[int, list[Damage]]:
 
     What a run read and none wrote is damaged too, unless it was landed: its producer is unknown.
     """
-    records = read_records(store, (item.key for item in store.list("runs/")))
+    records = read_records(store, (item.key for item in store.list(RUNS)))
     steps = [*_steps(store, [record for record in records.values() if record])]
     written = {ref for _, step in steps for ref in step.outputs}
     newest = _newest(steps)

@@ -6,6 +6,7 @@ from pydantic import AwareDatetime
 
 from liftloop.registry.promotion import PromotionConflict
 from liftloop.registry.versions import RegistryError, champion, read_version, verify_blobs
+from liftloop.storage.keys import challenger_key
 from liftloop.storage.records import Record, read_record, swap_record
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store, SwapConflict, references
@@ -65,10 +66,6 @@ def _record(store: Store, source: str, made: Challenge) -> None:
     blobs = read_version(store, source, made.version).blobs
     outputs = references(store, [challenger_key(source)])
     record(Step(name="challenge", inputs=blobs, outputs=outputs, metrics=made.model_dump(mode="json")))
-
-
-def challenger_key(source: str) -> str:
-    return f"registry/{source}/challenger.json"
 
 
 def _last_challenge(store: Store, source: str) -> Challenge | None:

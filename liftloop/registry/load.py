@@ -5,8 +5,9 @@ from typing import Any
 
 from liftloop.model.model import Model
 from liftloop.project import find_project
-from liftloop.registry.versions import ModelVersion, RegistryError, training_key, verify_blobs, write_version
+from liftloop.registry.versions import ModelVersion, RegistryError, verify_blobs, write_version
 from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.keys import training_key
 from liftloop.storage.runs import code_revision
 from liftloop.storage.store import ObjectRef, Store
 

@@ -5,16 +5,9 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.errors import UserError
-from liftloop.registry.versions import (
-    Pointer,
-    RegistryError,
-    audit_key,
-    champion,
-    champion_key,
-    read_version,
-    verify_blobs,
-)
+from liftloop.registry.versions import Pointer, RegistryError, champion, read_version, verify_blobs
 from liftloop.storage.hashing import sha256_of
+from liftloop.storage.keys import audit_key, audit_prefix, champion_key
 from liftloop.storage.records import swap_record
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store, SwapConflict, concurrently, references
@@ -118,7 +111,7 @@ def read_audit(store: Store, source: str) -> list[AuditEntry]:
     """
     entries: list[AuditEntry] = []
     previous = None
-    keys = [item.key for item in store.list(f"audit/{source}/")]
+    keys = [item.key for item in store.list(audit_prefix(source))]
     for key, body in zip(keys, concurrently(store.get, keys), strict=True):
         entries.append(AuditEntry.model_validate_json(body))
         if entries[-1].previous_sha256 != previous:
@@ -152,4 +145,4 @@ def _conflict(source: str, version: str, holder: Pointer | None) -> PromotionCon
 
 
 def _last_audited(store: Store, source: str) -> int:
-    return max((int(item.key[-13:-5]) for item in store.list(f"audit/{source}/")), default=0)
+    return max((int(item.key[-13:-5]) for item in store.list(audit_prefix(source))), default=0)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.sections import Reward
 from liftloop.errors import UserError
+from liftloop.storage.keys import champion_key, training_key, version_key, versions_prefix
 from liftloop.storage.records import Record, read_record
 from liftloop.storage.store import ObjectRef, Store, concurrently
 
@@ -89,13 +90,13 @@ def read_version(store: Store, source: str, version: str) -> ModelVersion:
 
 def list_versions(store: Store, source: str) -> list[ModelVersion]:
     """Every version on record, oldest first."""
-    bodies = (store.get(item.key) for item in store.list(_versions_prefix(source)))
+    bodies = (store.get(item.key) for item in store.list(versions_prefix(source)))
     return sorted((ModelVersion.model_validate_json(body) for body in bodies), key=lambda each: each.created_at)
 
 
 def newest_version(store: Store, source: str) -> ModelVersion | None:
     """The version that was written last; None before the first."""
-    items = store.list(_versions_prefix(source))
+    items = store.list(versions_prefix(source))
     newest = max(items, key=lambda item: (item.modified, item.key), default=None)
     return ModelVersion.model_validate_json(store.get(newest.key)) if newest else None
 
@@ -126,34 +127,3 @@ def verify_blobs(store: Store, version: ModelVersion) -> tuple[bytes, bytes]:
 def champion(store: Store, source: str) -> Pointer | None:
     """The pointer as it is now; None before the first promotion."""
     return read_record(store, champion_key(source), Pointer)
-
-
-def champion_key(source: str) -> str:
-    return f"registry/{source}/champion.json"
-
-
-def version_key(source: str, version: str) -> str:
-    return f"{_versions_prefix(source)}{version}.json"
-
-
-def card_key(version: ModelVersion) -> str:
-    """Where the gate puts the version's model card."""
-    return f"reports/{version.source}/models/{version.version}.html"
-
-
-def audit_key(source: str, number: int) -> str:
-    return f"audit/{source}/{number:08}.json"
-
-
-def training_key(source: str, fingerprint: str) -> str:
-    """Where the version that a training came to is named."""
-    return f"registry/{source}/trainings/{fingerprint}"
-
-
-def trials_prefix(source: str, fingerprint: str) -> str:
-    """Where the trials of a training are put on record as they end."""
-    return f"registry/{source}/trials/{fingerprint}/"
-
-
-def _versions_prefix(source: str) -> str:
-    return f"registry/{source}/versions/"

@@ -6,6 +6,22 @@ from dataclasses import dataclass
 
 from liftloop.settings import Role, Settings
 from liftloop.stack.layout import Credentials
+from liftloop.storage.keys import (
+    AUDIT,
+    BLOBS,
+    CHECKPOINTS,
+    ERASURES,
+    FEATURES,
+    LAKE,
+    LANDING,
+    LEDGER,
+    QUARANTINE,
+    REGISTRY,
+    REPORTS,
+    RUNS,
+    TILES,
+    ledger_prefix,
+)
 
 _READ, _WRITE, _DELETE = "s3:GetObject", "s3:PutObject", "s3:DeleteObject"
 
@@ -22,27 +38,17 @@ class Grant:
 GRANTS: dict[Role, Grant] = {
     "ingest": Grant(
         # The bridge is of this role too, and asks of features and models whether they are due.
-        read=(
-            "erasures/",
-            "features/",
-            "lake/",
-            "landing/",
-            "ledger/",
-            "quarantine/",
-            "registry/",
-            "reports/",
-            "runs/",
-        ),
-        write=("lake/", "ledger/", "quarantine/", "reports/", "runs/"),
-        delete=("ledger/*/held/", "lake/"),
+        read=(ERASURES, FEATURES, LAKE, LANDING, LEDGER, QUARANTINE, REGISTRY, REPORTS, RUNS),
+        write=(LAKE, LEDGER, QUARANTINE, REPORTS, RUNS),
+        delete=(ledger_prefix("*", "held"), LAKE),
     ),
     "train": Grant(
         read=("",),
-        write=("blobs/", "checkpoints/", "features/", "registry/", "reports/", "runs/", "tiles/"),
-        delete=("checkpoints/", "features/", "tiles/"),
+        write=(BLOBS, CHECKPOINTS, FEATURES, REGISTRY, REPORTS, RUNS, TILES),
+        delete=(CHECKPOINTS, FEATURES, TILES),
     ),
-    "serve": Grant(read=("blobs/", "features/", "registry/")),
-    "audit": Grant(read=("audit/",), write=("audit/",)),
+    "serve": Grant(read=(BLOBS, FEATURES, REGISTRY)),
+    "audit": Grant(read=(AUDIT,), write=(AUDIT,)),
 }
 
 

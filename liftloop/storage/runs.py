@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from liftloop.errors import UserError
 from liftloop.project import find_project
 from liftloop.storage.hashing import sha256_of
+from liftloop.storage.keys import RUNS, manifest_key, runs_prefix
 from liftloop.storage.store import ObjectRef, Store, concurrently
 
 LONGEST_ERROR_CHARACTERS = 2000
@@ -149,11 +150,6 @@ def mark_crashed(store: Store, flow: str, run_id: str) -> None:
         manifest.write(store)
 
 
-def manifest_key(flow: str, run_id: str) -> str:
-    """Where the manifest of a run is kept."""
-    return f"runs/{flow}/{run_id}/manifest.json"
-
-
 def _read(store: Store, key: str) -> Manifest | None:
     try:
         return Manifest.model_validate_json(store.get(key))
@@ -163,7 +159,7 @@ def _read(store: Store, key: str) -> Manifest | None:
 
 def read_manifests(store: Store, flow: str | None = None, since: datetime | None = None) -> list[Manifest]:
     """Every run on record that can be read, or those that were written to since a time; oldest first."""
-    items = store.list(f"runs/{flow}/" if flow else "runs/")
+    items = store.list(runs_prefix(flow) if flow else RUNS)
     found = read_records(store, (item.key for item in items if since is None or item.modified >= since))
     return sorted((each for each in found.values() if each), key=lambda manifest: manifest.started_at)
 

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from liftloop.settings import Role, Settings, load_settings
 from liftloop.storage.hashing import sha256_of
+from liftloop.storage.keys import blob_key, landing_prefix
 
 CONCURRENT_REQUESTS = 16
 _Item = TypeVar("_Item")
@@ -116,7 +117,7 @@ class Store:
     def put_blob(self, body: bytes, suffix: str = "") -> ObjectRef:
         """Write an immutable artifact under its own hash; the same bytes are stored once."""
         digest = sha256_of(body)
-        ref = ObjectRef(f"blobs/sha256/{digest[:2]}/{digest}{suffix}", digest, len(body))
+        ref = ObjectRef(blob_key(digest, suffix), digest, len(body))
         return ref if self.find(ref.key) == ref else self.put(ref.key, body)  # what was changed is written anew
 
     def get(self, key: str) -> bytes:
@@ -215,7 +216,7 @@ def open_store() -> Store:
 
 def land(store: Store, source: str, key: str, body: bytes) -> None:
     """Put a file where ingest looks for it: `landing/<source>/<key>`."""
-    store.put(f"landing/{source}/{key}", body)
+    store.put(landing_prefix(source) + key, body)
 
 
 def references(store: Store, keys: Iterable[str]) -> tuple[ObjectRef, ...]:

@@ -11,6 +11,7 @@ import xgboost
 
 from liftloop.settings import Settings
 from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.keys import checkpoints_prefix
 from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.boosting import AfterRound, Parameters, Recipe
 
@@ -33,7 +34,7 @@ class Checkpoints:
         options = json.dumps(recipe.train_options(parameters), sort_keys=True)
         encoder, rounds = recipe.encoder.model_dump_json(), recipe.maximum_rounds
         fingerprint = fingerprint_of(xgboost.__version__, encoder, options, rounds, *shares)
-        return cls(recipe.settings, f"checkpoints/{fingerprint}/")
+        return cls(recipe.settings, checkpoints_prefix(fingerprint))
 
     def newest(self) -> ObjectRef | None:
         store = self._store()

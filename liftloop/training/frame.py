@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.storage.duckdb import connect, quoted
+from liftloop.storage.keys import frame_prefix
 from liftloop.storage.store import ObjectRef, Store
 
 Part = Literal["training", "validation", "holdout"]
@@ -131,10 +132,6 @@ def open_frame(store: Store, source: str, fingerprint: str) -> TrainingFrame | N
     except KeyError:
         return None
     return TrainingFrame(store, FrameIndex.model_validate_json(body))
-
-
-def frame_prefix(source: str, fingerprint: str) -> str:
-    return f"features/{source}/frames/{fingerprint}/"
 
 
 def _tally(reward: str, columns: tuple[str, ...]) -> str:

@@ -16,13 +16,12 @@ from liftloop.contract.sections import Split
 from liftloop.errors import UserError
 from liftloop.features.lookup import historical_features
 from liftloop.features.names import feature_columns
-from liftloop.features.windows import features_prefix
-from liftloop.lake.impressions import impressions_prefix
 from liftloop.storage.duckdb import connect, quoted
 from liftloop.storage.hashing import fingerprint_of
+from liftloop.storage.keys import features_prefix, frame_prefix, impressions_prefix
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Listed, ObjectRef, Store, references
-from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, frame_prefix, open_frame
+from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, open_frame
 
 Span = tuple[datetime, datetime]  # the start belongs to it, the end does not
 

@@ -16,11 +16,12 @@ from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec, predict_uncalibrated
 from liftloop.registry.load import register
-from liftloop.registry.versions import ModelVersion, find_trained, trials_prefix
+from liftloop.registry.versions import ModelVersion, find_trained
 from liftloop.stats.calibrate import fit_calibration
 from liftloop.stats.calibration import Calibration
 from liftloop.stats.scoring import log_loss_per_row, sampling_weight
 from liftloop.storage.hashing import fingerprint_of, sha256_of
+from liftloop.storage.keys import trials_prefix
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store
 from liftloop.training.boosting import Recipe, Strides

@@ -13,9 +13,9 @@ from lib.feature_lake import impression, make_contract, write_lake
 
 from liftloop.contract.contract import Contract
 from liftloop.features.partition_index import Index
-from liftloop.features.tiles import tiles_index, update_tiles
-from liftloop.features.windows import features_index, update_feature_tables
-from liftloop.lake.impressions import impressions_prefix
+from liftloop.features.tiles import update_tiles
+from liftloop.features.windows import update_feature_tables
+from liftloop.storage.keys import features_index_key, impressions_prefix, tiles_index_key
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Store
 
@@ -107,11 +107,11 @@ def test_any_history_ends_where_a_rebuild_does(store: Store, history: list[list[
 
 
 def damaged_index(store: Store, contract: Contract) -> None:
-    store.put(tiles_index(contract.source), b"not an index")
+    store.put(tiles_index_key(contract.source), b"not an index")
 
 
 def lost_indexes(store: Store, contract: Contract) -> None:
-    store.delete([tiles_index(contract.source), features_index(contract.source)])
+    store.delete([tiles_index_key(contract.source), features_index_key(contract.source)])
 
 
 def lost_partition(store: Store, contract: Contract) -> None:

@@ -9,10 +9,11 @@ from lib.steps import with_step
 from liftloop.gate.override import challenge_by_hand, gate_words, promote_by_hand
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict, read_verdict
 from liftloop.registry.aliases import aliases, find_version
-from liftloop.registry.challenger import Challenge, challenge, challenger, challenger_key
+from liftloop.registry.challenger import Challenge, challenge, challenger
 from liftloop.registry.promotion import PromotionConflict, promote, read_audit
 from liftloop.registry.rollback import rollback
 from liftloop.registry.versions import ModelVersion, Pointer, RegistryError, champion, write_version
+from liftloop.storage.keys import challenger_key
 from liftloop.storage.store import Store
 from tasks.registry import challenge as challenge_of_flow
 

@@ -17,11 +17,11 @@ import pytest
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import FileFormat
-from liftloop.lake.impressions import impressions_prefix
 from liftloop.lake.ledger import Entry
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.settings import Settings
 from liftloop.storage.duckdb import connect
+from liftloop.storage.keys import impressions_prefix, landing_prefix
 from liftloop.storage.store import Store
 
 ROW: dict[str, Any] = {
@@ -315,12 +315,12 @@ def landed(object_store: Settings) -> dict[FileFormat, Landed]:
 def _ingest(store: Store, contract: Contract, cases: list[Case]) -> Landed:
     good = Case(GOOD_NAME, GOOD_BODIES[contract.landing.format], good=2)
     for case in (*cases, good):
-        store.put(contract.landing_prefix + case.name, case.body)
+        store.put(landing_prefix(contract.source) + case.name, case.body)
     (batch,) = pending_batches(store, contract)
     entries = ingest_batch(store, contract, batch).entries
     assert list(pending_batches(store, contract)) == []
     _check_lake(store, contract, sum(case.good for case in (*cases, good)))
-    return {entry.landed.key.removeprefix(contract.landing_prefix): entry for entry in entries}
+    return {entry.landed.key.removeprefix(landing_prefix(contract.source)): entry for entry in entries}
 
 
 def _check_lake(store: Store, contract: Contract, rows: int) -> None:

@@ -24,12 +24,12 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_C
 from prefect.states import Running
 
 from bridge.reaper import RESUBMITTED, Limits, Reaper
-from liftloop.lake.impressions import impressions_prefix
 from liftloop.lake.ledger import ingested
 from liftloop.settings import Settings
 from liftloop.stack import down, initialise, up
 from liftloop.stack.layout import Layout
 from liftloop.stack.supervisor import Supervisor
+from liftloop.storage.keys import impressions_prefix
 from liftloop.storage.runs import find_manifest
 from liftloop.storage.store import Store, concurrently, land
 

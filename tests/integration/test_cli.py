@@ -13,9 +13,9 @@ from lib.model_versions import put_version
 from liftloop.provenance.lineage import verify
 from liftloop.registry.aliases import aliases
 from liftloop.registry.promotion import promote, read_audit
-from liftloop.registry.versions import audit_key, champion_key
 from liftloop.settings import Settings
 from liftloop.stack.parts import SCRIPTS
+from liftloop.storage.keys import audit_key, champion_key
 from liftloop.storage.runs import read_manifests
 from liftloop.storage.store import Store
 

@@ -26,8 +26,9 @@ from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.stack.parts import SCRIPTS
 from liftloop.stats.calibration import PlattCalibration
 from liftloop.stats.scoring import log_loss
+from liftloop.storage.keys import frame_prefix
 from liftloop.storage.store import Store
-from liftloop.training.frame import TrainingFrame, frame_prefix
+from liftloop.training.frame import TrainingFrame
 from liftloop.training.frame_builder import build_frame
 from liftloop.training.train import train
 

@@ -17,6 +17,7 @@ from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.provenance.lineage import verify
 from liftloop.stack.parts import SCRIPTS
 from liftloop.storage.duckdb import connect
+from liftloop.storage.keys import landing_prefix
 from liftloop.storage.runs import read_manifests
 from liftloop.storage.store import Store
 
@@ -63,7 +64,7 @@ def land(store: Store, contract: Contract, day: str, users: tuple[str, ...] = US
         f"{day}-{user},{day} 12:00:00,top,a0,{user},0\n{day}-{user}-bad,{day} 12:00:00,top,a0,{user},7\n"
         for user in users
     )
-    store.put(f"{contract.landing_prefix}{day}.csv", ("id,at,slot,ad,user,clicked\n" + "".join(rows)).encode())
+    store.put(f"{landing_prefix(contract.source)}{day}.csv", ("id,at,slot,ad,user,clicked\n" + "".join(rows)).encode())
 
 
 def ingest(store: Store, contract: Contract) -> list[Entry]:

@@ -36,17 +36,9 @@ from liftloop.model.model import Model
 from liftloop.registry.load import load_model
 from liftloop.registry.promotion import promote
 from liftloop.registry.rollback import rollback
-from liftloop.registry.versions import (
-    ModelVersion,
-    Pointer,
-    audit_key,
-    card_key,
-    champion,
-    champion_key,
-    read_version,
-    write_version,
-)
+from liftloop.registry.versions import ModelVersion, Pointer, champion, read_version, write_version
 from liftloop.settings import ONE_PROCESS, Settings
+from liftloop.storage.keys import audit_key, card_key, champion_key
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Store
 from liftloop.training.fit import fit
@@ -165,7 +157,7 @@ def test_a_good_model_is_promoted_on_evidence_that_is_kept(
     assert evidence in step.outputs
     assert Verdict.model_validate_json(store.get_verified(evidence)) == verdict
     assert set(step.inputs) == {*version.blobs, *version.frame}
-    card = store.get(card_key(version)).decode()
+    card = store.get(card_key(version.source, version.version)).decode()
     assert all(check.title in card for check in verdict.checks)
 
 

@@ -12,6 +12,7 @@ from liftloop.lake.impressions import object_id_of
 from liftloop.lake.ledger import Entry, settle
 from liftloop.operations.health import RUNS_READ, last_successes, source_health
 from liftloop.operations.pending_work import lake_version, read_lake, write_materialized
+from liftloop.storage.keys import landing_prefix
 from liftloop.storage.runs import Manifest
 from liftloop.storage.store import ObjectRef, Store, concurrently
 
@@ -32,19 +33,19 @@ def test_a_source_that_nothing_landed_for_is_well(store: Store, contract: Contra
 
 def test_what_waits_is_counted_and_the_oldest_named(store: Store, contract: Contract) -> None:
     for name in ("b", "a", "c"):
-        store.put(f"{contract.landing_prefix}{name}.parquet", b"rows")
+        store.put(f"{landing_prefix(contract.source)}{name}.parquet", b"rows")
     found = source_health(store, contract)
     assert found.waiting == 3
     assert found.oldest is not None
-    landed = [item.modified for item in store.list(contract.landing_prefix)]
+    landed = [item.modified for item in store.list(landing_prefix(contract.source))]
     assert found.oldest.modified == min(landed)
     missed = found.misses(datetime.now(UTC) + timedelta(hours=1))
     assert [line.partition(",")[0] for line in missed] == [f"{contract.source}: {found.oldest.key} waits in landing"]
 
 
 def test_held_files_do_not_wait(store: Store, contract: Contract) -> None:
-    store.put(f"{contract.landing_prefix}a.parquet", b"rows")
-    (item,) = store.list(contract.landing_prefix)
+    store.put(f"{landing_prefix(contract.source)}a.parquet", b"rows")
+    (item,) = store.list(landing_prefix(contract.source))
     landed, rules = ObjectRef(item.key, "0" * 64, 1), rules_fingerprint(contract)
     entry = Entry(object_id=object_id_of(item), landed=landed, status="held", rules=rules)
     settle(store, contract.source, entry, is_held=False)

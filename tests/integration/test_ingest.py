@@ -10,10 +10,11 @@ import pytest
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import Lookup
 from liftloop.lake import known_keys
-from liftloop.lake.impressions import impressions_prefix, object_id_of
+from liftloop.lake.impressions import object_id_of
 from liftloop.lake.ledger import held, ingested, is_no_log
 from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches, require_lookups
 from liftloop.storage.duckdb import connect
+from liftloop.storage.keys import impressions_prefix, landing_prefix
 from liftloop.storage.store import Store
 from tasks.landing import FilesHeldBackError, require_all_ingested
 
@@ -51,7 +52,7 @@ Land = Callable[[str, str | bytes], None]
 @pytest.fixture
 def land(store: Store, contract: Contract) -> Land:
     def put(name: str, body: str | bytes) -> None:
-        store.put(contract.landing_prefix + name, body if isinstance(body, bytes) else body.encode())
+        store.put(landing_prefix(contract.source) + name, body if isinstance(body, bytes) else body.encode())
 
     return put
 
@@ -155,7 +156,7 @@ def test_a_row_repeated_within_a_file_counts_once(store: Store, contract: Contra
 def test_a_corrected_file_is_no_longer_among_those_held_back(store: Store, contract: Contract, land: Land) -> None:
     land("a.csv", "no header of ours\n")
     ingest(store, contract)
-    assert [entry.landed.key for entry in held(store, contract.source)] == [f"{contract.landing_prefix}a.csv"]
+    assert [entry.landed.key for entry in held(store, contract.source)] == [f"{landing_prefix(contract.source)}a.csv"]
     land("a.csv", HEADER + rows(0, 3))
     ingest(store, contract)
     assert held(store, contract.source) == []
@@ -164,7 +165,7 @@ def test_a_corrected_file_is_no_longer_among_those_held_back(store: Store, contr
 
 def test_what_other_rules_had_made_of_an_object_leaves_the_lake(store: Store, contract: Contract, land: Land) -> None:
     land("a.csv", HEADER + rows(0, 3))
-    (item,) = store.list(contract.landing_prefix)
+    (item,) = store.list(landing_prefix(contract.source))
     left = f"{impressions_prefix(contract.source)}date=2020-01-01/{object_id_of(item)}.parquet"
     ingest(store, contract)
     (made,) = [each.key for each in store.list(impressions_prefix(contract.source))]
@@ -180,7 +181,7 @@ def test_what_other_rules_had_made_of_an_object_leaves_the_lake(store: Store, co
 def test_reference_files_and_markers_of_folders_are_no_logs(contract: Contract) -> None:
     lookup = Lookup(path="ads/{day}.csv", format="csv", match={"ad": "id"})
     contract = contract.model_copy(update={"lookups": {"ads": lookup}})
-    keys = [f"{contract.landing_prefix}{name}" for name in ("ads/1.csv", "2026/", "a.csv")]
+    keys = [f"{landing_prefix(contract.source)}{name}" for name in ("ads/1.csv", "2026/", "a.csv")]
     assert [is_no_log(contract, key) for key in keys] == [True, True, False]
 
 

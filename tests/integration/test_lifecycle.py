@@ -16,13 +16,14 @@ from liftloop.lake.ledger import ingested
 from liftloop.operations.pending_work import next_stage
 from liftloop.provenance.lineage import trace, verify
 from liftloop.registry.load import load_model
-from liftloop.registry.versions import card_key, list_versions
+from liftloop.registry.versions import list_versions
 from liftloop.settings import Role, Settings
 from liftloop.stack import initialise
 from liftloop.stack.initialise import command_environment
 from liftloop.stack.layout import Credentials, Layout
 from liftloop.stack.parts import SCRIPTS
 from liftloop.stack.prefect_api import ask
+from liftloop.storage.keys import card_key
 from liftloop.storage.runs import Manifest, read_manifests
 from liftloop.storage.store import Store, land
 
@@ -145,7 +146,7 @@ def test_runs_and_artifacts_are_in_the_ui(lived: Lived, api: Any) -> None:
 def test_the_pages_are_there_and_phone_nobody(lived: Lived) -> None:
     (version,) = list_versions(lived.store, "simulated")
     pages = [item.key for item in lived.store.list("reports/simulated/") if item.key.endswith(".html")]
-    assert card_key(version) in pages
+    assert card_key(version.source, version.version) in pages
     assert len(pages) == 3
     for key in pages:
         page = lived.store.get(key).decode()

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 from liftloop.datasets.open_bandit import CAMPAIGNS, OpenBanditError, obtain, read_log, read_prior
-from liftloop.datasets.open_bandit_value import CampaignValue, off_policy_key, off_policy_values, write_off_policy_page
+from liftloop.datasets.open_bandit_value import CampaignValue, off_policy_values, write_off_policy_page
 from liftloop.provenance.lineage import trace
 from liftloop.settings import Settings
 from liftloop.stack.parts import SCRIPTS
 from liftloop.stats.thompson import slot_probabilities
+from liftloop.storage.keys import off_policy_key
 from liftloop.storage.runs import read_manifests
 from liftloop.storage.store import Store
 

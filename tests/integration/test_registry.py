@@ -17,9 +17,7 @@ from liftloop.registry.versions import (
     ModelVersion,
     Pointer,
     RegistryError,
-    audit_key,
     champion,
-    champion_key,
     find_trained,
     list_versions,
     read_version,
@@ -27,6 +25,7 @@ from liftloop.registry.versions import (
 )
 from liftloop.stats.calibration import PlattCalibration
 from liftloop.storage.hashing import sha256_of
+from liftloop.storage.keys import audit_key, champion_key
 from liftloop.storage.store import Store
 from liftloop.training.frame import FrameIndex
 

@@ -10,12 +10,8 @@ from lib.model_versions import put_version
 
 from liftloop.registry.promotion import PromotionConflict, promote, read_audit
 from liftloop.registry.rollback import rollback, withdrawal
-from liftloop.registry.versions import (
-    Pointer,
-    RegistryError,
-    audit_key,
-    champion,
-)
+from liftloop.registry.versions import Pointer, RegistryError, champion
+from liftloop.storage.keys import audit_key
 from liftloop.storage.store import Head, Store
 
 CONTENDERS = 8

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from liftloop.contract.contract import Contract
-from liftloop.lake.impressions import impressions_prefix
+from liftloop.storage.keys import impressions_prefix
 from liftloop.storage.store import Store
 
 KEYS = ("user_id", "ad_id")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from liftloop.storage import keys
+
 SECRET = re.compile(
     r"AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY|(?i:secret|token|passw\w+|auth)\w*[\"']?\s*[:=]\s*[\"']?\w{20,}"
 )
@@ -67,3 +69,11 @@ def test_the_repository_holds_no_secret() -> None:
     assert {
         name for name in texts if Path(name).name in {"stack.env", "credentials.json", "prefect.toml", ".env"}
     } == set()
+
+
+def test_no_other_module_spells_a_key_of_the_bucket() -> None:
+    prefixes = {value for name, value in vars(keys).items() if name.isupper()}
+    assert len(prefixes) == 13
+    spelled = re.compile(r"[\"'](" + "|".join(prefixes) + ")")
+    others = [path for path in FILES if path != Path("liftloop/storage/keys.py")]
+    assert {str(path): found[0] for path in others if (found := spelled.search(path.read_text()))} == {}

@@ -11,6 +11,7 @@ from liftloop.model.model import Model
 from liftloop.registry.versions import ModelVersion
 from liftloop.reporting.html import Code, Plot, Points, Table, Text
 from liftloop.reporting.plots import share_plot
+from liftloop.storage.keys import LAKE
 from liftloop.training.frame import FrameIndex, FramePart
 
 FEATURES_SHOWN = 15
@@ -40,7 +41,7 @@ def purpose(contract: Contract) -> Text:
 def data_table(index: FrameIndex, version: ModelVersion) -> Table:
     """The parts of the training frame, and where it came from."""
     rows = [_part_row(name, index.parts[name], use) for name, use in _PARTS.items() if name in index.parts]
-    lake = sum(ref.key.startswith("lake/") for ref in index.inputs)
+    lake = sum(ref.key.startswith(LAKE) for ref in index.inputs)
     note = (
         f"Frame {index.fingerprint[:12]} of {version.source}, from {lake} lake files and {len(index.inputs) - lake}"
         f" feature tables, joined as of each impression; feature service {version.feature_service}; code"
