@@ -61,7 +61,7 @@ def initialise(
     layout.create()
     file = layout.prefect_folder / "initialised.json"
     done = json.loads(file.read_text()) if file.exists() else {}
-    for stage in _stages(layout.project):
+    for stage in _stages(settings, layout.project):
         due = [step for step in stage if done.get(step.line) != step.digest(settings, layout.project)]
         for step in due:
             on_progress(step.line)
@@ -93,14 +93,15 @@ def command_environment(settings: Settings) -> dict[str, str]:
     ours = settings.as_environment() | home_environment(layout)
     if settings.prefect_api_url is None:
         return os.environ | ours
-    if user_settings(settings).prefect_api_url is None:
+    if _is_server_ours(settings):
         return os.environ | ours | prefect_environment(settings, layout)
     return os.environ | ours | prefect_client(settings)
 
 
-def _stages(project: Path) -> Iterator[list[_Step]]:
+def _stages(settings: Settings, project: Path) -> Iterator[list[_Step]]:
     """The commands of one stage need nothing of each other."""
-    first = [_Step(("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt"))]
+    create = ("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt")
+    first = [] if _is_server_ours(settings) else [_Step(create)]  # on ours the worker has made it
     if (project / "feature_repo" / "feature_store.yaml").exists():
         inputs = (
             "feature_repo/**/*.yaml",
@@ -116,9 +117,13 @@ def _stages(project: Path) -> Iterator[list[_Step]]:
         yield [_Step(command, ("deployments.yaml", "flows/**/*.py"), is_deployment=True)]
 
 
+def _is_server_ours(settings: Settings) -> bool:
+    return user_settings(settings).prefect_api_url is None
+
+
 def _deployed(settings: Settings) -> list[str]:
     """The deployments on our own server; those of a server elsewhere are its owner's concern."""
-    if user_settings(settings).prefect_api_url is not None:
+    if not _is_server_ours(settings):
         return []
     return sorted(deployment["name"] for deployment in ask(settings, "/deployments/filter", {}))
 
