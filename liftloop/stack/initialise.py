@@ -100,21 +100,20 @@ def command_environment(settings: Settings) -> dict[str, str]:
 
 def _stages(settings: Settings, project: Path) -> Iterator[list[_Step]]:
     """The commands of one stage need nothing of each other."""
-    create = ("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt")
-    first = [] if _is_server_ours(settings) else [_Step(create)]  # on ours the worker has made it
-    if (project / "feature_repo" / "feature_store.yaml").exists():
-        inputs = (
-            "feature_repo/**/*.yaml",
-            "feature_repo/**/*.py",
-            "contracts/*.yaml",
-            "liftloop/feast_plugins/*.py",
-            "liftloop/features/*.py",
-        )
-        first.append(_Step(("feast", "--chdir", "feature_repo", "apply"), inputs))
-    yield first
-    if (project / "deployments.yaml").exists():
-        command = ("prefect", "deploy", "--all", "--prefect-file", "deployments.yaml", "--no-prompt")
-        yield [_Step(command, ("deployments.yaml", "flows/**/*.py"), is_deployment=True)]
+    if not _is_server_ours(settings):  # on ours the worker has made its pool
+        yield [_Step(("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt"))]
+    applied = (
+        "feature_repo/**/*.yaml",
+        "feature_repo/**/*.py",
+        "contracts/*.yaml",
+        "liftloop/feast_plugins/*.py",
+        "liftloop/features/*.py",
+    )
+    apply = _Step(("feast", "--chdir", "feature_repo", "apply"), applied)
+    command = ("prefect", "deploy", "--all", "--prefect-file", "deployments.yaml", "--no-prompt")
+    deploy = _Step(command, ("deployments.yaml", "flows/**/*.py"), is_deployment=True)
+    needed = {"feature_repo/feature_store.yaml": apply, "deployments.yaml": deploy}
+    yield [step for file, step in needed.items() if (project / file).exists()]
 
 
 def _is_server_ours(settings: Settings) -> bool:
