@@ -5,23 +5,15 @@
 The peers are the objectives: 12 s and 30 s. A stack of its own, filled with six days of logs, gets one file a round.
 """
 
-import os
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 
 from bench.measure import Case, report
-from liftloop.contract.contract import load_contract
-from liftloop.datasets.simulated import SimulationSettings, simulate
-from liftloop.operations.pending_work import next_stage
-from liftloop.settings import Settings, load_settings
-from liftloop.stack import down, initialise, up
+from bench.own_stack import own_stack, simulated_files, wait_for_rest, wait_until
+from liftloop.datasets.simulated import SimulationSettings
+from liftloop.settings import Settings
 from liftloop.stack.prefect_api import ask
 from liftloop.storage.runs import Manifest, read_manifests
 from liftloop.storage.store import Store, land
@@ -31,7 +23,6 @@ ROUNDS = 5
 FIRST_LINE_GOAL_SECONDS, SERVED_GOAL_SECONDS = 12, 30
 SIMULATION = SimulationSettings(impressions=320_000, days=8, seed=7)  # 32 files of 10,000 rows
 LIMIT_SECONDS = 300
-PORTS = {"S3": 21_333, "PREFECT": 21_340, "BRIDGE": 21_341}
 
 
 @dataclass(frozen=True)
@@ -57,40 +48,20 @@ class Split:
 
 
 def main() -> None:
-    with _stack() as settings:
-        store, files = Store(settings), _files()
+    with own_stack() as settings:
+        store, files = Store(settings), simulated_files(SIMULATION)
         for key, body in files[:-ROUNDS]:
             land(store, SOURCE, key, body)
-        _wait_until(lambda: next_stage(store, load_contract(SOURCE)) is None)
+        wait_for_rest(store, SOURCE, LIMIT_SECONDS)
         splits = [_measure(store, *file) for file in files[-ROUNDS:]]
     _report(splits)
-
-
-@contextmanager
-def _stack() -> Iterator[Settings]:
-    with tempfile.TemporaryDirectory(prefix="liftloop-bench-") as home:
-        os.environ |= {"LIFTLOOP_HOME": home} | {f"LIFTLOOP_{name}_PORT": str(port) for name, port in PORTS.items()}
-        settings = load_settings()
-        try:
-            running = up(settings, print, prefect_toml=None)
-            initialise(running, print)
-            yield running
-        finally:
-            down(settings)
-
-
-def _files() -> list[tuple[str, bytes]]:
-    found: dict[str, bytes] = {}
-    with tempfile.TemporaryDirectory() as truth:
-        simulate(SIMULATION, found.__setitem__, Path(truth))
-    return sorted(found.items())
 
 
 def _measure(store: Store, key: str, body: bytes) -> Split:
     """Land one file and follow it; the loop rests before and after."""
     landed_at = datetime.now(UTC)
     land(store, SOURCE, key, body)
-    _wait_until(lambda: _ended(store, "materialize", landed_at) is not None)
+    wait_until(lambda: _ended(store, "materialize", landed_at) is not None, LIMIT_SECONDS)
     runs = [manifest for flow in ("ingest", "materialize") if (manifest := _ended(store, flow, landed_at))]
     moments = [landed_at]
     for manifest in runs:
@@ -99,7 +70,7 @@ def _measure(store: Store, key: str, body: bytes) -> Split:
         moments += [created, taken, manifest.started_at, manifest.ended_at]
     split = Split(*((after - before).total_seconds() for before, after in pairwise(moments)))
     print(f"first line {split.first_line:5.1f} s   served {split.served:5.1f} s", flush=True)
-    _wait_until(lambda: next_stage(store, load_contract(SOURCE)) is None)
+    wait_for_rest(store, SOURCE, LIMIT_SECONDS)
     return split
 
 
@@ -114,14 +85,6 @@ def _times(settings: Settings, run_id: str) -> tuple[datetime, datetime]:
     states = ask(settings, f"/flow_run_states/?flow_run_id={run_id}")
     taken = min(state["timestamp"] for state in states if state["type"] == "PENDING")
     return datetime.fromisoformat(created), datetime.fromisoformat(taken)
-
-
-def _wait_until(is_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not is_true():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the loop did not come to rest within {LIMIT_SECONDS} s")
-        time.sleep(0.5)
 
 
 def _report(splits: list[Split]) -> None:

@@ -62,7 +62,7 @@ def initialise(
     layout.create()
     file = layout.prefect_folder / "initialised.json"
     done = json.loads(file.read_text()) if file.exists() else {}
-    for stage in _stages(layout.project):
+    for stage in _stages(settings, layout.project):
         due = [step for step in stage if done.get(step.line) != step.digest(settings, layout.project)]
         for step in due:
             on_progress(step.line)
@@ -94,32 +94,36 @@ def command_environment(settings: Settings) -> dict[str, str]:
     ours = settings.as_environment() | home_environment(layout)
     if settings.prefect_api_url is None:
         return os.environ | ours
-    if user_settings(settings).prefect_api_url is None:
+    if _is_server_ours(settings):
         return os.environ | ours | prefect_environment(settings, layout)
     return os.environ | ours | prefect_client(settings)
 
 
-def _stages(project: Path) -> Iterator[list[_Step]]:
+def _stages(settings: Settings, project: Path) -> Iterator[list[_Step]]:
     """The commands of one stage need nothing of each other."""
-    first = [_Step(("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt"))]
-    if (project / "feature_repo" / "feature_store.yaml").exists():
-        inputs = (
-            "feature_repo/**/*.yaml",
-            "feature_repo/**/*.py",
-            "contracts/*.yaml",
-            "liftloop/feast_plugins/*.py",
-            "liftloop/features/*.py",
-        )
-        first.append(_Step(("feast", "--chdir", "feature_repo", "apply"), inputs))
-    yield first
-    if (project / "deployments.yaml").exists():
-        command = ("prefect", "deploy", "--all", "--prefect-file", "deployments.yaml", "--no-prompt")
-        yield [_Step(command, ("deployments.yaml", "flows/**/*.py"), is_deployment=True)]
+    if not _is_server_ours(settings):  # on ours the worker has made its pool
+        yield [_Step(("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt"))]
+    applied = (
+        "feature_repo/**/*.yaml",
+        "feature_repo/**/*.py",
+        "contracts/*.yaml",
+        "liftloop/feast_plugins/*.py",
+        "liftloop/features/*.py",
+    )
+    apply = _Step(("feast", "--chdir", "feature_repo", "apply"), applied)
+    command = ("prefect", "deploy", "--all", "--prefect-file", "deployments.yaml", "--no-prompt")
+    deploy = _Step(command, ("deployments.yaml", "flows/**/*.py"), is_deployment=True)
+    needed = {"feature_repo/feature_store.yaml": apply, "deployments.yaml": deploy}
+    yield [step for file, step in needed.items() if (project / file).exists()]
+
+
+def _is_server_ours(settings: Settings) -> bool:
+    return user_settings(settings).prefect_api_url is None
 
 
 def _deployed(settings: Settings) -> list[str]:
     """The deployments on our own server; those of a server elsewhere are its owner's concern."""
-    if user_settings(settings).prefect_api_url is not None:
+    if not _is_server_ours(settings):
         return []
     return sorted(deployment["name"] for deployment in ask(settings, "/deployments/filter", {}))
 

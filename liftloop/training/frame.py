@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import chain
 from typing import Literal
 
 import duckdb
@@ -24,8 +25,9 @@ FOLDS = 4  # more would tell a row more of its own reward: the others of its val
 # Stable, and spread over time, so that a fold is like the rest of the rows.
 FOLD = f"(md5_number_lower(impression_id) % {FOLDS})::INTEGER"
 
+_ROWS = "CREATE TABLE rows AS SELECT {names}, {reward} AS reward, {fold} AS fold FROM frame"
 _TALLY = """
-SELECT {names}, {fold} AS fold, count(*) AS impressions, sum({reward})::BIGINT AS rewards
+SELECT {names}, fold, count(*) AS impressions, sum(reward)::BIGINT AS rewards
 FROM rows WHERE {known} GROUP BY {names}, fold QUALIFY sum(count(*)) OVER (PARTITION BY {names}) >= $minimum
 """
 
@@ -104,12 +106,15 @@ class TrainingFrame:
 
         Values that are missing, or occur less often, are left out.
         """
+        groups = list(groups)
+        if not groups:
+            return []
         uris = [self.store.uri(ref.key) for name in parts for ref in self.index.parts[name].partitions]
+        minimum = {"minimum": minimum_occurrences}
         with connect(self.store.settings) as connection:
-            connection.read_parquet(uris).create_view("rows")
-            return [
-                connection.execute(_tally(reward, columns), {"minimum": minimum_occurrences}).df() for columns in groups
-            ]
+            connection.read_parquet(uris).create_view("frame")
+            connection.execute(_rows(reward, groups))  # read once, however many groups; DuckDB spills it if need be
+            return [connection.execute(_tally(columns), minimum).df() for columns in groups]
 
 
 def folds_of(rows: pd.DataFrame) -> NDArray[np.intp]:
@@ -134,7 +139,12 @@ def open_frame(store: Store, source: str, fingerprint: str) -> TrainingFrame | N
     return TrainingFrame(store, FrameIndex.model_validate_json(body))
 
 
-def _tally(reward: str, columns: tuple[str, ...]) -> str:
+def _rows(reward: str, groups: Iterable[tuple[str, ...]]) -> str:
+    names = dict.fromkeys(chain.from_iterable(groups))
+    return _ROWS.format(names=", ".join(map(quoted, names)), reward=quoted(reward), fold=FOLD)
+
+
+def _tally(columns: tuple[str, ...]) -> str:
     names = [quoted(name) for name in columns]
     known = " AND ".join(f"{name} IS NOT NULL" for name in names)
-    return _TALLY.format(names=", ".join(names), fold=FOLD, reward=quoted(reward), known=known)
+    return _TALLY.format(names=", ".join(names), known=known)

@@ -327,7 +327,6 @@ def test_initialise_makes_pool_features_and_deployments_once(lived: Lived) -> No
         return progress
 
     assert [line.split()[:2] for line in run()] == [
-        ["prefect", "work-pool"],
         ["feast", "--chdir"],
         ["prefect", "deploy"],
     ]
