@@ -17,6 +17,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from lib.contracts import short_names_document
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
@@ -52,26 +53,6 @@ def slow(source: str) -> None:
 """
 
 
-def contract(source: str) -> dict[str, object]:
-    return {
-        "source": source,
-        "description": "",
-        "landing": {"path": "{name}.csv", "format": "csv"},
-        "columns": {
-            "impression_id": {"from": "id"},
-            "event_timestamp": {"from": "at"},
-            "placement_id": {"from": "slot"},
-            "ad_id": {"from": "ad"},
-            "click": {"from": "clicked"},
-        },
-        "keys": ["ad_id"],
-        "kpi": "click_through_rate",
-        "outcome": {"horizon": "1h"},
-        "maturity": "30m",
-        "split": {"validation": "1d", "holdout": "1d"},
-    }
-
-
 def log_file(name: str) -> bytes:
     rows = (f"{name}-{n},2026-01-05 12:00:00,top,a{n % 3},0\n" for n in range(ROWS_PER_FILE))
     return ("id,at,slot,ad,clicked\n" + "".join(rows)).encode()
@@ -83,7 +64,7 @@ def make_project(folder: Path, *sources: str) -> Path:
     for name in LINKED:
         (folder / name).symlink_to(REPOSITORY / name)
     for source in sources:
-        (folder / "contracts" / f"{source}.yaml").write_text(yaml.safe_dump(contract(source)))
+        (folder / "contracts" / f"{source}.yaml").write_text(yaml.safe_dump(short_names_document(source=source)))
     (folder / "slow.py").write_text(SLOW_FLOW)
     deployments = yaml.safe_load((REPOSITORY / "deployments.yaml").read_text())
     kept = [each for each in deployments["deployments"] if each["name"] in {"ingest", "materialize"}]
