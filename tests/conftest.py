@@ -30,6 +30,25 @@ pytest_plugins = ["faults.summary"]
 SettingsIn = Callable[[Path], Settings]
 
 
+OWN_STACKS = ("test_matrix", "test_stack", "test_bridge", "test_backup")  # begun first: they take longest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` a file's tests stay in one process, and all that share the one stack in the same."""
+    items.sort(key=_is_begun_late)
+    for item in items:
+        group = "stack" if _uses_stack(item) else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _is_begun_late(item: pytest.Item) -> bool:
+    return not _uses_stack(item) and item.path.stem not in OWN_STACKS
+
+
+def _uses_stack(item: pytest.Item) -> bool:
+    return "stack" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session")
 def settings_in() -> SettingsIn:
     """Makes settings with a home of its own, on ports that nobody else has."""

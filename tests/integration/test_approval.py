@@ -108,6 +108,7 @@ def test_a_form_that_is_not_filled_in_is_refused(stack: Settings, project: Calla
     assert "DECIDED refuse" in output
 
 
+@pytest.mark.slow
 def test_without_an_answer_the_champion_stays(stack: Settings, project: Callable[[str], Path]) -> None:
     with asking(stack, project("3s"), uuid4().hex) as process:
         output, _ = process.communicate(timeout=240)

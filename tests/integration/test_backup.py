@@ -17,7 +17,7 @@ from liftloop.stack.prefect_api import ask
 from liftloop.storage.runs import read_manifests
 from liftloop.storage.store import Store
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 REPOSITORY = Path(__file__).parents[2]
 PARTS_OF_A_PROJECT = ("contracts/simulated.yaml", "deployments.yaml", "expectations", "feature_repo", "flows")
 OURS = ("LIFTLOOP_", "PREFECT_")

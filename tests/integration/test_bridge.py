@@ -151,6 +151,7 @@ def test_what_lands_while_a_run_is_under_way_is_not_forgotten(world: World) -> N
     until(lambda: len(ingested(world.store, "shop")) == 10, 60)
 
 
+@pytest.mark.slow
 def test_a_lost_event_is_made_good(world: World) -> None:
     """No trigger is deployed here: nothing but the bridge starts the features of what test one ingested."""
     world.land("lost", "a")
@@ -160,6 +161,7 @@ def test_a_lost_event_is_made_good(world: World) -> None:
     assert run.idempotency_key.startswith("materialize/lost/")
 
 
+@pytest.mark.slow
 def test_a_backlog_after_a_stop_is_one_run_oldest_first(world: World) -> None:
     names = [f"{BACKLOG - number:05}" for number in range(BACKLOG)]  # oldest is not first by name
     bridge = world.process_of("bridge")
@@ -193,6 +195,7 @@ def read_ids(body: bytes) -> list[str]:
     return list(pq.read_table(io.BytesIO(body), columns=["impression_id"]).column(0).to_pylist())
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_is_killed_is_resubmitted_once(world: World) -> None:
     world.land("dies", "a")
     run = until(lambda: world.runs("ingest", "dies"), 60)[0]
@@ -224,6 +227,7 @@ def looked(reaper: Reaper, world: World, run: FlowRun) -> list[str | None]:
     return world.state_names(run.id)
 
 
+@pytest.mark.slow
 def test_a_healthy_long_run_is_never_reaped(world: World) -> None:
     """It works for twice the limit; only its heartbeats (one in 30 s) speak for it."""
     run = world.start("slow", "shop")

@@ -26,7 +26,7 @@ from liftloop.stack.prefect_api import ask
 from liftloop.storage.runs import Manifest, read_manifests
 from liftloop.storage.store import Store, land
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 CHAIN = ["ingest", "materialize", "train"]
 STAGES = [*CHAIN, "evaluate", "lifecycle"]
 LIMIT_SECONDS = 300
