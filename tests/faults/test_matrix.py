@@ -1,7 +1,7 @@
 """The crash matrix: every part killed at every stage, and a store and a disk that fail for a while.
 
 Within five minutes the loop must come to what an undisturbed run came to, byte by byte: lake, features, champion.
-`make test-all` runs one cell for a flow, one for the store and one for the bridge, `make test-faults` all of them; the table is printed at the end.
+`make test-all` runs one cell each for flow, store and bridge, `make test-faults` all; the table is printed at the end.
 """
 
 import os
