@@ -3,13 +3,20 @@ BIN := .venv/bin
 # Matplotlib's font cache, else under the user's home.
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
-.PHONY: demo test test-faults bench check up down lock
+.PHONY: demo test test-all test-faults bench check up down lock
 
 demo: .venv/installed
 	$(BIN)/liftloop demo
 
+# Before every commit: all but what is slow by nature. tests/conftest.py says what runs in one process, and in which order.
+IN_TWO_PROCESSES := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+
 test: .venv/installed
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest $(IN_TWO_PROCESSES)
+
+# Also what is slow by nature: the whole lifecycle, backlogs, what lasts until a limit passes, some of the crash matrix.
+test-all: .venv/installed
+	$(BIN)/pytest $(IN_TWO_PROCESSES) -m "not faults_all"
 
 # Every cell of the crash matrix, two at a time; the table of them comes last.
 test-faults: .venv/installed

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     dask_scheduler: str | None = None  # None: a local cluster; "one-process"; or a scheduler's address
     dask_workers: int = 2
     dask_worker_memory_bytes: int | None = Field(default=None, ge=2**28)  # of a local cluster; None: an equal share
+    dask_collective_seconds: int = Field(default=900, ge=1)  # that workers of one fit wait for one that comes late
     device: Literal["cpu", "cuda"] = "cpu"  # what XGBoost trains on, in every worker
     redis_url: str | None = None  # None: online features in SQLite
     feast_registry_url: str | None = None  # None: a SQL registry on SQLite

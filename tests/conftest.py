@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import hypothesis
 import pytest
+from lib.projects import REPOSITORY, make_project
 from lib.servers import free_port, server
 
 from liftloop.settings import Settings
@@ -23,11 +24,28 @@ from liftloop.storage.store import Store
 hypothesis.settings.register_profile("liftloop", deadline=None)  # no test is about time: a busy machine fails none
 hypothesis.settings.load_profile("liftloop")
 
-REPOSITORY = Path(__file__).parents[1]
-
 pytest_plugins = ["faults.summary"]
 
 SettingsIn = Callable[[Path], Settings]
+
+
+OWN_STACKS = ("test_matrix", "test_stack", "test_bridge", "test_backup")  # begun first: they take longest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` a file's tests stay in one process, and all that share the one stack in the same."""
+    items.sort(key=_is_begun_late)
+    for item in items:
+        group = "stack" if _uses_stack(item) else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _is_begun_late(item: pytest.Item) -> bool:
+    return not _uses_stack(item) and item.path.stem not in OWN_STACKS
+
+
+def _uses_stack(item: pytest.Item) -> bool:
+    return "stack" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
@@ -66,15 +84,24 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Object store, Prefect server and worker; the worker runs flows from this repository on these very settings."""
+def stack_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This repository's flows and contracts, without its schedules."""
+    project = make_project(tmp_path_factory.mktemp("project") / "liftloop")
+    for contract in (REPOSITORY / "contracts").iterdir():
+        (project / "contracts" / contract.name).symlink_to(contract)
+    return project
+
+
+@pytest.fixture(scope="session")
+def stack(stack_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Object store, Prefect server, worker and bridge; flows run in `stack_project` on these very settings."""
     settings = _settings_on_free_ports(tmp_path_factory.mktemp("stack"))
     running = running_settings(settings, _prepare(settings)[1])
     try:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in running.as_environment().items():
                 patch.setenv(name, value)  # the worker's flows see these, whatever a .env file here says
-            up(settings, print, project=REPOSITORY, prefect_toml=None)
+            up(settings, print, project=stack_project, prefect_toml=None)
         yield running
     finally:
         down(settings)

@@ -40,7 +40,7 @@ from liftloop.training.shards import (
 
 _log = logging.getLogger(__name__)
 
-STUCK_AFTER_SECONDS = 900.0  # without a checkpoint, or with a worker that does not answer the others
+STUCK_AFTER_SECONDS = 900.0  # without a checkpoint
 MOST_LOSSES = 3  # one after the other, without a checkpoint in between
 RETURN_SECONDS = 60.0  # for a lost worker to be replaced; after that the others go on without it
 _POLL_SECONDS = 0.5
@@ -102,7 +102,7 @@ class _Attempt:
     name: str = field(default_factory=lambda: uuid4().hex)
 
     def run(self, limit_seconds: float) -> xgboost.Booster:
-        futures = self._submit(limit_seconds)
+        futures = self._submit()
         try:
             self._watch(futures, limit_seconds)
             return xgboost.Booster(model_file=bytearray(futures[0].result(timeout=_RESULT_SECONDS)))
@@ -112,9 +112,9 @@ class _Attempt:
             self.client.cancel(futures)
             ask_worker(self.client, self.workers[0], close_tracker, self.name)
 
-    def _submit(self, limit_seconds: float) -> list[Any]:
+    def _submit(self) -> list[Any]:
         first = self.workers[0]
-        meeting = (self.name, first, len(self.shares), int(limit_seconds))
+        meeting = (self.name, first, len(self.shares), self.fit.recipe.settings.dask_collective_seconds)
         arguments = ask_worker(self.client, first, open_tracker, *meeting)
         if arguments is None:
             raise _Lost(f"{first} does not answer")

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from dotenv import dotenv_values
 
 from faults.proxy import Proxy
-from faults.shop import SOURCE, landed_files, landed_rows, make_project
+from faults.shop import SOURCE, landed_files, landed_rows, make_shop
 from liftloop.contract.contract import Contract, load_contract
 from liftloop.features.lookup import materialized_at, online_features
 from liftloop.lake.ledger import ingested
@@ -182,7 +182,7 @@ class Loop:
 @contextmanager
 def running_loop(settings: Settings, project: Path, environment: Mapping[str, str] = {}) -> Iterator[Loop]:
     """A stack, up for the length of the block, and all of it led through the proxy; its processes get `environment`."""
-    make_project(project)
+    make_shop(project)
     settings = settings.model_copy(update={"min_free_bytes": 2**28})
     try:
         with pytest.MonkeyPatch.context() as patch:

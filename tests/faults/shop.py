@@ -1,37 +1,22 @@
 """The project that the matrix runs in: this repository's code, one small source of its own, and what lands for it."""
 
 import io
-import shutil
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from lib.gate_lake import make_rows
+from lib.projects import make_project
 
-REPOSITORY = Path(__file__).parents[2]
 SOURCE = "shop"
 CONTRACT = Path(__file__).with_name("shop.yaml")
-LINKED = ("flows", "tasks", "bridge", "liftloop", "expectations", "requirements.lock")
 
 
-def make_project(folder: Path) -> Path:
+def make_shop(folder: Path) -> Path:
     """A project folder with one source; the code in it is this repository's."""
-    (folder / "contracts").mkdir(parents=True)
-    for name in LINKED:
-        (folder / name).symlink_to(REPOSITORY / name)
-    shutil.copytree(REPOSITORY / "feature_repo", folder / "feature_repo")  # a link would lead it to the contracts there
-    (folder / "contracts" / CONTRACT.name).symlink_to(CONTRACT)
-    (folder / "deployments.yaml").write_text(yaml.safe_dump(_deployments()))
-    return folder
-
-
-def _deployments() -> dict[str, object]:
-    """This repository's, without what a clock starts: only what lands may start something here."""
-    found: dict[str, object] = yaml.safe_load((REPOSITORY / "deployments.yaml").read_text())
-    for deployment in found["deployments"]:  # type: ignore[attr-defined]
-        deployment["schedules"] = []
-    return found
+    project = make_project(folder)
+    (project / "contracts" / CONTRACT.name).symlink_to(CONTRACT)
+    return project
 
 
 @cache

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 import yaml
+from lib.waits import until
 
 from liftloop.settings import Settings
 from liftloop.stack.initialise import command_environment
@@ -70,11 +70,7 @@ def asking(settings: Settings, folder: Path, version: str) -> Iterator["subproce
 
 def paused_run(settings: Settings) -> dict[str, Any]:
     paused = {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}}
-    deadline = time.monotonic() + 240
-    while not (found := ask(settings, "/flow_runs/filter", paused)):
-        assert time.monotonic() < deadline, "no run is paused"
-        time.sleep(0.5)
-    (run,) = found
+    (run,) = until(lambda: ask(settings, "/flow_runs/filter", paused), what="a run that is paused")
     return dict(run)
 
 
@@ -108,6 +104,7 @@ def test_a_form_that_is_not_filled_in_is_refused(stack: Settings, project: Calla
     assert "DECIDED refuse" in output
 
 
+@pytest.mark.slow
 def test_without_an_answer_the_champion_stays(stack: Settings, project: Callable[[str], Path]) -> None:
     with asking(stack, project("3s"), uuid4().hex) as process:
         output, _ = process.communicate(timeout=240)

@@ -4,12 +4,13 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from lib.projects import REPOSITORY, unscheduled, write_deployments
+from lib.waits import until
 
 from liftloop.settings import Settings
 from liftloop.stack import down
@@ -17,12 +18,10 @@ from liftloop.stack.prefect_api import ask
 from liftloop.storage.runs import read_manifests
 from liftloop.storage.store import Store
 
-pytestmark = pytest.mark.timeout(900)
-REPOSITORY = Path(__file__).parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PARTS_OF_A_PROJECT = ("contracts/simulated.yaml", "deployments.yaml", "expectations", "feature_repo", "flows")
 OURS = ("LIFTLOOP_", "PREFECT_")
 PORTS = ("s3_port", "prefect_port", "bridge_port")
-LIMIT_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ def project(tmp_path: Path, settings_in: Callable[[Path], Settings]) -> Iterator
         (tmp_path / name).parent.mkdir(exist_ok=True)
         copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy
         copy(REPOSITORY / name, tmp_path / name)
+    write_deployments(tmp_path, unscheduled())
     (tmp_path / ".venv").symlink_to(REPOSITORY / ".venv")
     project = Project(tmp_path, settings_in(tmp_path / ".liftloop"))
     try:
@@ -81,19 +81,15 @@ def backup_and_restore() -> list[str]:
 
 def wait_until_served(store: Store) -> None:
     """The chain runs by itself from what landed to the features, and then rests."""
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not any(run.status == "completed" for run in read_manifests(store, "materialize")):
-        assert time.monotonic() < deadline, [(run.flow, run.status, run.error) for run in read_manifests(store)]
-        time.sleep(1)
+    until(lambda: any(run.status == "completed" for run in read_manifests(store, "materialize")), poll_seconds=1)
 
 
 def test_backup_and_restore_bring_back_bucket_and_runs(project: Project, backup_and_restore: list[str]) -> None:
     backup, restore = backup_and_restore
     project.shell(".venv/bin/liftloop up; .venv/bin/liftloop simulate --impressions 2000 --days 1")
     wait_until_served(Store(project.running()))
-    time.sleep(5)  # the server learns of the run's end after the manifest does
+    until(lambda: len(project.completed_runs()) >= 2)  # the server learns of a run's end after the manifest does
     objects, runs = project.objects(), project.completed_runs()
-    assert len(runs) >= 2
     assert any(key.startswith("lake/simulated/") for key in objects)
     project.shell(backup)
     shutil.rmtree(project.home)  # under the running parts

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from lib.contracts import minimal_contract
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import FileFormat
@@ -279,19 +280,11 @@ def contract_for(kind: FileFormat) -> Contract:
         "propensity": {"from": "prob"},
         "outcome_timestamp": {"from": "then", "zone": "Europe/Berlin"},
     }
-    return Contract.model_validate(
-        {
-            "source": f"bad_{kind}_{uuid4().hex[:8]}",
-            "description": "",
-            "landing": {"path": "{file}", "format": kind},
-            "columns": columns,
-            "keys": ["ad_id"],
-            "kpi": "click_through_rate",
-            "outcome": {"horizon": "1h"},
-            "maturity": "30m",
-            "quarantine_share_limit": 1.0,
-            "split": {"validation": "1d", "holdout": "1d"},
-        }
+    return minimal_contract(
+        source=f"bad_{kind}_{uuid4().hex[:8]}",
+        landing={"path": "{file}", "format": kind},
+        columns=columns,
+        quarantine_share_limit=1.0,
     )
 
 

@@ -6,13 +6,16 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from threading import Thread
-from time import sleep
+from itertools import count
+from threading import Event, Thread
+from time import monotonic, sleep
 
 import pytest
 from distributed import Worker
 from lib.fit_parts import make_recipe, put_part
+from lib.waits import until
 
 from liftloop.compute.cluster import WorkersLostError, open_client, worker_addresses
 from liftloop.compute.compute import OneProcess, Workers
@@ -25,7 +28,7 @@ from liftloop.training.fit import fit
 from liftloop.training.frame import FramePart
 
 PARAMETERS: Parameters = {"max_depth": 4, "eta": 0.2, "colsample_bytree": 0.6}
-fit_closely = partial(fit_on_workers, stuck_after_seconds=15, checkpoint_seconds=0)  # a checkpoint after every round
+fit_closely = partial(fit_on_workers, checkpoint_seconds=0)  # a checkpoint after every round
 ENDLESS: Parameters = {"max_depth": 2, "eta": 1e-6}  # so slow that it never stops improving
 
 
@@ -52,25 +55,51 @@ def validation(object_store: Settings) -> FramePart:
     return put_part(Store(object_store), "validation", [800, 700], seed=50)
 
 
-def strike(workers: Workers, sign: signal.Signals, is_time: Callable[[], bool]) -> Thread:
-    """Sends the signal to one of the workers as soon as it is time."""
+@contextmanager
+def strike(
+    workers: Workers, sign: signal.Signals, is_time: Callable[[], bool], has_struck: Event | None = None
+) -> Iterator[None]:
+    """Sends the signal to one of the workers as soon as it is time, which must come before the block ends."""
     victim = next(iter(workers.client.run(os.getpid).values()))
+    has_struck, is_over = has_struck or Event(), Event()
 
     def wait_and_strike() -> None:
         while not is_time():
-            sleep(0.01)
+            if is_over.wait(0.01):
+                return
         os.kill(victim, sign)
+        has_struck.set()
 
     thread = Thread(target=wait_and_strike, daemon=True)
     thread.start()
-    return thread
+    try:
+        yield
+    except WorkersLostError as error:
+        if not has_struck.is_set():
+            pytest.fail(f"the fit ended before it was time to strike: {error}")
+        raise
+    finally:
+        is_over.set()
+        thread.join()
+    assert has_struck.is_set(), "the fit ended before it was time to strike"
+
+
+def kill_one(workers: Workers) -> None:
+    """Returns when the scheduler knows of it."""
+    before = set(worker_addresses(workers.client))
+    os.kill(next(iter(workers.client.run(os.getpid).values())), signal.SIGKILL)
+    until(lambda: set(worker_addresses(workers.client)) != before)
 
 
 def has_checkpoints(store: Store, count: int) -> Callable[[], bool]:
     return lambda: len(list(store.list("checkpoints/"))) >= count
 
 
-def clear_checkpoints(store: Store) -> None:
+@pytest.fixture(autouse=True)
+def _no_checkpoints(object_store: Settings) -> Iterator[None]:
+    """Of earlier tests, which would be taken for those of this one."""
+    store = Store(object_store)
+    yield
     store.delete([item.key for item in store.list("checkpoints/")])
 
 
@@ -84,9 +113,8 @@ def test_a_killed_worker_changes_no_bit_of_the_model(
     store, recipe = Store(object_store), make_recipe(object_store, maximum_rounds=60)
     slow = PARAMETERS | {"eta": 0.02}
     expected = fit(OneProcess(), recipe, slow, training, validation)
-    killer = strike(victims, signal.SIGKILL, has_checkpoints(store, 10))
-    found = fit_closely(victims, recipe, slow, training, validation)
-    killer.join()
+    with strike(victims, signal.SIGKILL, has_checkpoints(store, 10)):
+        found = fit_closely(victims, recipe, slow, training, validation)
     assert found.save_raw("ubj") == expected.save_raw("ubj")
     (message,) = [record.getMessage() for record in caplog.records if record.name == distributed.__name__]
     goes_on_after = re.search(r"goes on after round (\d+)", message)
@@ -100,9 +128,7 @@ def test_a_worker_killed_before_the_fit_is_waited_for(
 ) -> None:
     recipe = make_recipe(object_store)
     expected = fit_closely(victims, recipe, PARAMETERS, training, validation)
-    strike(victims, signal.SIGKILL, lambda: True).join()
-    while len(worker_addresses(victims.client)) == 2:
-        sleep(0.01)
+    kill_one(victims)
     assert fit_closely(victims, recipe, PARAMETERS, training, validation).save_raw("ubj") == expected.save_raw("ubj")
 
 
@@ -111,9 +137,7 @@ def test_a_worker_that_takes_a_lost_ones_place_has_its_settings(victims: Workers
         return dask_worker.memory_manager.memory_pause_fraction, os.environ.get("OMP_NUM_THREADS")
 
     before = victims.client.run(settings_of)
-    strike(victims, signal.SIGKILL, lambda: True).join()
-    while set(worker_addresses(victims.client)) == set(before):
-        sleep(0.01)
+    kill_one(victims)
     victims.client.wait_for_workers(2)
     assert [*before.values(), *victims.client.run(settings_of).values()] == [
         (False, os.environ.get("OMP_NUM_THREADS"))
@@ -129,22 +153,47 @@ def test_a_worker_lost_too_often_ends_the_fit_with_a_clear_word(
 ) -> None:
     monkeypatch.setattr(distributed, "MOST_LOSSES", 1)
     store, recipe = Store(object_store), make_recipe(object_store, maximum_rounds=10_000_000)
-    killer = strike(victims, signal.SIGKILL, has_checkpoints(store, 2))
-    with pytest.raises(WorkersLostError, match=r"one may have been lost\. Start the run again"):
+    with (
+        pytest.raises(WorkersLostError, match=r"one may have been lost\. Start the run again"),
+        strike(victims, signal.SIGKILL, has_checkpoints(store, 2)),
+    ):
         fit_closely(victims, recipe, ENDLESS, training, validation)
-    killer.join()
-    clear_checkpoints(store)
 
 
 def test_a_worker_that_hangs_ends_the_fit_after_the_limit(
-    object_store: Settings, victims: Workers, training: FramePart, validation: FramePart
+    object_store: Settings,
+    victims: Workers,
+    training: FramePart,
+    validation: FramePart,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """From the moment it hangs an hour passes between any two looks at the clock; before it, no limit is near."""
     store, recipe = Store(object_store), make_recipe(object_store, maximum_rounds=10_000_000)
-    striker = strike(victims, signal.SIGSTOP, has_checkpoints(store, 2))
-    with pytest.raises(WorkersLostError, match="The Dask workers did not finish"):
+    has_struck = Event()
+    hours = (3600.0 * number if has_struck.is_set() else 0.0 for number in count())
+    monkeypatch.setattr(distributed, "monotonic", lambda: monotonic() + next(hours))
+    with (
+        pytest.raises(WorkersLostError, match="The Dask workers did not finish"),
+        strike(victims, signal.SIGSTOP, has_checkpoints(store, 2), has_struck),
+    ):
         fit_closely(victims, recipe, ENDLESS, training, validation)
-    striker.join()
-    clear_checkpoints(store)
+
+
+@pytest.mark.parametrize(("limit_seconds", "is_patient"), [(900, True), (1, False)])
+def test_a_late_worker_is_waited_for_as_long_as_the_settings_say(
+    object_store: Settings,
+    victims: Workers,
+    training: FramePart,
+    validation: FramePart,
+    limit_seconds: int,
+    is_patient: bool,
+) -> None:
+    recipe = make_recipe(object_store.model_copy(update={"dask_collective_seconds": limit_seconds}))
+    late = worker_addresses(victims.client)[1]
+    busy = victims.client.submit(sleep, 6, workers=[late], pure=False)
+    with nullcontext() if is_patient else pytest.raises(WorkersLostError):
+        fit_closely(victims, recipe, PARAMETERS, training, validation)
+    busy.result()
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

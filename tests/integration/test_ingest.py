@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import duckdb
 import pytest
+from lib.contracts import short_names_document
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import Lookup
@@ -24,26 +25,8 @@ HEADER = "id,at,slot,ad,clicked\n"
 @pytest.fixture
 def contract() -> Contract:
     """A source of its own for each test, so that they share a bucket and nothing else."""
-    return Contract.model_validate(
-        {
-            "source": f"shop_{uuid4().hex[:8]}",
-            "description": "",
-            "landing": {"path": "{day}.csv", "format": "csv"},
-            "columns": {
-                "impression_id": {"from": "id"},
-                "event_timestamp": {"from": "at"},
-                "placement_id": {"from": "slot"},
-                "ad_id": {"from": "ad"},
-                "click": {"from": "clicked"},
-            },
-            "keys": ["ad_id"],
-            "kpi": "click_through_rate",
-            "outcome": {"horizon": "1h"},
-            "maturity": "30m",
-            "quarantine_share_limit": 0.25,
-            "split": {"validation": "1d", "holdout": "1d"},
-        }
-    )
+    document = short_names_document(source=f"shop_{uuid4().hex[:8]}", quarantine_share_limit=0.25)
+    return Contract.model_validate(document)
 
 
 Land = Callable[[str, str | bytes], None]

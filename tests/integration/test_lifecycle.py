@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from lib.waits import until
 
 from liftloop.contract.contract import load_contract
 from liftloop.datasets.simulated import SimulationSettings, simulate
@@ -27,7 +27,7 @@ from liftloop.storage.keys import card_key
 from liftloop.storage.runs import Manifest, read_manifests
 from liftloop.storage.store import Store, land
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 CHAIN = ["ingest", "materialize", "train"]
 STAGES = [*CHAIN, "evaluate", "lifecycle"]
 LIMIT_SECONDS = 300
@@ -52,23 +52,16 @@ def run_chain(settings: Settings, source: str) -> subprocess.CompletedProcess[st
 
 
 @pytest.fixture(scope="module")
-def lived(stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Lived:
+def lived(stack: Settings, stack_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Lived:
     store = Store(stack)
-    initialise(stack, print)
+    initialise(stack, print, project=stack_project)
     simulation = SimulationSettings(impressions=60_000, days=8, seed=7)
     simulate(simulation, partial(land, store, "simulated"), tmp_path_factory.mktemp("truth"))
-    wait_until_at_rest(store, "simulated")
+    until(lambda: next_stage(store, load_contract("simulated")) is None, LIMIT_SECONDS, poll_seconds=1)
     first = read_manifests(store)
     done = run_chain(stack, "simulated")
     assert done.returncode == 0, done.stdout + done.stderr
     return Lived(store, first, read_manifests(store)[len(first) :])
-
-
-def wait_until_at_rest(store: Store, source: str) -> None:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while stage := next_stage(store, load_contract(source)):
-        assert time.monotonic() < deadline, f"{stage} of {source} is still to be done"
-        time.sleep(1)
 
 
 @pytest.fixture
@@ -181,12 +174,13 @@ def test_events_from_outside_start_what_they_ask_for(lived: Lived, stack: Settin
     for event in EVENTS:
         command = [str(SCRIPTS / "prefect"), "event", "emit", event, "--resource-id", "a-test", "--payload", payload]
         subprocess.run(command, env=command_environment(stack), check=True, capture_output=True)
-    deadline, found = time.monotonic() + LIMIT_SECONDS, dict[str, Manifest]()
-    while set(found) != set(EVENTS.values()):
-        assert time.monotonic() < deadline, f"only {found} were started"
-        time.sleep(1)
+
+    def ended() -> dict[str, Manifest]:
         new = [manifest for manifest in read_manifests(lived.store) if manifest.run_id not in before]
         found = {manifest.flow: manifest for manifest in new if manifest.ended_at}
+        return found if set(found) == set(EVENTS.values()) else {}
+
+    found = until(ended, LIMIT_SECONDS, poll_seconds=1)
     assert found["rollback"].parameters == {"source": "simulated", "reason": "clicks fell", "to": None}
     assert "to go back to" in str(found["rollback"].error) or "nothing to roll back" in str(found["rollback"].error)
     assert (found["ingest"].status, found["train"].status) == ("completed", "completed")

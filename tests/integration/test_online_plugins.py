@@ -212,7 +212,7 @@ class TestEmbedded:
         processes = [
             subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path), str(number)]) for number in range(4)
         ]
-        assert [process.wait(timeout=120) for process in processes] == [0] * 4
+        assert [process.wait(timeout=300) for process in processes] == [0] * 4
         served = ViewSchema("ads", ("ad_id",), ("double",), timedelta())
         with reader_of(feast, "liftloop") as reader:
             (found,) = reader.read(FeatureRequest(served, [f"a{number}" for number in range(200)], 0))

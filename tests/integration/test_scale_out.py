@@ -80,7 +80,7 @@ def test_workers_write_the_same_bytes(store: Store, contract: Contract, cluster:
 def kill_when_some_are_done(store: Store, contract: Contract, cluster: LocalCluster, done: dict[str, Listed]) -> None:
     with Client(cluster) as client:
         (victim, _) = client.run(os.getpid).values()
-        deadline = monotonic() + 60
+        deadline = monotonic() + 300
         while not done and monotonic() < deadline:
             done |= partitions(store, contract, "tiles")
             sleep(0.01)

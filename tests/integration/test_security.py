@@ -165,7 +165,7 @@ def test_the_audit_trail_is_appended_by_one_who_cannot_take_back(filled: Setting
 def test_nobody_comes_in_unsigned(filled: Settings, service: str, method: str, path: str) -> None:
     port = store_ports(filled)[f"{service}.port"]
     request = Request(f"http://{HOST}:{port}{path}", data=b"x" if method in {"PUT", "POST"} else None, method=method)
-    with pytest.raises((HTTPError, ConnectionError, OSError)) as refusal, urlopen(request, timeout=10):
+    with pytest.raises((HTTPError, ConnectionError, OSError)) as refusal, urlopen(request, timeout=60):
         pass
     assert getattr(refusal.value, "code", 403) >= 400
     assert Store(filled).get("there") == b"there"
@@ -175,7 +175,7 @@ def is_let_in(settings: Settings, service: str, tls: ssl.SSLContext | None) -> b
     """Whether the gRPC port of a service begins to speak HTTP/2 with us: its first frame is one of settings."""
     address = (HOST, store_ports(settings)[f"{service}.port.grpc"])
     try:
-        with socket.create_connection(address, timeout=5) as plain:
+        with socket.create_connection(address, timeout=60) as plain:
             connection = tls.wrap_socket(plain, server_hostname=HOST) if tls else plain
             connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
             return connection.recv(9)[3:4] == b"\x04"
@@ -223,7 +223,7 @@ def test_the_bridge_is_told_of_what_lands_at_once_and_of_nothing_else(
     assert filled.bridge_token is not None
     for key in (f"lake/{source}/1", f"landing/{source}/1", f"runs/{source}/1", f"landing/{source}/2"):
         Store(filled).put(key, b"body")
-    told = [notices.get(timeout=30) for _ in range(3)]  # the folder is new too
+    told = [notices.get(timeout=120) for _ in range(3)]  # the folder is new too
     credential = f"Bearer {filled.bridge_token.get_secret_value()}"
     assert {(path, given) for path, given, _ in told} == {("/landing", credential)}
     assert {key.removeprefix("/buckets/liftloop/landing/") for _, _, key in told} == {

@@ -21,6 +21,7 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from lib.waits import until
 from pydantic import SecretStr
 
 from liftloop.settings import Role, Settings
@@ -68,6 +69,7 @@ class Lived:
     running: Settings  # those that it returned
     project: Path
     progress: list[str]
+    seconds: float  # that `up` took
 
     def up_again(self) -> list[str]:
         progress: list[str] = []
@@ -89,9 +91,10 @@ def lived(tmp_path_factory: pytest.TempPathFactory, settings_in: SettingsIn) -> 
     (project / "feature_repo" / "feature_store.yaml").write_text(FEATURE_STORE)
     settings = settings_in(project / ".liftloop")
     progress: list[str] = []
+    began = time.monotonic()
     try:
         running = up(settings, progress.append, project=project, prefect_toml=project / "prefect.toml")
-        yield Lived(settings, running, project, progress)
+        yield Lived(settings, running, project, progress, time.monotonic() - began)
     finally:
         down(settings)
 
@@ -116,7 +119,7 @@ def client(settings: Settings, **changes: Any) -> Any:
 
 def http_status(url: str, method: str = "GET", body: bytes | None = None) -> int:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data=body, method=method), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data=body, method=method), timeout=60) as answer:
             return int(answer.status)
     except HTTPError as error:
         return error.code
@@ -239,7 +242,7 @@ def test_without_the_password_the_prefect_server_tells_nothing(lived: Lived, aut
 
 def test_the_ui_asks_for_the_password(lived: Lived) -> None:
     base = f"{lived.running.prefect_api_url}".removesuffix("/api")
-    with urllib.request.urlopen(f"{base}/ui-settings", timeout=10) as answer:
+    with urllib.request.urlopen(f"{base}/ui-settings", timeout=60) as answer:
         assert (ui := json.load(answer))["auth"] == "BASIC"
         assert ui["csrf_enabled"] is True
 
@@ -250,7 +253,7 @@ def test_a_post_without_a_csrf_token_is_refused(lived: Lived) -> None:
     url = f"{lived.running.prefect_api_url}/flow_runs/filter"
     request = urllib.request.Request(url, data=b"{}", headers={"Authorization": f"Basic {password}"})
     with pytest.raises(HTTPError, match="403"):
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=60)
     assert ask(lived.running, "/flow_runs/filter", {}) is not None
 
 
@@ -260,21 +263,14 @@ def test_events_of_our_clients_arrive(lived: Lived) -> None:
     environment = command_environment(lived.running)
     subprocess.run([sys.executable, "-c", emit], cwd=lived.project, env=environment, check=True)
     wanted = {"filter": {"event": {"name": ["shop.opened"]}}}
-    wait_until(lambda: ask(lived.running, "/events/filter", wanted)["total"] == 1)
-
-
-def wait_until(is_true: Callable[[], bool], limit_seconds: float = 20) -> None:
-    deadline = time.monotonic() + limit_seconds
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: ask(lived.running, "/events/filter", wanted)["total"] == 1)
 
 
 def test_a_page_of_another_site_may_not_call_the_prefect_server(lived: Lived) -> None:
     request = urllib.request.Request(
         f"{lived.running.prefect_api_url}/health", headers={"Origin": "http://other.example"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert "access-control-allow-origin" not in answer.headers
 
 
@@ -305,7 +301,7 @@ def test_a_second_up_is_quick_and_starts_nothing(lived: Lived) -> None:
     began = time.monotonic()
     with ThreadPoolExecutor() as threads:
         first, second = threads.map(lambda _: lived.up_again(), range(2))
-    assert time.monotonic() - began < 10  # 0.1 s each on an idle machine
+    assert time.monotonic() - began < lived.seconds / 2  # 0.1 s each on an idle machine, and 20 s at first
     assert len(first) == len(second) == len(PARTS)
     assert lived.supervisor.processes() == before
 

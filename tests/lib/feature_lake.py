@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lib.contracts import as_named, minimal_contract
 from liftloop.contract.contract import Contract
 from liftloop.storage.keys import impressions_prefix
 from liftloop.storage.store import Store
@@ -24,18 +25,8 @@ _ARROW_TYPES = {
 
 def make_contract(source: str, *, horizon: str = "3d", keys: tuple[str, ...] = KEYS) -> Contract:
     mapped = ("impression_id", "event_timestamp", "placement_id", "click", "conversion", "revenue", *keys)
-    return Contract.model_validate(
-        {
-            "source": source,
-            "description": "",
-            "landing": {"path": "{day}.parquet", "format": "parquet"},
-            "columns": {name: {"from": name} for name in {*mapped, "ad_id"}},
-            "keys": keys,
-            "kpi": "click_through_rate",
-            "outcome": {"horizon": horizon},
-            "maturity": "1d",
-            "split": {"validation": "1d", "holdout": "1d"},
-        }
+    return minimal_contract(
+        source=source, columns=as_named({*mapped, "ad_id"}), keys=keys, outcome={"horizon": horizon}
     )
 
 

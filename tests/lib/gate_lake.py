@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from lib.contracts import as_named, minimal_contract
 from lib.feature_lake import write_lake
 from liftloop.contract.contract import Contract
 from liftloop.features.materialize import update_online_store
@@ -26,23 +27,16 @@ def make_contract(source: str, **changes: Any) -> Contract:
     columns += ["conversion", "revenue", "cost", "propensity", "policy", "outcome_timestamp"]
     context = {"segment": {"type": "string"}, "affinity": {"type": "float", "about": "pair"}}
     context |= {"category": {"type": "string", "about": "ad"}}
-    return Contract.model_validate(
-        {
-            "source": source,
-            "description": "",
-            "landing": {"path": "{day}.parquet", "format": "parquet"},
-            "columns": {name: {"from": name} for name in columns},
-            "context": {name: {"from": name} | more for name, more in context.items()},
-            "keys": ["user_id", "ad_id", "advertiser_id"],
-            "kpi": "revenue_per_mille",
-            "outcome": {"horizon": "1h"},
-            "maturity": "1d",
-            "split": {"validation": "1d", "holdout": "1d"},
-            "training": {"trials": 2, "maximum_rounds": 60},
-            "gate": {"resamples": 300, "minimum_effective_sample_size": 200, "groups": ["segment"]},
-        }
-        | changes
-    )
+    ours = {
+        "source": source,
+        "columns": as_named(columns),
+        "context": {name: {"from": name} | more for name, more in context.items()},
+        "keys": ["user_id", "ad_id", "advertiser_id"],
+        "kpi": "revenue_per_mille",
+        "training": {"trials": 2, "maximum_rounds": 60},
+        "gate": {"resamples": 300, "minimum_effective_sample_size": 200, "groups": ["segment"]},
+    }
+    return minimal_contract(**ours | changes)
 
 
 def click_probability(segment: ArrayLike, ad: ArrayLike) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.contracts import as_named, minimal_contract
 from lib.feature_lake import impression, write_lake
 from liftloop.contract.contract import Contract
 from liftloop.features.feast_repo import apply_features
@@ -20,22 +21,14 @@ FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 def make_contract(source: str, **changes: Any) -> Contract:
     """Two of five days train, one validates, one is held out, and the newest is not matured."""
     columns = ["impression_id", "event_timestamp", "placement_id", "ad_id", "user_id", "click"]
-    return Contract.model_validate(
-        {
-            "source": source,
-            "description": "",
-            "landing": {"path": "{day}.parquet", "format": "parquet"},
-            "columns": {name: {"from": name} for name in columns},
-            "context": {"device": {"from": "device", "type": "string"}, "hour": {"from": "hour", "type": "integer"}},
-            "keys": ["user_id", "ad_id"],
-            "kpi": "click_through_rate",
-            "outcome": {"horizon": "1h"},
-            "maturity": "1d",
-            "split": {"validation": "1d", "holdout": "1d"},
-            "training": {"trials": 2, "maximum_rounds": 30},
-        }
-        | changes
-    )
+    ours = {
+        "source": source,
+        "columns": as_named(columns),
+        "context": {"device": {"from": "device", "type": "string"}, "hour": {"from": "hour", "type": "integer"}},
+        "keys": ["user_id", "ad_id"],
+        "training": {"trials": 2, "maximum_rounds": 30},
+    }
+    return minimal_contract(**ours | changes)
 
 
 def make_rows(days: int = 5, rows_per_day: int = 400, seed: int = 7) -> list[dict[str, Any]]:

@@ -1,36 +1,18 @@
 """Contracts load, or say which key of which file is wrong and what would be right."""
 
-import copy
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from lib.contracts import short_names_document
 
 from liftloop.contract.contract import ContractError, declared_sources, load_contract
 
-MINIMAL: dict[str, Any] = {
-    "source": "shop",
-    "description": "a shop's log",
-    "landing": {"path": "{day}.csv", "format": "csv"},
-    "columns": {
-        "impression_id": {"from": "id"},
-        "event_timestamp": {"from": "at"},
-        "placement_id": {"from": "slot"},
-        "ad_id": {"from": "ad"},
-        "click": {"from": "clicked"},
-    },
-    "keys": ["ad_id"],
-    "kpi": "click_through_rate",
-    "outcome": {"horizon": "1h"},
-    "maturity": "30m",
-    "split": {"validation": "1d", "holdout": "1d"},
-}
-
 
 def write(folder: Path, changes: dict[str, Any]) -> None:
-    contract = copy.deepcopy(MINIMAL)
+    contract = short_names_document()
     for dotted, value in changes.items():
         *parents, last = dotted.split(".")
         place = contract

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from lib.contracts import minimal_contract
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.suite import load_suite
@@ -29,20 +30,8 @@ ROW = {"id": "1", "at": "2026-07-01 12:00:00", "slot": "top", "ad": "a", "clicke
 
 
 def contract(kind: str = "csv", **changes: Any) -> Contract:
-    return Contract.model_validate(
-        {
-            "source": "shop",
-            "description": "",
-            "landing": {"path": "{shop}/log", "format": kind},
-            "columns": COLUMNS,
-            "keys": ["ad_id"],
-            "kpi": "click_through_rate",
-            "outcome": {"delay": "10m", "horizon": "1h"},
-            "maturity": "30m",
-            "split": {"validation": "1d", "holdout": "1d"},
-        }
-        | changes
-    )
+    ours = {"landing": {"path": "{shop}/log", "format": kind}, "columns": COLUMNS}
+    return minimal_contract(**ours | {"outcome": {"delay": "10m", "horizon": "1h"}, "maturity": "30m"} | changes)
 
 
 def read(

@@ -35,7 +35,7 @@ def test_the_command_runs_once_the_address_answers(server: HTTPServer) -> None:
     assert process.poll() is None
     threading.Thread(target=server.serve_forever).start()
     try:
-        assert process.communicate(timeout=30)[0] == "ran\n"
+        assert process.communicate(timeout=300)[0] == "ran\n"
     finally:
         server.shutdown()
 
