@@ -24,6 +24,7 @@ from liftloop.features import skew, tiles, windows
 from liftloop.features.materialize import update_online_store
 from liftloop.gate.judge import judge
 from liftloop.gate.promotion import promote_judged
+from liftloop.lake.lake import Lake
 from liftloop.landing import validation
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.settings import Settings
@@ -82,7 +83,7 @@ def _run_bare(files: Files) -> dict[str, float]:
         store, contract, clock = Store(settings), load_contract(SOURCE), _Clock()
         for key, body in files:
             land(store, SOURCE, key, body)
-        for batch in list(pending_batches(store, contract)):
+        for batch in list(pending_batches(Lake(store, contract))):
             clock.take("ingest: batches", ingest_batch, store, contract, batch)
         clock.take("materialize: tiles", tiles.update_tiles, store, contract)
         clock.take("materialize: feature tables", windows.update_feature_tables, store, contract)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from liftloop.contract.contract import load_contract
 from liftloop.datasets.simulated import SimulationSettings, simulate
-from liftloop.operations.pending_work import next_stage
+from liftloop.operations.pending_work import SourceState
 from liftloop.settings import Settings, load_settings
 from liftloop.stack import down, initialise, up
 from liftloop.storage.store import Store
@@ -41,7 +41,7 @@ def simulated_files(simulation: SimulationSettings) -> list[tuple[str, bytes]]:
 
 def wait_for_rest(store: Store, source: str, limit_seconds: float) -> None:
     """Wait until the loop has nothing left to do for a source."""
-    wait_until(lambda: next_stage(store, load_contract(source)) is None, limit_seconds)
+    wait_until(lambda: SourceState.read(store, load_contract(source)).next_stage is None, limit_seconds)
 
 
 def wait_until(is_true: Callable[[], bool], limit_seconds: float) -> None:

@@ -34,6 +34,7 @@ from liftloop.evaluation.rewards import RewardSample
 from liftloop.features.feast_repo import apply_features
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
+from liftloop.lake.lake import Lake
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.settings import Settings, load_settings
 from liftloop.stack.standalone_store import object_store_alone
@@ -118,8 +119,8 @@ def _contest(store: Store, name: str, budget_seconds: float) -> Contest:
 
 def _frame(store: Store, contract: Contract) -> TrainingFrame:
     """From landed files to the training frame, step by step as the flows do it."""
-    for batch in pending_batches(store, contract):
-        ingest_batch(store, contract, batch)
+    for batch in pending_batches(Lake(store, contract)):
+        ingest_batch(Lake(store, contract), batch)
     update_tiles(store, contract)
     update_feature_tables(store, contract)
     apply_features(store, [contract])

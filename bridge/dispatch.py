@@ -8,9 +8,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 
 from bridge.runs import FlowRuns
 from liftloop.contract.contract import Contract
-from liftloop.contract.suite import rules_fingerprint
-from liftloop.lake.ledger import pending
-from liftloop.operations.pending_work import features_due_since, lake_version, read_lake, read_materialized
+from liftloop.operations.pending_work import SourceState
 from liftloop.storage.keys import landing_prefix
 from liftloop.storage.store import Listed, Store
 
@@ -30,9 +28,10 @@ def dispatch_ingest(store: Store, runs: FlowRuns, contract: Contract) -> bool:
     Returns:
         Whether there is now, or was just before, a run after which one should look again.
     """
-    oldest = next(pending(store, contract, rules_fingerprint(contract)), None)
-    if oldest is None:
+    waiting = SourceState.read(store, contract).waiting
+    if not waiting:
         return False
+    oldest = waiting[0]
     base = f"{store.uri(oldest.key)}#{oldest.etag}"
     attempts = dict(attempts_on(runs, base))
     made = max(attempts, default=0)
@@ -49,12 +48,12 @@ def dispatch_features_and_training(store: Store, runs: FlowRuns, contract: Contr
     An ingest tells of the lake's changes when it ends; while it lasts, features wait for half of their freshness.
     """
     grace = max(GRACE, contract.freshness / 2) if is_ingesting else GRACE
-    source, lake, known = contract.source, read_lake(store, contract.source), read_materialized(store, contract.source)
-    due_since = features_due_since(contract, lake, known)
+    source, state = contract.source, SourceState.read(store, contract)
+    known, due_since = state.materialized, state.features_due_since
     if due_since is not None:
         modified = known.modified if known else None
         since = max(due_since, modified or due_since)  # what ran before that has done its part
-        _catch_up(runs, "materialize", source, lake_version(contract, lake), since, grace)
+        _catch_up(runs, "materialize", source, state.lake.version, since, grace)
     elif known is not None and known.retraining is not None and known.modified is not None:
         _catch_up(runs, "train", source, known.lake_version, known.modified, GRACE, at_most=TRAININGS)
 

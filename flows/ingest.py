@@ -5,6 +5,7 @@ from tasks.flow import recorded_flow
 from tasks.landing import (
     announce_impressions,
     ingest_waiting,
+    read_lake,
     remind_of_held,
     report_ingest,
     require_all_ingested,
@@ -16,9 +17,10 @@ from tasks.landing import (
 def ingest(source: str) -> None:
     """Ingest whatever has landed for a source and is not in the lake yet; one run at a time."""
     with exclusive_run(source):
-        results = ingest_waiting(source)
-        announce_impressions(source)
+        lake = read_lake(source)
+        results = ingest_waiting(lake)
+        announce_impressions(lake)
         report_ingest(source, results)
         remind_of_held(source)
         require_all_ingested(results)
-        require_lookups(source)
+        require_lookups(lake)

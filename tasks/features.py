@@ -3,6 +3,7 @@
 from liftloop.contract.contract import load_contract
 from liftloop.features import skew, tiles, windows
 from liftloop.features.skew import Difference
+from liftloop.lake.lake import Lake
 from liftloop.operations import pending_work
 from liftloop.operations.retraining import retraining_reason
 from liftloop.storage.store import open_store
@@ -13,7 +14,7 @@ from tasks.step import step
 @step
 def read_lake_version(source: str) -> str:
     """What the features will know when the steps after this one are done."""
-    return pending_work.lake_version(load_contract(source), pending_work.read_lake(open_store(), source))
+    return Lake(open_store(), load_contract(source)).version
 
 
 @step

@@ -3,11 +3,12 @@
 from prefect.runtime import flow_run
 
 from liftloop.contract.contract import load_contract
-from liftloop.lake.ledger import held
+from liftloop.lake.lake import Lake
+from liftloop.lake.ledger import blocked
 from liftloop.landing import ingest as library
 from liftloop.landing.ingest import BatchResult, ingest_batch, pending_batches
 from liftloop.landing.report import file_row, ingest_page, not_ingested
-from liftloop.operations.pending_work import features_due_since, read_lake, read_materialized
+from liftloop.operations.pending_work import features_due_since, read_materialized
 from liftloop.storage.store import Listed, open_store
 from tasks.events import announce, is_part_of_chain
 from tasks.pages import publish_page, publish_table
@@ -18,24 +19,29 @@ class FilesHeldBackError(Exception):
     """Some landed files stayed outside the lake; the message is the table of reasons."""
 
 
-def ingest_waiting(source: str) -> list[BatchResult]:
-    """Ingest batch after batch until nothing waits: what lands meanwhile belongs to this run, too."""
+def read_lake(source: str) -> Lake:
+    """The lake as this run finds it; the run keeps it up to date with what it writes."""
+    return Lake(open_store(), load_contract(source))
+
+
+def ingest_waiting(lake: Lake) -> list[BatchResult]:
+    """Ingest batch after batch until nothing waits, including what lands meanwhile."""
     results: list[BatchResult] = []
-    while batches := list_waiting(source):
-        results += [ingest_objects(source, batch) for batch in batches]
+    while batches := list_waiting(lake):
+        results += [ingest_objects(lake, batch) for batch in batches]
     return results
 
 
 @step
-def list_waiting(source: str) -> list[list[Listed]]:
-    """What has landed and was not ingested yet, in batches."""
-    return list(pending_batches(open_store(), load_contract(source)))
+def list_waiting(lake: Lake) -> list[list[Listed]]:
+    """Landed objects that are not ingested yet, in batches."""
+    return list(pending_batches(lake))
 
 
 @step
-def ingest_objects(source: str, items: list[Listed]) -> BatchResult:
+def ingest_objects(lake: Lake, items: list[Listed]) -> BatchResult:
     """One batch into lake and quarantine."""
-    return ingest_batch(open_store(), load_contract(source), items)
+    return ingest_batch(lake, items)
 
 
 @step
@@ -49,29 +55,29 @@ def report_ingest(source: str, results: list[BatchResult]) -> None:
 
 
 @step
-def announce_impressions(source: str) -> None:
-    """Emit `impressions.validated` while the lake holds what the features do not know."""
-    store = open_store()
-    since = features_due_since(load_contract(source), read_lake(store, source), read_materialized(store, source))
+def announce_impressions(lake: Lake) -> None:
+    """Emit `impressions.validated` if the lake holds what the features in service do not include."""
+    source = lake.contract.source
+    since = features_due_since(lake, read_materialized(lake.store, source))
     if since is not None and not is_part_of_chain():
         announce("impressions.validated", source, {"since": since.isoformat()})
 
 
 @step
 def remind_of_held(source: str) -> None:
-    """Say what stays outside the lake, from this run or an earlier one."""
-    if outside := held(open_store(), source):
+    """Log how many files stay outside the lake, from this run or an earlier one."""
+    if outside := blocked(open_store(), source):
         print(f"{len(outside)} landed files of {source} are not in the lake: `liftloop held {source}` says why")
 
 
 @step
-def require_lookups(source: str) -> None:
-    """Fail the run, after all that could be ingested was, if a file waits for another that it is joined with."""
-    library.require_lookups(open_store(), load_contract(source))
+def require_lookups(lake: Lake) -> None:
+    """Fail the run, once all else is ingested, if a file waits for another that it is joined with."""
+    library.require_lookups(lake)
 
 
 def require_all_ingested(results: list[BatchResult]) -> None:
-    """Fail the run, after all that could be ingested was, if a file stayed outside.
+    """Fail the run, once all else is ingested, if a file stayed outside.
 
     Raises:
         FilesHeldBackError: it did.

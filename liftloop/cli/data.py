@@ -11,7 +11,7 @@ from liftloop.cli.output import console, print_table
 from liftloop.contract.contract import load_contract
 from liftloop.datasets import open_bandit
 from liftloop.lake.erasure import erase as erase_value
-from liftloop.lake.ledger import held
+from liftloop.lake.ledger import blocked
 from liftloop.reporting.html import copy_page
 from liftloop.settings import load_settings
 from liftloop.storage.keys import off_policy_key
@@ -43,7 +43,7 @@ def land_folder(
 def list_held(source: Annotated[str, typer.Argument(help="A source with a contract.")]) -> None:
     """List the landed files that are not in the lake, and why."""
     load_contract(source)
-    rows = [(e.landed.key, e.status, e.error, "\n".join(e.reasons)) for e in held(open_store(), source)]
+    rows = [(e.landed.key, e.status, e.error, "\n".join(e.reasons)) for e in blocked(open_store(), source)]
     print_table(["file", "status", "error", "reasons"], rows)
 
 

@@ -18,7 +18,7 @@ from liftloop.datasets.open_bandit_value import write_off_policy_page
 from liftloop.demo.live import live_line
 from liftloop.demo.summary import print_summary
 from liftloop.errors import UserError
-from liftloop.operations.pending_work import next_stage
+from liftloop.operations.pending_work import SourceState
 from liftloop.settings import Settings
 from liftloop.stack.lifecycle import WaitFor
 from liftloop.stack.prefect_api import ask
@@ -123,7 +123,7 @@ class _Runs:
 
 def _next_stages(store: Store) -> list[str]:
     """What the loop has still to do, the next flow of each source."""
-    stages = {source: next_stage(store, load_contract(source)) for source in SOURCES}
+    stages = {source: SourceState.read(store, load_contract(source)).next_stage for source in SOURCES}
     return [f"{stage} of {source}" for source, stage in stages.items() if stage]
 
 

@@ -13,7 +13,8 @@ from liftloop.datasets.open_bandit_value import SOURCE
 from liftloop.datasets.simulated.truth import Truth
 from liftloop.features.names import feature_columns
 from liftloop.gate.verdict import Verdict
-from liftloop.lake.ledger import held, ingested
+from liftloop.lake.lake import Lake
+from liftloop.lake.ledger import blocked, ingested
 from liftloop.registry.versions import ModelVersion, list_versions
 from liftloop.reporting.html import copy_page
 from liftloop.storage.keys import card_key, off_policy_key
@@ -48,7 +49,7 @@ def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, cons
 
 
 def _facts(store: Store, version: ModelVersion, verdict: Verdict) -> dict[str, str]:
-    entries = [*ingested(store, version.source), *held(store, version.source)]
+    entries = [*ingested(Lake(store, load_contract(version.source))), *blocked(store, version.source)]
     counts = {f"rows {word}": f"{sum(getattr(e, name) for e in entries):,}" for word, name in _COUNTS.items()}
     model = verdict.scores["model"]
     return counts | {

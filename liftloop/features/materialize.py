@@ -1,9 +1,9 @@
 """The online store: for each key the latest features, written by Feast."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
-from datetime import date, datetime
+from datetime import datetime
 from io import StringIO
 from time import perf_counter
 
@@ -13,11 +13,11 @@ from liftloop.contract.contract import Contract
 from liftloop.features.feast_repo import apply_features
 from liftloop.features.names import FEAST_PROJECT, TIME_TO_LIVE, view_name
 from liftloop.features.partition_index import Entry, Index
-from liftloop.lake.days import by_day, objects_by_day
-from liftloop.lake.impressions import newest_event
+from liftloop.lake.days import by_day
+from liftloop.lake.lake import Lake
 from liftloop.storage.duckdb import connect, literal, quoted
 from liftloop.storage.hashing import fingerprint_of
-from liftloop.storage.keys import features_index_key, features_prefix, impressions_prefix, materialized_key
+from liftloop.storage.keys import features_index_key, features_prefix, materialized_key
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Listed, ObjectRef, Store, references
 
@@ -32,14 +32,15 @@ def update_online_store(store: Store, contract: Contract) -> Step:
     files have left the lake since, corrected or erased, the store is emptied first: otherwise rows newer than the
     rebuilt tables would survive.
     """
-    as_of = newest_event(store, contract.source)
-    step = _update(store, contract, as_of) if as_of else Step(name=_STEP, is_reused=True)
+    lake = Lake(store, contract)
+    as_of = lake.newest_event()
+    step = _update(lake, as_of) if as_of else Step(name=_STEP, is_reused=True)
     record(step)
     return step
 
 
-def _update(store: Store, contract: Contract, as_of: datetime) -> Step:
-    started = perf_counter()
+def _update(lake: Lake, as_of: datetime) -> Step:
+    store, contract, started = lake.store, lake.contract, perf_counter()
     feast = apply_features(store, [contract])
     tables = _recent_tables(store, contract, as_of)
     recent = [table for each in tables.values() for table in each]
@@ -47,7 +48,7 @@ def _update(store: Store, contract: Contract, as_of: datetime) -> Step:
     fingerprint = fingerprint_of(_LAYOUT, feast.config.online_store, as_of, *versions)
     known = store.head(materialized_key(contract.source))
     is_reused = known is not None and known.fingerprint == fingerprint and _is_filled(feast, contract)
-    written = known.ref if known and is_reused else _fill(store, contract, as_of, feast, tables, fingerprint)
+    written = known.ref if known and is_reused else _fill(lake, as_of, feast, tables, fingerprint)
     said = {name: value for name, value in json.loads(store.get(written.key)).items() if name != "lake"}
     metrics = said | {"seconds": round(perf_counter() - started, 3)}
     inputs = references(store, (table.key for table in recent))
@@ -55,24 +56,23 @@ def _update(store: Store, contract: Contract, as_of: datetime) -> Step:
 
 
 def _fill(
-    store: Store,
-    contract: Contract,
+    lake: Lake,
     as_of: datetime,
     feast: FeatureStore,
     tables: Mapping[str, Sequence[Entry]],
     fingerprint: str,
 ) -> ObjectRef:
     """Bring the online store up to date; returns the record of what it was filled from, written last."""
+    store, contract = lake.store, lake.contract
     key = materialized_key(contract.source)
-    lake = objects_by_day(store, impressions_prefix(contract.source))
-    if not _known_lake(store, key) <= _versions(lake):
+    if not _known_lake(store, key) <= _versions(lake.files):
         _empty(feast, contract)
     _materialize(feast, contract, as_of)
     first = (as_of - TIME_TO_LIVE - contract.outcome.horizon).date()  # of the impressions that this rests on
     known = {
         "as_of": as_of.isoformat(),
         "keys_online": _count_keys(store, tables, as_of),
-        "lake": sorted(_versions({day: files for day, files in lake.items() if day >= first})),
+        "lake": sorted(_versions(item for day, files in lake.by_day().items() if day >= first for item in files)),
     }
     return store.put(key, json.dumps(known).encode(), fingerprint=fingerprint)
 
@@ -94,8 +94,8 @@ def _known_lake(store: Store, key: str) -> set[str]:
         return set()
 
 
-def _versions(files: Mapping[date, Sequence[Listed]]) -> set[str]:
-    return {f"{item.key}#{item.etag}" for day in files.values() for item in day}
+def _versions(files: Iterable[Listed]) -> set[str]:
+    return {f"{item.key}#{item.etag}" for item in files}
 
 
 def _empty(feast: FeatureStore, contract: Contract) -> None:

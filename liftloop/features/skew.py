@@ -9,7 +9,7 @@ from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
 from liftloop.features.lookup import historical_features, materialized_at, online_features
 from liftloop.features.names import feature_columns
-from liftloop.lake.impressions import newest_files
+from liftloop.lake.lake import Lake
 from liftloop.provenance.lineage import writer_of
 from liftloop.storage.duckdb import connect, quoted
 from liftloop.storage.keys import features_prefix, materialized_key
@@ -44,7 +44,7 @@ def find_skew(store: Store, contract: Contract) -> list[Difference]:
 
     Right after both were brought up to date they must be equal within float tolerance; missing equals missing.
     """
-    files = newest_files(store, contract.source)
+    files = Lake(store, contract).newest_files()
     if not files:
         record(Step(name=_STEP, is_reused=True))
         return []

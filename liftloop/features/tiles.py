@@ -9,9 +9,10 @@ from math import ceil
 
 from liftloop.contract.contract import Contract
 from liftloop.features.incremental import Partition, update_partitions
-from liftloop.lake.days import looking_back, objects_by_day
+from liftloop.lake.days import looking_back
+from liftloop.lake.lake import Lake
 from liftloop.storage.duckdb import quoted
-from liftloop.storage.keys import impressions_prefix, tiles_index_key, tiles_prefix
+from liftloop.storage.keys import tiles_index_key, tiles_prefix
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Listed, Store
 
@@ -55,7 +56,7 @@ def update_tiles(store: Store, contract: Contract) -> Step:
     Columns: `key`, `hour` (its start), `impressions`, `clicks`, `conversions`, `revenue` and `cost` (currency units),
     `last_impression`, `last_click`. Impressions without the key are left out.
     """
-    lake = objects_by_day(store, impressions_prefix(contract.source))
+    lake = Lake(store, contract).by_day()
     return update_partitions(store, "update_tiles", tiles_index_key(contract.source), tile_partitions(contract, lake))
 
 

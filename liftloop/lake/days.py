@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Protocol, TypeVar
 
-from liftloop.storage.store import Listed, Store
-
 _DAY_IN_KEY = re.compile(r"/date=(\d{4}-\d{2}-\d{2})/")
 
 
@@ -31,11 +29,6 @@ def by_day(items: Iterable[_Source]) -> dict[date, list[_Source]]:
         if match := _DAY_IN_KEY.search(item.key):
             found[date.fromisoformat(match[1])].append(item)
     return found
-
-
-def objects_by_day(store: Store, prefix: str) -> dict[date, list[Listed]]:
-    """What lies in the daily partitions under a prefix."""
-    return by_day(store.list(prefix))
 
 
 def looking_back(objects: Mapping[date, Sequence[_Source]], days: int) -> dict[date, tuple[_Source, ...]]:

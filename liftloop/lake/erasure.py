@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict
 from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
 from liftloop.lake.impressions import object_id_in, write_parquet
+from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import ingested
 from liftloop.storage.duckdb import connect, literal, quoted
 from liftloop.storage.hashing import sha256_of
-from liftloop.storage.keys import QUARANTINE, erasures_key, impressions_prefix, known_keys_prefix, quarantine_prefix
+from liftloop.storage.keys import QUARANTINE, erasures_key, known_keys_prefix, quarantine_prefix
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import ObjectRef, Store, references
 
@@ -73,14 +74,16 @@ def erase(store: Store, contract: Contract, key: str, value: str) -> Erasure:
     if columns.get(key) != "VARCHAR":
         names = ", ".join(name for name, kind in columns.items() if kind == "VARCHAR")
         raise UnknownKeyError(f"{contract.source} has no text column {key!r}; it has {names}")
+    lake = Lake(store, contract)
     with connect(store.settings) as connection:
         in_lake = f"{quoted(key)} = {literal(value)}"
         in_quarantine = rf"regexp_matches(raw, '(^|\W)' || regexp_escape({literal(value)}) || '(\W|$)')"
-        files = _files_with(connection, store, impressions_prefix(contract.source), in_lake)
-        found = Erasure(key=key, sha256=sha256_of(value.encode()), landed=_landed(store, contract, files))
+        files = _files_with(connection, store, [item.key for item in lake.files], in_lake)
+        found = Erasure(key=key, sha256=sha256_of(value.encode()), landed=_landed(lake, files))
         erasure = _listed(store, contract.source, found)
         held = dict.fromkeys(files, in_lake)
-        quarantined = _files_with(connection, store, quarantine_prefix(contract.source), in_quarantine)
+        quarantine = [item.key for item in store.list(quarantine_prefix(contract.source))]
+        quarantined = _files_with(connection, store, quarantine, in_quarantine)
         held |= dict.fromkeys(quarantined, in_quarantine)
         read = references(store, held)
         written = [_without(connection, store, file, predicate) for file, predicate in held.items()]
@@ -89,9 +92,9 @@ def erase(store: Store, contract: Contract, key: str, value: str) -> Erasure:
     return erasure
 
 
-def _files_with(connection: duckdb.DuckDBPyConnection, store: Store, prefix: str, held: str) -> list[str]:
+def _files_with(connection: duckdb.DuckDBPyConnection, store: Store, keys: list[str], held: str) -> list[str]:
     """The keys of the Parquet files that hold such rows."""
-    files = {store.uri(item.key): item.key for item in store.list(prefix) if _is_ours(item.key)}
+    files = {store.uri(key): key for key in keys if _is_ours(key)}
     if not files:
         return []
     rows = connection.read_parquet(list(files), filename=True, union_by_name=True).filter(held)
@@ -111,10 +114,10 @@ def _without(connection: duckdb.DuckDBPyConnection, store: Store, key: str, held
         return store.put(key, path.read_bytes())
 
 
-def _landed(store: Store, contract: Contract, files: Iterable[str]) -> tuple[str, ...]:
+def _landed(lake: Lake, files: Iterable[str]) -> tuple[str, ...]:
     """The landed objects that these files of the lake come from."""
     wanted = {object_id_in(file) for file in files}
-    return tuple(sorted(entry.landed.key for entry in ingested(store, contract.source) if entry.object_id in wanted))
+    return tuple(sorted(entry.landed.key for entry in ingested(lake) if entry.object_id in wanted))
 
 
 def _listed(store: Store, source: str, erasure: Erasure) -> Erasure:

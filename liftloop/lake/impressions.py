@@ -1,46 +1,27 @@
 """The lake: canonical impressions by date, one Parquet file for each landed object, and the quarantine beside it."""
 
-from datetime import datetime
 from pathlib import Path
 
 import duckdb
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.known_keys import create_known
-from liftloop.storage.duckdb import connect, literal, quoted
+from liftloop.lake.lake import Lake
+from liftloop.storage.duckdb import literal, quoted
 from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.keys import impressions_prefix, quarantine_prefix
-from liftloop.storage.store import Listed, Store
+from liftloop.storage.store import Listed
 
 _FILE_CHARACTERS, _VERSION_CHARACTERS = 16, 8
 _DUPLICATE = "duplicate of an impression that is already counted"
 
 
-def newest_event(store: Store, source: str) -> datetime | None:
-    """The data's own clock: the newest event time in the lake; None while the lake is empty."""
-    files = newest_files(store, source)
-    if not files:
-        return None
-    with connect(store.settings) as connection:
-        row = connection.read_parquet([*map(store.uri, files)]).aggregate("max(event_timestamp)").fetchone()
-    return row[0] if row else None
-
-
-def newest_files(store: Store, source: str) -> list[str]:
-    """The files of the lake's newest date."""
-    keys = [item.key for item in store.list(impressions_prefix(source))]
-    newest_date = max((key.rsplit("/", 1)[0] for key in keys), default="")
-    return [key for key in keys if key.startswith(f"{newest_date}/")]
-
-
-def mark_duplicates(
-    connection: duckdb.DuckDBPyConnection, store: Store, contract: Contract, object_ids: list[str]
-) -> None:
+def mark_duplicates(connection: duckdb.DuckDBPyConnection, lake: Lake, object_ids: list[str]) -> None:
     """Give a reason to every good row whose key came before: earlier in these objects (in order), or in the lake."""
-    keys = ", ".join(map(quoted, contract.deduplicate_by))
+    keys = ", ".join(map(quoted, lake.contract.deduplicate_by))
     ranks = ", ".join(f"({literal(object_id)}, {rank})" for rank, object_id in enumerate(object_ids))
     connection.execute(f"CREATE TEMP TABLE ranks AS SELECT * FROM (VALUES {ranks}) AS t(object_id, rank)")
-    create_known(connection, store, contract, _lake_without(store, contract.source, {*object_ids}))
+    create_known(connection, lake.store, lake.contract, _files_without(lake, {*object_ids}))
     connection.execute(f"""
         UPDATE impressions SET reasons = [{literal(_DUPLICATE)}], raw = to_json(impressions)::VARCHAR
         WHERE rowid IN (
@@ -51,11 +32,10 @@ def mark_duplicates(
     """)
 
 
-def _lake_without(store: Store, source: str, object_ids: set[str]) -> list[Listed]:
-    """The lake's files but for those of these landed files: of another version, or left by an interrupted run."""
+def _files_without(lake: Lake, object_ids: set[str]) -> list[Listed]:
+    """The lake's files except the ones of these landed files: of another version, or left by an interrupted run."""
     files = {landed_file_of(object_id) for object_id in object_ids}
-    lake = store.list(impressions_prefix(source))
-    return [item for item in lake if landed_file_of(object_id_in(item.key)) not in files]
+    return [item for item in lake.files if landed_file_of(object_id_in(item.key)) not in files]
 
 
 def object_id_of(item: Listed) -> str:

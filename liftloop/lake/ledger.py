@@ -1,4 +1,4 @@
-"""What became of every landed object: one entry for each version of it, written last, so that each counts once."""
+"""The outcome of every landed object: one entry for each version of it, written last, so that each counts once."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -9,13 +9,14 @@ from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.impressions import object_id_in, object_id_of
+from liftloop.lake.lake import Lake
 from liftloop.storage.keys import LEDGER, impressions_prefix, landing_prefix, ledger_prefix
 from liftloop.storage.runs import IngestStatus, Step
 from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
 
 
 class Entry(BaseModel):
-    """The fate of one version of a landed object. `rows_landed` is the sum of the four counts after it."""
+    """The outcome of one version of a landed object. `rows_landed` is the sum of the four counts after it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,60 +29,63 @@ class Entry(BaseModel):
     rows_valid: int = 0
     rows_quarantined: int = 0
     rows_duplicate: int = 0
-    rows_erased: int = 0  # of people who asked to be forgotten
+    rows_erased: int = 0  # of people whose data is erased
     reasons: dict[str, int] = {}
     error: str | None = None
     outputs: tuple[ObjectRef, ...] = ()
 
 
-def pending(store: Store, contract: Contract, rules: str) -> Iterator[Listed]:
+def pending(lake: Lake, rules: str) -> Iterator[Listed]:
     """Landed objects, oldest first, that have no entry, were held under other rules, or have lost files in the lake."""
-    settled = _whole_in_lake(store, contract.source)
+    store, contract = lake.store, lake.contract
+    settled = _whole_in_lake(lake)
     known = _read(store, store.list(ledger_prefix(contract.source, "held")))
     settled |= {entry.object_id for entry in known if entry.rules == rules}
     landed = sorted(store.list(landing_prefix(contract.source)), key=lambda item: (item.modified, item.key))
     for item in landed:
-        if object_id_of(item) not in settled and not is_no_log(contract, item.key):
+        if object_id_of(item) not in settled and not is_reference_or_marker(contract, item.key):
             yield item
 
 
-def _whole_in_lake(store: Store, source: str) -> set[str]:
-    """The ingested objects whose files are all in the lake; entries bear the number in their name."""
-    in_lake = Counter(object_id_in(item.key) for item in store.list(impressions_prefix(source)))
-    names = (PurePath(item.key).stem.split("-") for item in store.list(ledger_prefix(source, "ingested")))
+def _whole_in_lake(lake: Lake) -> set[str]:
+    """The ingested objects whose files are all in the lake; an entry's name ends with their number."""
+    in_lake = Counter(object_id_in(item.key) for item in lake.files)
+    entries = lake.store.list(ledger_prefix(lake.contract.source, "ingested"))
+    names = (PurePath(item.key).stem.split("-") for item in entries)
     return {object_id for object_id, files in names if in_lake[object_id] == int(files)}
 
 
-def held(store: Store, source: str) -> list[Entry]:
-    """The landed objects that stay outside the lake, with the reasons; what was replaced or removed is not landed."""
-    wanted = held_ids(store, source)
+def blocked(store: Store, source: str) -> list[Entry]:
+    """The landed objects that stay outside the lake, with the reasons; without the ones replaced or deleted since."""
+    wanted = blocked_ids(store, source)
     return _read(
         store, (item for item in store.list(ledger_prefix(source, "held")) if PurePath(item.key).stem in wanted)
     )
 
 
-def held_ids(store: Store, source: str) -> set[str]:
+def blocked_ids(store: Store, source: str) -> set[str]:
     """The ids of the landed objects that stay outside the lake."""
     entries = {PurePath(item.key).stem for item in store.list(ledger_prefix(source, "held"))}
     return entries and entries & {object_id_of(item) for item in store.list(landing_prefix(source))}
 
 
-def ingested(store: Store, source: str) -> list[Entry]:
-    """The landed files whose rows are in the lake, each as it was settled last."""
-    whole = _whole_in_lake(store, source)  # a version that was replaced is not
-    items = sorted(store.list(ledger_prefix(source, "ingested")), key=lambda item: item.modified)
-    entries = _read(store, (item for item in items if PurePath(item.key).stem.split("-")[0] in whole))
+def ingested(lake: Lake) -> list[Entry]:
+    """The landed files whose rows are in the lake, each with its newest entry."""
+    whole = _whole_in_lake(lake)  # a version that was replaced is not
+    entries_prefix = ledger_prefix(lake.contract.source, "ingested")
+    items = sorted(lake.store.list(entries_prefix), key=lambda item: item.modified)
+    entries = _read(lake.store, (item for item in items if PurePath(item.key).stem.split("-")[0] in whole))
     return list({entry.landed.key: entry for entry in entries}.values())
 
 
 def entries_but(store: Store, object_ids: set[str]) -> list[tuple[datetime, Entry]]:
-    """The entries of all sources, but for these objects', each with the time when it was written."""
+    """The entries of all sources except the ones of these objects, each with the time when it was written."""
     items = [item for item in store.list(LEDGER) if PurePath(item.key).stem.split("-")[0] not in object_ids]
     return list(zip((item.modified for item in items), _read(store, items), strict=True))
 
 
-def settle(store: Store, source: str, entry: Entry, *, is_held: bool) -> None:
-    """Write an object's entry; an ingested one that was held is so no longer."""
+def write_entry(store: Store, source: str, entry: Entry, *, is_held: bool) -> None:
+    """Write an object's entry; one that was held before and is ingested now leaves the held ones."""
     held_key = f"{ledger_prefix(source, 'held')}{entry.object_id}.json"
     if entry.status != "ingested":
         store.put(held_key, entry.model_dump_json().encode())
@@ -93,7 +97,7 @@ def settle(store: Store, source: str, entry: Entry, *, is_held: bool) -> None:
 
 
 def ingest_step(entry: Entry) -> Step:
-    """What became of an object, as a run puts it on record."""
+    """The outcome of an object, as a step of a run."""
     counts = entry.model_dump(include={"error", "rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate"})
     inputs = (entry.landed, *entry.lookups)
     return Step(name="ingest", inputs=inputs, outputs=entry.outputs, metrics=counts, ingest_status=entry.status)
@@ -103,7 +107,7 @@ def _read(store: Store, items: Iterable[Listed]) -> list[Entry]:
     return [Entry.model_validate_json(body) for body in concurrently(store.get, (item.key for item in items))]
 
 
-def is_no_log(contract: Contract, key: str) -> bool:
+def is_reference_or_marker(contract: Contract, key: str) -> bool:
     """Whether a landed object is a reference file, or marks a folder, as the consoles of object stores do."""
     relative = key.removeprefix(landing_prefix(contract.source))
     is_reference = any(lookup.path_parts(relative) is not None for lookup in contract.lookups.values())

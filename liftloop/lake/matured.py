@@ -7,10 +7,8 @@ from functools import cached_property
 import pandas as pd
 
 from liftloop.contract.contract import Contract
-from liftloop.lake.days import objects_by_day
-from liftloop.lake.impressions import newest_event
+from liftloop.lake.lake import Lake
 from liftloop.storage.duckdb import connect, quoted
-from liftloop.storage.keys import impressions_prefix
 from liftloop.storage.store import Listed, Store
 
 _MICROSECOND = timedelta(microseconds=1)  # the resolution of event times
@@ -20,10 +18,17 @@ _MICROSECOND = timedelta(microseconds=1)  # the resolution of event times
 class Window:
     """Impressions with `since` <= event time < `until`."""
 
-    store: Store
-    contract: Contract
+    lake: Lake
     since: datetime
     until: datetime
+
+    @property
+    def store(self) -> Store:
+        return self.lake.store
+
+    @property
+    def contract(self) -> Contract:
+        return self.lake.contract
 
     @cached_property
     def keys(self) -> list[str]:
@@ -56,18 +61,19 @@ class Window:
         return frame
 
     def _keys(self, first: date, last: date) -> list[str]:
-        return [item.key for day in sorted(self._lake) if first <= day <= last for item in self._lake[day]]
+        return [item.key for day, files in sorted(self._by_day.items()) if first <= day <= last for item in files]
 
     @cached_property
-    def _lake(self) -> dict[date, list[Listed]]:
-        return objects_by_day(self.store, impressions_prefix(self.contract.source))
+    def _by_day(self) -> dict[date, list[Listed]]:
+        return self.lake.by_day()
 
 
 def matured_window(store: Store, contract: Contract, since: datetime | None) -> Window | None:
     """What matured since then, at first as much as the contract holds out; None if there is no lake or no news."""
-    as_of = newest_event(store, contract.source)
+    lake = Lake(store, contract)
+    as_of = lake.newest_event()
     if as_of is None:
         return None
     until = as_of - contract.maturity + _MICROSECOND
-    window = Window(store, contract, since or until - contract.split.holdout, until)
+    window = Window(lake, since or until - contract.split.holdout, until)
     return window if window.since < window.until and window.keys else None

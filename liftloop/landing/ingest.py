@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -20,7 +21,8 @@ from liftloop.lake.impressions import (
     stage_impressions,
     stage_quarantine,
 )
-from liftloop.lake.ledger import Entry, held_ids, ingest_step, is_no_log, pending, settle
+from liftloop.lake.lake import Lake
+from liftloop.lake.ledger import Entry, blocked_ids, ingest_step, is_reference_or_marker, pending, write_entry
 from liftloop.landing.parse import LandedFile, create_tables, parse
 from liftloop.landing.readers import FileRejectedError
 from liftloop.landing.rules import Finding, Rule, compile_rules
@@ -50,27 +52,34 @@ class BatchResult:
 class _Work:
     """What every step of one batch needs: where from, by which rules, and a folder that goes when it is done."""
 
-    store: Store
-    contract: Contract
+    lake: Lake
     rules: list[Rule]
     rules_fingerprint: str
     erasures: Erasures
     connection: duckdb.DuckDBPyConnection
     folder: Path
 
+    @property
+    def store(self) -> Store:
+        return self.lake.store
+
+    @property
+    def contract(self) -> Contract:
+        return self.lake.contract
+
 
 def pending_batches(
-    store: Store, contract: Contract, batch_bytes: int = BATCH_BYTES, batch_objects: int = BATCH_OBJECTS
+    lake: Lake, batch_bytes: int = BATCH_BYTES, batch_objects: int = BATCH_OBJECTS
 ) -> Iterator[list[Listed]]:
-    """What waits in landing, oldest first, in batches of bounded size (a larger object is a batch of its own).
+    """The objects that wait in landing, oldest first, in batches of bounded size; a larger object is its own batch.
 
-    What is joined with a reference file that has not landed goes on waiting.
+    An object that is joined with a reference file that has not landed goes on waiting.
     """
     batch: list[Listed] = []
     size_bytes = 0
-    landed = _landed_lookups(store, contract)
-    for item in pending(store, contract, rules_fingerprint(contract)):
-        if not landed.issuperset(_lookup_keys(contract, item.key).values()):
+    landed = _landed_lookups(lake)
+    for item in pending(lake, rules_fingerprint(lake.contract)):
+        if not landed.issuperset(_lookup_keys(lake.contract, item.key).values()):
             continue
         size_bytes += item.size_bytes
         if batch and (size_bytes > batch_bytes or len(batch) == batch_objects):
@@ -81,20 +90,22 @@ def pending_batches(
         yield batch
 
 
-def require_lookups(store: Store, contract: Contract) -> None:
+def require_lookups(lake: Lake) -> None:
     """Name the reference files that landed objects wait for.
 
     Raises:
         LookupMissingError: there are some.
     """
-    waiting = pending(store, contract, rules_fingerprint(contract)) if contract.lookups else ()
-    wanted = {key for item in waiting for key in _lookup_keys(contract, item.key).values()}
-    if missing := sorted(wanted - _landed_lookups(store, contract)):
-        raise LookupMissingError(f"land {', '.join(map(store.uri, missing))} first: landed files are joined with it")
+    waiting = pending(lake, rules_fingerprint(lake.contract)) if lake.contract.lookups else ()
+    wanted = {key for item in waiting for key in _lookup_keys(lake.contract, item.key).values()}
+    if missing := sorted(wanted - _landed_lookups(lake)):
+        raise LookupMissingError(
+            f"land {', '.join(map(lake.store.uri, missing))} first: landed files are joined with it"
+        )
 
 
-def ingest_batch(store: Store, contract: Contract, items: list[Listed]) -> BatchResult:
-    """Read, judge and settle a batch. Safe to repeat: every output's key follows from the landed object.
+def ingest_batch(lake: Lake, items: list[Listed]) -> BatchResult:
+    """Read, judge and write a batch. Safe to repeat: every output's key follows from the landed object.
 
     Raises:
         LookupMissingError: a reference file has not landed yet.
@@ -102,19 +113,19 @@ def ingest_batch(store: Store, contract: Contract, items: list[Listed]) -> Batch
     suite = load_suite()
     with tempfile.TemporaryDirectory(prefix="liftloop-") as name:
         folder = Path(name)
-        with connect(store.settings, folder / "batch.duckdb") as connection:
+        with connect(lake.store.settings, folder / "batch.duckdb") as connection:
             connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: never tidy it up
-            rules, erasures = compile_rules(suite), read_erasures(store, contract.source)
-            work = _Work(store, contract, rules, rules_fingerprint(contract), erasures, connection, folder)
+            rules, erasures = compile_rules(suite), read_erasures(lake.store, lake.contract.source)
+            work = _Work(lake, rules, rules_fingerprint(lake.contract), erasures, connection, folder)
             entries = _judge(work, items)
             from liftloop.landing.validation import validate  # noqa: PLC0415  (Great Expectations: seconds to import)
 
             findings = validate(connection, "impressions", suite)
-        held = held_ids(store, contract.source)
-        left = [item.key for item in store.list(impressions_prefix(contract.source))]
-        settled = concurrently(lambda entry: _upload(work, entry, left, entry.object_id in held), entries)
-    record(*map(ingest_step, settled))
-    return BatchResult(settled, findings)
+        blocked = blocked_ids(lake.store, lake.contract.source)
+        before = [item.key for item in lake.files]
+        written = concurrently(lambda entry: _upload(work, entry, before, entry.object_id in blocked), entries)
+    record(*map(ingest_step, written))
+    return BatchResult(written, findings)
 
 
 def _judge(work: _Work, items: list[Listed]) -> list[Entry]:
@@ -123,7 +134,7 @@ def _judge(work: _Work, items: list[Listed]) -> list[Entry]:
     entries = [_read(work, item, landed) for item, landed in zip(items, _fetch(work, items), strict=True)]
     taken = [entry.object_id for entry in entries if entry.status == "ingested"]
     if taken:
-        mark_duplicates(work.connection, work.store, work.contract, taken)
+        mark_duplicates(work.connection, work.lake, taken)
     return [_stage(work, entry) for entry in entries]
 
 
@@ -173,9 +184,9 @@ def _lookup_keys(contract: Contract, key: str) -> dict[str, str]:
     }
 
 
-def _landed_lookups(store: Store, contract: Contract) -> set[str]:
-    items = store.list(landing_prefix(contract.source)) if contract.lookups else ()
-    return {item.key for item in items if is_no_log(contract, item.key)}
+def _landed_lookups(lake: Lake) -> set[str]:
+    items = lake.store.list(landing_prefix(lake.contract.source)) if lake.contract.lookups else ()
+    return {item.key for item in items if is_reference_or_marker(lake.contract, item.key)}
 
 
 def _fetch_lookup(work: _Work, name: str, key: str, folder: Path) -> ObjectRef:
@@ -254,18 +265,21 @@ def _stage_whole(work: _Work, entry: Entry, folder: Path) -> None:
     (folder / "error.json").write_text(json.dumps(why, indent=1), encoding="utf-8")
 
 
-def _upload(work: _Work, entry: Entry, left: list[str], is_held: bool) -> Entry:
-    """Copy the staged files to the store, then settle the object in the ledger: in this order, whatever happens.
+def _upload(work: _Work, entry: Entry, before: list[str], is_held: bool) -> Entry:
+    """Copy the staged files to the store, delete what they replace, then write the ledger entry: in this order.
 
-    Of the files `left` in the lake, those go that it replaces: an ingested file replaces its former versions.
+    `before`: the keys of the lake before this batch; an ingested file replaces its former versions.
     """
     folder = work.folder / "out" / entry.object_id
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    refs = concurrently(lambda path: work.store.put(str(path.relative_to(folder)), path.read_bytes()), files)
-    written = {ref.key for ref in refs}
-    work.store.delete(key for key in left if _is_replaced(key, entry) and key not in written)
-    settled = entry.model_copy(update={"outputs": tuple(refs)})
-    settle(work.store, work.contract.source, settled, is_held=is_held)
+    put = concurrently(lambda path: work.store.put_version(str(path.relative_to(folder)), path.read_bytes()), files)
+    written = {ref.key: Listed(ref.key, etag, ref.size_bytes, datetime.now(UTC)) for ref, etag in put}
+    replaced = [key for key in before if _is_replaced(key, entry) and key not in written]
+    work.store.delete(replaced)
+    prefix = impressions_prefix(work.contract.source)
+    work.lake.replace(replaced, (item for key, item in written.items() if key.startswith(prefix)))
+    settled = entry.model_copy(update={"outputs": tuple(ref for ref, _ in put)})
+    write_entry(work.store, work.contract.source, settled, is_held=is_held)
     return settled
 
 

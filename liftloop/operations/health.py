@@ -8,15 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from liftloop.contract.contract import Contract
-from liftloop.contract.suite import rules_fingerprint
-from liftloop.lake.ledger import held_ids, pending
-from liftloop.operations.pending_work import (
-    Materialized,
-    features_due_since,
-    read_lake,
-    read_materialized,
-    trainings_on,
-)
+from liftloop.operations.pending_work import SourceState
 from liftloop.registry.versions import Pointer, champion
 from liftloop.storage.keys import RUNS
 from liftloop.storage.runs import read_records
@@ -55,25 +47,18 @@ class SourceHealth:
 
 
 def source_health(store: Store, contract: Contract) -> SourceHealth:
-    """What waits of a source right now, read off the store."""
-    waiting = list(pending(store, contract, rules_fingerprint(contract)))
-    lake, known = read_lake(store, contract.source), read_materialized(store, contract.source)
+    """The health of a source right now, by the store alone."""
+    state = SourceState.read(store, contract)
+    statuses = [run.status for run in state.trainings]
     return SourceHealth(
         contract=contract,
-        waiting=len(waiting),
-        oldest=min(waiting, key=lambda item: item.modified, default=None),
-        held=len(held_ids(store, contract.source)),
-        features_due_since=features_due_since(contract, lake, known),
+        waiting=len(state.waiting),
+        oldest=min(state.waiting, key=lambda item: item.modified, default=None),
+        held=len(state.blocked),
+        features_due_since=state.features_due_since,
         champion=champion(store, contract.source),
-        trainings_failed=_trainings_failed(store, contract.source, known),
+        trainings_failed=0 if "completed" in statuses else sum(each in ("failed", "crashed") for each in statuses),
     )
-
-
-def _trainings_failed(store: Store, source: str, known: Materialized | None) -> int:
-    if known is None or known.retraining is None:
-        return 0
-    statuses = [run.status for run in trainings_on(store, source, known)]
-    return 0 if "completed" in statuses else sum(status in ("failed", "crashed") for status in statuses)
 
 
 def last_successes(store: Store, sources: Sequence[str]) -> dict[str, dict[str, datetime]]:

@@ -1,38 +1,29 @@
-"""What waits to be done for a source, read off the store alone: so that no lost event leaves it undone."""
+"""Work that is due for a source, found from the store alone, so that a lost event leaves nothing undone."""
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from functools import cached_property
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.suite import rules_fingerprint
-from liftloop.lake.ledger import pending
-from liftloop.storage.hashing import fingerprint_of
-from liftloop.storage.keys import impressions_prefix, materialized_lake_key
+from liftloop.lake.lake import Lake
+from liftloop.lake.ledger import blocked_ids, pending
+from liftloop.storage.keys import materialized_lake_key
 from liftloop.storage.runs import Manifest, Step, read_manifests, record
 from liftloop.storage.store import Listed, Store, references
 
 
 class Materialized(BaseModel):
-    """What the features in service were made from. `modified` is when that was put on record."""
+    """The lake that the features in service were made from. `modified`: when that was put on record."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lake_version: str
     retraining: str | None  # why a training is due on them; None: it is not
     modified: datetime | None = None
-
-
-def read_lake(store: Store, source: str) -> list[Listed]:
-    """The files of a source's lake."""
-    return list(store.list(impressions_prefix(source)))
-
-
-def lake_version(contract: Contract, lake: list[Listed]) -> str:
-    """Changes when a file of the lake does, or the features that the contract asks for."""
-    wanted = contract.model_dump_json(include={"columns", "keys", "outcome", "feature_version"})
-    return fingerprint_of(wanted, *sorted((item.key, item.etag) for item in lake))
 
 
 def read_materialized(store: Store, source: str) -> Materialized | None:
@@ -46,7 +37,7 @@ def read_materialized(store: Store, source: str) -> Materialized | None:
 
 
 def write_materialized(store: Store, source: str, version: str, retraining: str | None) -> None:
-    """Put on record, last of all, that the features in service know this version of the lake."""
+    """Put on record, last of all, that the features in service include this version of the lake."""
     known, wanted = read_materialized(store, source), Materialized(lake_version=version, retraining=retraining)
     is_known = known is not None and known.lake_version == version
     if known is None or known.model_copy(update={"modified": None}) != wanted:
@@ -55,31 +46,62 @@ def write_materialized(store: Store, source: str, version: str, retraining: str 
     record(Step(name="write_materialized", outputs=outputs, is_reused=is_known))
 
 
-def features_due_since(contract: Contract, lake: list[Listed], known: Materialized | None) -> datetime | None:
-    """When the first change of the lake came that the features in service do not know; None: they know all."""
-    if not lake or (known is not None and known.lake_version == lake_version(contract, lake)):
+def features_due_since(lake: Lake, known: Materialized | None) -> datetime | None:
+    """The time of the first change of the lake that the features in service do not include; None: they include all."""
+    if not lake.files or (known is not None and known.lake_version == lake.version):
         return None
-    changed = [
-        item.modified for item in lake if known is None or known.modified is None or item.modified >= known.modified
-    ]
-    return min(changed, default=max(item.modified for item in lake))
+    times = [item.modified for item in lake.files]
+    changed = [time for time in times if known is None or known.modified is None or time >= known.modified]
+    return min(changed, default=max(times))
 
 
-def next_stage(store: Store, contract: Contract) -> Literal["ingest", "materialize", "train"] | None:
-    """The flow that has work for a source, the first in the chain; None: the loop rests until something lands."""
-    if next(pending(store, contract, rules_fingerprint(contract)), None) is not None:
-        return "ingest"
-    known = read_materialized(store, contract.source)
-    if features_due_since(contract, read_lake(store, contract.source), known) is not None:
-        return "materialize"
-    return "train" if known is not None and _is_training_due(store, contract.source, known) else None
+@dataclass(frozen=True, eq=False)
+class SourceState:
+    """A snapshot of what waits to be done for a source, by the store alone; each part is read on first use."""
 
+    lake: Lake
 
-def _is_training_due(store: Store, source: str, known: Materialized) -> bool:
-    """Whether a training was due when the features were materialized, and none has ended since."""
-    return known.retraining is not None and not any(run.ended_at for run in trainings_on(store, source, known))
+    @classmethod
+    def read(cls, store: Store, contract: Contract) -> Self:
+        return cls(Lake(store, contract))
 
+    @cached_property
+    def waiting(self) -> list[Listed]:
+        """Landed objects that ingest has to take, oldest first."""
+        return list(pending(self.lake, rules_fingerprint(self.lake.contract)))
 
-def trainings_on(store: Store, source: str, known: Materialized) -> list[Manifest]:
-    """The runs of `train` since the features in service were put on record."""
-    return [run for run in read_manifests(store, "train", since=known.modified) if run.source == source]
+    @cached_property
+    def blocked(self) -> set[str]:
+        """Ids of the landed objects that stay outside the lake."""
+        return blocked_ids(self.lake.store, self.lake.contract.source)
+
+    @cached_property
+    def materialized(self) -> Materialized | None:
+        return read_materialized(self.lake.store, self.lake.contract.source)
+
+    @cached_property
+    def features_due_since(self) -> datetime | None:
+        return features_due_since(self.lake, self.materialized)
+
+    @cached_property
+    def trainings(self) -> list[Manifest]:
+        """The runs of `train` since the features in service were put on record, where they made a training due."""
+        if self.materialized is None or self.materialized.retraining is None:
+            return []
+        manifests = read_manifests(self.lake.store, "train", since=self.materialized.modified)
+        return [run for run in manifests if run.source == self.lake.contract.source]
+
+    @property
+    def is_training_due(self) -> bool:
+        """Whether a training was due when the features were materialized, and none has ended since."""
+        is_due = self.materialized is not None and self.materialized.retraining is not None
+        return is_due and not any(run.ended_at for run in self.trainings)
+
+    @property
+    def next_stage(self) -> Literal["ingest", "materialize", "train"] | None:
+        """The flow that has work, the first in the chain; None: the loop rests until something lands."""
+        if self.waiting:
+            return "ingest"
+        if self.features_due_since is not None:
+            return "materialize"
+        return "train" if self.is_training_due else None

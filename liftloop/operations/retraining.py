@@ -1,7 +1,7 @@
 """Whether the newest model has seen too little of what is known by now."""
 
 from liftloop.contract.contract import Contract
-from liftloop.operations.pending_work import read_lake
+from liftloop.lake.lake import Lake
 from liftloop.registry.versions import newest_version
 from liftloop.storage.duckdb import connect
 from liftloop.storage.store import Store
@@ -28,7 +28,7 @@ def retraining_reason(store: Store, contract: Contract) -> str | None:
 
 def _matured(store: Store, contract: Contract) -> tuple[float, int]:
     """The span of the matured impressions in seconds, and how many they are."""
-    uris = [store.uri(item.key) for item in read_lake(store, contract.source)]
+    uris = Lake(store, contract).uris
     if not uris:
         return 0.0, 0
     with connect(store.settings) as connection:

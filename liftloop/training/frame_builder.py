@@ -16,9 +16,10 @@ from liftloop.contract.sections import Split
 from liftloop.errors import UserError
 from liftloop.features.lookup import historical_features
 from liftloop.features.names import feature_columns
+from liftloop.lake.lake import Lake
 from liftloop.storage.duckdb import connect, quoted
 from liftloop.storage.hashing import fingerprint_of
-from liftloop.storage.keys import features_prefix, frame_prefix, impressions_prefix
+from liftloop.storage.keys import features_prefix, frame_prefix
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Listed, ObjectRef, Store, references
 from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, open_frame
@@ -42,7 +43,7 @@ def build_frame(store: Store, contract: Contract) -> TrainingFrame:
     Raises:
         FrameError: a part of the split has no rows, or only one kind of reward.
     """
-    lake = list(store.list(impressions_prefix(contract.source)))
+    lake = Lake(store, contract).files
     tables = [item for key in contract.keys for item in store.list(features_prefix(contract.source, key))]
     fingerprint = _fingerprint(contract, lake + tables)
     known = open_frame(store, contract.source, fingerprint)

@@ -18,7 +18,7 @@ from liftloop.features.materialize import update_online_store
 from liftloop.features.names import feature_columns
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
-from liftloop.lake.impressions import newest_event
+from liftloop.lake.lake import Lake
 from liftloop.settings import Settings
 from liftloop.storage.store import Store
 
@@ -152,7 +152,7 @@ def test_features_offline_and_online(store: Store, log: list[Row], rows: list[Qu
 
 
 def _assert_online_is_offline(store: Store, contract: Contract, log: list[Row]) -> None:
-    as_of = newest_event(store, contract.source)
+    as_of = Lake(store, contract).newest_event()
     assert as_of == max(row["event_timestamp"] for row in log)
     everyone: list[Question] = [
         (user, ad, as_of) for user in ("u0", "", "stranger", None) for ad in ("a0", "a1", "other")

@@ -19,6 +19,7 @@ from faults.proxy import Proxy
 from faults.shop import SOURCE, landed_files, landed_rows, make_shop
 from liftloop.contract.contract import Contract, load_contract
 from liftloop.features.lookup import materialized_at, online_features
+from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import ingested
 from liftloop.provenance.lineage import verify
 from liftloop.registry.promotion import read_audit
@@ -112,7 +113,7 @@ class Loop:
     def _miscounts(self) -> list[str]:
         moves = len(read_audit(self.store, SOURCE))
         found = [f"the champion was moved {moves} times"] if moves != 1 else []
-        entries = ingested(self.store, SOURCE)
+        entries = ingested(Lake(self.store, self.contract))
         landed = [item.key for item in self.store.list(f"landing/{SOURCE}/")]
         found += ["not one ledger entry for each object"] if sorted(e.landed.key for e in entries) != landed else []
         counted, rows = sum(e.rows_valid + e.rows_quarantined + e.rows_duplicate for e in entries), landed_rows()

@@ -18,6 +18,7 @@ from lib.contracts import minimal_contract
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import FileFormat
+from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import Entry
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.settings import Settings
@@ -309,9 +310,9 @@ def _ingest(store: Store, contract: Contract, cases: list[Case]) -> Landed:
     good = Case(GOOD_NAME, GOOD_BODIES[contract.landing.format], good=2)
     for case in (*cases, good):
         store.put(landing_prefix(contract.source) + case.name, case.body)
-    (batch,) = pending_batches(store, contract)
-    entries = ingest_batch(store, contract, batch).entries
-    assert list(pending_batches(store, contract)) == []
+    (batch,) = pending_batches(Lake(store, contract))
+    entries = ingest_batch(Lake(store, contract), batch).entries
+    assert list(pending_batches(Lake(store, contract))) == []
     _check_lake(store, contract, sum(case.good for case in (*cases, good)))
     return {entry.landed.key.removeprefix(landing_prefix(contract.source)): entry for entry in entries}
 

@@ -26,6 +26,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_C
 from prefect.states import Running
 
 from bridge.reaper import RESUBMITTED, Limits, Reaper
+from liftloop.contract.contract import load_contract
+from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import ingested
 from liftloop.settings import Settings
 from liftloop.stack import down, initialise, up
@@ -126,7 +128,10 @@ def test_a_landed_object_gets_its_run_within_seconds(world: World) -> None:
     assert run.idempotency_key == f"{world.store.uri(item.key)}#{item.etag}"
     (ended,) = world.ended("ingest", "shop")
     assert ended.state_name == "Completed"
-    assert [entry.landed.key for entry in ingested(world.store, "shop")] == [item.key]
+    assert [
+        entry.landed.key
+        for entry in ingested(Lake(world.store, load_contract("shop", world.layout.project / "contracts")))
+    ] == [item.key]
 
 
 def test_what_lands_while_a_run_is_under_way_is_not_forgotten(world: World) -> None:
@@ -135,7 +140,7 @@ def test_what_lands_while_a_run_is_under_way_is_not_forgotten(world: World) -> N
     for number in range(8):  # some during the run, some when it is about to end, some after it
         world.land("shop", f"c{number}")
         time.sleep(1)
-    until(lambda: len(ingested(world.store, "shop")) == 10)
+    until(lambda: len(ingested(Lake(world.store, load_contract("shop", world.layout.project / "contracts")))) == 10)
 
 
 @pytest.mark.slow
@@ -158,7 +163,7 @@ def test_a_backlog_after_a_stop_is_one_run_oldest_first(world: World) -> None:
     os.kill(bridge.pid, signal.SIGKILL)
     (run,) = world.ended("ingest", "many")
     assert run.state_name == "Completed"
-    entries = ingested(world.store, "many")
+    entries = ingested(Lake(world.store, load_contract("many", world.layout.project / "contracts")))
     assert Counter(entry.landed.key for entry in entries) == Counter(f"landing/many/{name}.csv" for name in names)
     assert sum(entry.rows_valid for entry in entries) == BACKLOG * ROWS_PER_FILE == distinct_rows(world.store, "many")
     landed = {item.key: item.modified for item in world.store.list("landing/many/")}

@@ -12,6 +12,7 @@ from liftloop.contract.suite import rules_fingerprint
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
 from liftloop.lake.erasure import UnknownKeyError, erase, read_erasures
+from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import Entry, pending
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.provenance.lineage import verify
@@ -68,7 +69,7 @@ def land(store: Store, contract: Contract, day: str, users: tuple[str, ...] = US
 
 
 def ingest(store: Store, contract: Contract) -> list[Entry]:
-    results = [ingest_batch(store, contract, batch) for batch in pending_batches(store, contract)]
+    results = [ingest_batch(Lake(store, contract), batch) for batch in pending_batches(Lake(store, contract))]
     return [entry for result in results for entry in result.entries]
 
 
@@ -103,7 +104,7 @@ def test_the_command_forgets_a_person(store: Store, contract: Contract, project:
     assert [f"{day}.csv" in done.stdout for day in ("2026-01-05", "2026-01-15", "2026-01-25")] == [True, False, True]
     build(store, contract)
     assert everywhere(store, contract) == [{"u2", "u12"}] * 4
-    assert list(pending(store, contract, rules_fingerprint(contract))) == []
+    assert list(pending(Lake(store, contract), rules_fingerprint(contract))) == []
     (run,) = (each for each in read_manifests(store, "erase") if each.source == contract.source)
     assert "u1" not in run.parameters.values()
     assert [

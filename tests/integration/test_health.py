@@ -9,9 +9,10 @@ from lib.gate_lake import make_contract
 from liftloop.contract.contract import Contract
 from liftloop.contract.suite import rules_fingerprint
 from liftloop.lake.impressions import object_id_of
-from liftloop.lake.ledger import Entry, settle
+from liftloop.lake.lake import Lake
+from liftloop.lake.ledger import Entry, write_entry
 from liftloop.operations.health import RUNS_READ, last_successes, source_health
-from liftloop.operations.pending_work import lake_version, read_lake, write_materialized
+from liftloop.operations.pending_work import write_materialized
 from liftloop.storage.keys import landing_prefix
 from liftloop.storage.runs import Manifest
 from liftloop.storage.store import ObjectRef, Store, concurrently
@@ -48,18 +49,19 @@ def test_held_files_do_not_wait(store: Store, contract: Contract) -> None:
     (item,) = store.list(landing_prefix(contract.source))
     landed, rules = ObjectRef(item.key, "0" * 64, 1), rules_fingerprint(contract)
     entry = Entry(object_id=object_id_of(item), landed=landed, status="held", rules=rules)
-    settle(store, contract.source, entry, is_held=False)
+    write_entry(store, contract.source, entry, is_held=False)
     found = source_health(store, contract)
     assert (found.waiting, found.held) == (0, 1)
 
 
 def test_features_are_behind_until_they_know_the_lake(store: Store, contract: Contract) -> None:
     store.put(f"lake/{contract.source}/impressions/date=2026-03-01/x.parquet", b"rows")
-    (file,) = read_lake(store, contract.source)
+    lake = Lake(store, contract)
+    (file,) = lake.files
     found = source_health(store, contract)
     assert found.features_due_since == file.modified
     assert len(found.misses(datetime.now(UTC) + timedelta(hours=1))) == 1
-    write_materialized(store, contract.source, lake_version(contract, [file]), None)
+    write_materialized(store, contract.source, lake.version, None)
     assert source_health(store, contract).features_due_since is None
 
 

@@ -1,6 +1,8 @@
 """Ingest on a real object store: what the user sees, and that nothing is lost or counted twice."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,11 +14,13 @@ from liftloop.contract.contract import Contract
 from liftloop.contract.sections import Lookup
 from liftloop.lake import known_keys
 from liftloop.lake.impressions import object_id_of
-from liftloop.lake.ledger import held, ingested, is_no_log
+from liftloop.lake.lake import Lake
+from liftloop.lake.ledger import blocked, ingested, is_reference_or_marker
 from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches, require_lookups
+from liftloop.operations.pending_work import features_due_since
 from liftloop.storage.duckdb import connect
 from liftloop.storage.keys import impressions_prefix, landing_prefix
-from liftloop.storage.store import Store
+from liftloop.storage.store import Listed, Store
 from tasks.landing import FilesHeldBackError, require_all_ingested
 
 HEADER = "id,at,slot,ad,clicked\n"
@@ -45,7 +49,19 @@ def rows(first: int, count: int, day: str = "2026-01-05", clicked: str = "0") ->
 
 
 def ingest(store: Store, contract: Contract) -> list[BatchResult]:
-    return [ingest_batch(store, contract, batch) for batch in pending_batches(store, contract)]
+    lake = Lake(store, contract)
+    return [ingest_batch(lake, batch) for batch in pending_batches(lake)]
+
+
+@dataclass(frozen=True)
+class CountingStore(Store):
+    """Counts how often each prefix is listed."""
+
+    listed: Counter[str] = field(default_factory=Counter)
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        self.listed[prefix] += 1
+        return super().list(prefix)
 
 
 def lake_ids(store: Store, contract: Contract) -> list[str]:
@@ -85,7 +101,7 @@ def test_good_rows_reach_the_lake_and_bad_ones_quarantine(
         ["missing columns"],
         ["click is not one of 0, 1"],
     ]
-    (entry,) = ingested(store, contract.source)
+    (entry,) = ingested(Lake(store, contract))
     assert (entry.rows_landed, entry.rows_valid, entry.rows_quarantined, entry.rows_duplicate) == (10, 8, 2, 0)
     assert {finding.unexpected_count for finding in results[0].findings if not finding.is_met} == {1}
 
@@ -104,7 +120,7 @@ def test_a_redelivered_file_counts_nothing_twice(store: Store, contract: Contrac
     land("a.csv", HEADER + rows(0, 4))  # the same name with one more row
     require_all_ingested(ingest(store, contract))
     assert lake_ids(store, contract) == ["i0", "i1", "i2", "i3"]
-    entries = ingested(store, contract.source)
+    entries = ingested(Lake(store, contract))
     assert sorted(entry.rows_landed for entry in entries) == [3, 4]
     assert (sum(entry.rows_valid for entry in entries), sum(entry.rows_duplicate for entry in entries)) == (4, 3)
     reasons = {reason for found, _ in quarantined(store, contract, tmp_path) for reason in found}
@@ -139,11 +155,33 @@ def test_a_row_repeated_within_a_file_counts_once(store: Store, contract: Contra
 def test_a_corrected_file_is_no_longer_among_those_held_back(store: Store, contract: Contract, land: Land) -> None:
     land("a.csv", "no header of ours\n")
     ingest(store, contract)
-    assert [entry.landed.key for entry in held(store, contract.source)] == [f"{landing_prefix(contract.source)}a.csv"]
+    assert [entry.landed.key for entry in blocked(store, contract.source)] == [
+        f"{landing_prefix(contract.source)}a.csv"
+    ]
     land("a.csv", HEADER + rows(0, 3))
     ingest(store, contract)
-    assert held(store, contract.source) == []
+    assert blocked(store, contract.source) == []
     assert lake_ids(store, contract) == ["i0", "i1", "i2"]
+
+
+def test_one_ingest_lists_the_lake_once(store: Store, contract: Contract, land: Land) -> None:
+    land("old.csv", HEADER + rows(200, 3))
+    ingest(store, contract)
+    for number in range(3):
+        land(f"{number}.csv", HEADER + rows(10 * number, 12))
+    land("old.csv", HEADER + rows(100, 2))  # replaces what is in the lake
+    counting = CountingStore(store.settings)
+    lake = Lake(counting, contract)
+    while batches := list(pending_batches(lake, batch_objects=2)):  # as the flow does
+        for batch in batches:
+            ingest_batch(lake, batch)
+    assert features_due_since(lake, None) is not None
+    require_lookups(lake)
+    assert counting.listed[impressions_prefix(contract.source)] == 1
+    now = Lake(store, contract)
+    assert [(item.key, item.etag) for item in lake.files] == [(item.key, item.etag) for item in now.files]
+    assert lake.version == now.version
+    assert len(lake_ids(store, contract)) == len({*range(32), 100, 101})
 
 
 def test_what_other_rules_had_made_of_an_object_leaves_the_lake(store: Store, contract: Contract, land: Land) -> None:
@@ -155,17 +193,17 @@ def test_what_other_rules_had_made_of_an_object_leaves_the_lake(store: Store, co
     store.put(
         left, store.get(made)
     )  # as a run leaves it that is killed before the ledger knows, and then a rule changes
-    assert [len(batch) for batch in pending_batches(store, contract)] == [1]
+    assert [len(batch) for batch in pending_batches(Lake(store, contract))] == [1]
     ingest(store, contract)
     assert [each.key for each in store.list(impressions_prefix(contract.source))] == [made]
-    assert list(pending_batches(store, contract)) == []
+    assert list(pending_batches(Lake(store, contract))) == []
 
 
 def test_reference_files_and_markers_of_folders_are_no_logs(contract: Contract) -> None:
     lookup = Lookup(path="ads/{day}.csv", format="csv", match={"ad": "id"})
     contract = contract.model_copy(update={"lookups": {"ads": lookup}})
     keys = [f"{landing_prefix(contract.source)}{name}" for name in ("ads/1.csv", "2026/", "a.csv")]
-    assert [is_no_log(contract, key) for key in keys] == [True, True, False]
+    assert [is_reference_or_marker(contract, key) for key in keys] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +226,7 @@ def test_a_bad_file_is_kept_whole_and_stops_no_other(
     assert "bad.csv: rejected" in seen
     assert words in seen
     assert lake_ids(store, contract) == ["i0", "i1", "i2"]
-    (entry,) = held(store, contract.source)
+    (entry,) = blocked(store, contract.source)
     assert store.get(f"quarantine/{contract.source}/{entry.object_id}/bad.csv") == body
     assert ingest(store, contract) == []  # it is not tried again until the file or the rules change
 
@@ -200,7 +238,7 @@ def test_a_corrected_file_replaces_the_rows_of_its_former_version(store: Store, 
     land("a.csv", HEADER + rows(0, 2, clicked="1") + rows(8, 1))
     require_all_ingested(ingest(store, contract))
     assert lake_ids(store, contract) == ["i0", "i1", "i6", "i7", "i8"]
-    assert sum(entry.rows_valid for entry in ingested(store, contract.source)) == 5
+    assert sum(entry.rows_valid for entry in ingested(Lake(store, contract))) == 5
     land("a.csv", HEADER + rows(0, 6) + rows(6, 4, clicked="often"))
     assert "held" in message(ingest(store, contract))
     assert lake_ids(store, contract) == ["i0", "i1", "i6", "i7", "i8"]  # until there is a version that is good enough
@@ -226,7 +264,7 @@ def test_a_held_file_is_tried_again_under_new_rules(store: Store, contract: Cont
     lenient = contract.model_copy(update={"quarantine_share_limit": 0.5})
     require_all_ingested(ingest(store, lenient))
     assert lake_ids(store, contract) == [f"i{n}" for n in range(6)]
-    assert held(store, contract.source) == []
+    assert blocked(store, contract.source) == []
 
 
 def test_impressions_that_wait_for_their_reference_file_stop_no_others(
@@ -240,9 +278,9 @@ def test_impressions_that_wait_for_their_reference_file_stop_no_others(
     require_all_ingested(ingest(store, joined))
     assert lake_ids(store, contract) == ["i3", "i4", "i5"]
     with pytest.raises(LookupMissingError, match=r"ref/a\.csv first"):
-        require_lookups(store, joined)
+        require_lookups(Lake(store, joined))
     land("ref/a.csv", "name,colour\na0,red\n")
-    require_lookups(store, joined)
+    require_lookups(Lake(store, joined))
     require_all_ingested(ingest(store, joined))
     assert lake_ids(store, contract) == [f"i{n}" for n in range(6)]
 
@@ -260,11 +298,11 @@ def test_an_interrupted_run_ends_in_the_same_lake(store: Store, contract: Contra
 def test_a_long_backlog_goes_in_batches_oldest_first(store: Store, contract: Contract, land: Land) -> None:
     for n in range(5):
         land(f"{4 - n}.csv", HEADER + rows(10 * n, 3))
-    batches = list(pending_batches(store, contract, batch_bytes=250))
+    batches = list(pending_batches(Lake(store, contract), batch_bytes=250))
     assert [len(batch) for batch in batches] == [2, 2, 1]
     modified = [item.modified for batch in batches for item in batch]
     assert modified == sorted(modified)
-    assert [len(batch) for batch in pending_batches(store, contract, batch_objects=3)] == [3, 2]
+    assert [len(batch) for batch in pending_batches(Lake(store, contract), batch_objects=3)] == [3, 2]
 
 
 def test_duplicates_are_found_by_gathered_keys(

@@ -12,8 +12,9 @@ from lib.waits import until
 
 from liftloop.contract.contract import load_contract
 from liftloop.datasets.simulated import SimulationSettings, simulate
+from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import ingested
-from liftloop.operations.pending_work import next_stage
+from liftloop.operations.pending_work import SourceState
 from liftloop.provenance.lineage import trace, verify
 from liftloop.registry.load import load_model
 from liftloop.registry.versions import list_versions
@@ -57,7 +58,7 @@ def lived(stack: Settings, stack_project: Path, tmp_path_factory: pytest.TempPat
     initialise(stack, print, project=stack_project)
     simulation = SimulationSettings(impressions=60_000, days=8, seed=7)
     simulate(simulation, partial(land, store, "simulated"), tmp_path_factory.mktemp("truth"))
-    until(lambda: next_stage(store, load_contract("simulated")) is None, LIMIT_SECONDS, poll_seconds=1)
+    until(lambda: SourceState.read(store, load_contract("simulated")).next_stage is None, LIMIT_SECONDS, poll_seconds=1)
     first = read_manifests(store)
     done = run_chain(stack, "simulated")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -92,7 +93,7 @@ def test_every_run_of_the_chain_is_on_record(lived: Lived, flow: str) -> None:
 
 
 def test_every_landed_row_is_accounted_for(lived: Lived) -> None:
-    entries = ingested(lived.store, "simulated")
+    entries = ingested(Lake(lived.store, load_contract("simulated")))
     landed = list(lived.store.list("landing/simulated/"))
     assert len(entries) == len(landed) == 32
     assert sum(e.rows_landed for e in entries) == sum(

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from liftloop.lake.ledger import Entry, settle
+from liftloop.lake.ledger import Entry, write_entry
 from liftloop.provenance.lineage import UnknownObjectError, trace, verify
 from liftloop.settings import Settings
 from liftloop.storage.runs import Step, UnknownRunError, find_manifest, read_manifests, record, recorded
@@ -64,7 +64,7 @@ def test_what_a_killed_run_ingested_walks_back_by_the_ledger(store: Store) -> No
         rules="r",
         outputs=(output,),
     )
-    settle(store, "shop", entry, is_held=False)
+    write_entry(store, "shop", entry, is_held=False)
     assert landed_files(store, output.key) == {landed, lookup}
     assert verify(store) == (3, [])
     run(store, "ingest", ([landed, lookup], [output]))
@@ -90,7 +90,7 @@ def test_verify_names_what_is_missing_or_changed(store: Store) -> None:
 def test_a_landed_file_that_was_refused_may_be_taken_away(store: Store) -> None:
     landed, kept = store.put("landing/shop/bad.csv", b"?"), store.put("quarantine/shop/0123/bad.csv", b"?")
     entry = Entry(object_id="0123", landed=landed, status="rejected", rules="r", outputs=(kept,))
-    settle(store, "shop", entry, is_held=False)
+    write_entry(store, "shop", entry, is_held=False)
     store.delete([landed.key])
     assert verify(store) == (1, [])
     store.delete([kept.key])

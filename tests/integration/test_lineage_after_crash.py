@@ -18,6 +18,7 @@ from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
 from liftloop.gate.judge import judge
 from liftloop.gate.promotion import promote_judged
+from liftloop.lake.lake import Lake
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.operations.pending_work import write_materialized
 from liftloop.provenance.lineage import trace, verify
@@ -82,8 +83,8 @@ def contract(store: MortalStore) -> Contract:
         pq.write_table(lake_table(contract, [row for row in rows if row["event_timestamp"].date() == day]), body)
         land(store, contract.source, f"{day}.parquet", body.getvalue())
     with recorded(store, "ingest", uuid4().hex, contract.source, {}):
-        for batch in pending_batches(store, contract):
-            ingest_batch(store, contract, batch)
+        for batch in pending_batches(Lake(store, contract)):
+            ingest_batch(Lake(store, contract), batch)
     return contract
 
 

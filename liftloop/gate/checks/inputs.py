@@ -7,7 +7,7 @@ from liftloop.contract.contract import Contract
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.gate.checks.slices import MINIMUM_SLICE_REWARDS, listed
 from liftloop.gate.verdict import Check, CheckVerdict
-from liftloop.lake.impressions import newest_event
+from liftloop.lake.lake import Lake
 from liftloop.stats.leakage import SingleFeature, single_feature
 from liftloop.storage.store import Store
 from liftloop.training.frame import FrameIndex
@@ -18,7 +18,7 @@ SEED = 7  # of that sample
 
 def data_lag(store: Store, contract: Contract, frame: FrameIndex) -> pd.Timedelta:
     """How far the matured impressions of the lake reach beyond the newest one that the model was judged by."""
-    newest = newest_event(store, contract.source)
+    newest = Lake(store, contract).newest_event()
     if newest is None:
         return pd.Timedelta(0)
     return max(pd.Timestamp(newest) - contract.maturity - frame.parts["holdout"].end, pd.Timedelta(0))
