@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from lib.contracts import short_names_document
-from lib.projects import make_project, unscheduled, write_deployments
+from lib.projects import SettingsIn, make_project, unscheduled, write_deployments
 from lib.waits import until
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
@@ -28,7 +28,6 @@ from prefect.states import Running
 from bridge.reaper import RESUBMITTED, Limits, Reaper
 from liftloop.lake.impressions import impressions_prefix
 from liftloop.lake.ledger import ingested
-from liftloop.settings import Settings
 from liftloop.stack import down, initialise, up
 from liftloop.stack.layout import Layout
 from liftloop.stack.supervisor import Supervisor
@@ -39,7 +38,6 @@ pytestmark = pytest.mark.timeout(900)
 
 BACKLOG = 1500
 ROWS_PER_FILE = 4
-SettingsIn = Callable[[Path], Settings]
 
 SLOW_FLOW = """
 import time
