@@ -1,122 +1,33 @@
-"""Champion, challenger and previous on a real object store, and what a person may do to them."""
+"""Challengers on a real object store: named by the flow, and against each other at once."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
-from lib.model_versions import put_version
+from lib.model_versions import crown_in_turn, put_judged, put_version
 from lib.steps import with_step
 
-from liftloop.gate.override import challenge_by_hand, gate_said, promote_by_hand
-from liftloop.gate.verdict import Check, CheckVerdict, Verdict, read_verdict
-from liftloop.registry.aliases import aliases, find_version
-from liftloop.registry.challenger import Challenge, challenge, challenger, challenger_key
-from liftloop.registry.promotion import PromotionConflict, promote, read_audit
-from liftloop.registry.rollback import rollback
-from liftloop.registry.versions import ModelVersion, Pointer, RegistryError, champion, write_version
+from liftloop.gate.verdict import read_verdict
+from liftloop.registry.aliases import aliases
+from liftloop.registry.challenger import Challenge, challenge, challenger
+from liftloop.registry.promotion import PromotionConflict
+from liftloop.registry.versions import Pointer, champion
 from liftloop.storage.store import Store
 from tasks.registry import challenge as challenge_of_flow
 
 
 @pytest.fixture
-def crown(store: Store, source: str) -> Callable[[str], ModelVersion]:
-    """Puts a version on record and makes it champion."""
-
-    def crown(name: str) -> ModelVersion:
-        version, holder = put_version(store, source, name), champion(store, source)
-        promote(store, source, name, f"{name} is better", holder.etag if holder else None)
-        return version
-
-    return crown
-
-
-def judged(store: Store, source: str, name: str, found: CheckVerdict) -> ModelVersion:
-    """A version on record whose only check came out so."""
-    check = Check(name="accuracy", observed="2", threshold="1", verdict=found, reason="It is as it is.")
-    verdict = Verdict(
-        source=source, version=name, champion="a", fingerprint="f", rows=9, rewards=3, scores={}, checks=(check,)
-    )
-    evidence = store.put_blob(verdict.model_dump_json().encode(), ".json")
-    version = put_version(store, source, name).model_copy(update={"evidence": evidence})
-    write_version(store, version)
-    return version
-
-
-def test_each_alias_names_a_version_as_soon_as_there_is_one(
-    store: Store, source: str, crown: Callable[[str], ModelVersion]
-) -> None:
-    assert aliases(store, source) == {}
-    first = crown("a")
-    assert aliases(store, source) == {"champion": "a"}
-    second = crown("b")
-    third = put_version(store, source, "c")
-    challenge(store, source, "c", "to be tried")
-    assert aliases(store, source) == {"champion": "b", "previous": "a", "challenger": "c"}
-    found = [find_version(store, source, name) for name in ("champion", "previous", "challenger", "a")]
-    assert found == [second, first, third, first]
-
-
-def test_previous_is_what_a_rollback_restores(store: Store, source: str, crown: Callable[[str], ModelVersion]) -> None:
-    for name in ("a", "b", "c", "d"):
-        crown(name)
-    for _ in range(3):
-        expected = aliases(store, source)["previous"]
-        assert rollback(store, source, "clicks fell", to="previous").version == expected
-    assert "previous" not in aliases(store, source)
-
-
-def test_an_alias_that_names_nothing_is_said_so(store: Store, source: str) -> None:
-    with pytest.raises(RegistryError, match=f"{source} has no challenger now"):
-        find_version(store, source, "challenger")
-
-
-def test_a_challenge_ends_when_the_champion_moves(
-    store: Store, source: str, crown: Callable[[str], ModelVersion]
-) -> None:
-    crown("a")
-    put_version(store, source, "b")
-    made = challenge(store, source, "b", "to be tried")
-    assert challenger(store, source) == made
-    crown("c")
-    assert challenger(store, source) is None
-    rollback(store, source, "clicks fell")  # a is champion again, and yet nobody asked to try b again
-    assert challenger(store, source) is None
-    assert challenge(store, source, "b", "again").champion_move == 3
-
-
-def test_the_newest_challenger_takes_the_place_of_the_one_before(
-    store: Store, source: str, crown: Callable[[str], ModelVersion]
-) -> None:
-    crown("a")
-    for name in ("b", "c"):
-        put_version(store, source, name)
-        made = challenge(store, source, name, f"{name} may be better", "run 1")
-    assert challenger(store, source) == made
-    again, step = with_step(challenge, store, source, "c", "said twice", "run 2")
-    assert again == made
-    assert [ref.key for ref in step.outputs] == [challenger_key(source)]
-    assert step.metrics["reason"] == "c may be better"
-
-
-def test_who_may_not_challenge(store: Store, source: str, crown: Callable[[str], ModelVersion]) -> None:
-    put_version(store, source, "b")
-    with pytest.raises(RegistryError, match="nobody to challenge"):
-        challenge(store, source, "b", "to be tried")
-    damaged = crown("a")
-    with pytest.raises(RegistryError, match=r"a of .* is the champion"):
-        challenge(store, source, damaged.version, "to be tried")
-    store.delete([find_version(store, source, "b").spec.key])
-    with pytest.raises(RegistryError, match="b cannot be loaded"):
-        challenge(store, source, "b", "to be tried")
-    assert challenger(store, source) is None
+def crown(store: Store, source: str) -> Callable[..., Pointer]:
+    return partial(crown_in_turn, store, source)
 
 
 def test_the_train_flow_names_a_challenger_where_the_hold_out_cannot_tell(
-    store: Store, source: str, crown: Callable[[str], ModelVersion], monkeypatch: pytest.MonkeyPatch
+    store: Store, source: str, crown: Callable[..., Pointer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in store.settings.as_environment().items():
         monkeypatch.setenv(name, value)
     crown("a")
-    verdict = read_verdict(store, judged(store, source, "b", "inconclusive"))
+    verdict = read_verdict(store, put_judged(store, source, "b", "inconclusive"))
     assert verdict is not None
     _, step = with_step(challenge_of_flow.fn, verdict, champion(store, source))
     assert step.name == "challenge"
@@ -142,7 +53,7 @@ class LosesAnswers(Store):
         return super().swap(key, body, expected_etag=expected_etag)
 
 
-def test_of_two_challengers_at_once_one_wins(store: Store, source: str, crown: Callable[[str], ModelVersion]) -> None:
+def test_of_two_challengers_at_once_one_wins(store: Store, source: str, crown: Callable[..., Pointer]) -> None:
     crown("a")
     put_version(store, source, "mine")
     put_version(store, source, "theirs")
@@ -151,66 +62,3 @@ def test_of_two_challengers_at_once_one_wins(store: Store, source: str, crown: C
     assert aliases(store, source)["challenger"] == "theirs"
     won: Challenge = challenge(LosesAnswers(store.settings), source, "mine", "to be tried")
     assert challenger(store, source) == won
-
-
-@pytest.mark.parametrize("found", ["pass", "inconclusive"])
-def test_a_person_promotes_what_the_gate_has_nothing_against(
-    store: Store, source: str, crown: Callable[[str], ModelVersion], found: CheckVerdict
-) -> None:
-    crown("a")
-    pointer = promote_by_hand(store, judged(store, source, "b", found), "the campaign starts today", "run 1")
-    assert pointer == champion(store, source)
-    assert (pointer.version, pointer.previous, pointer.overrides) == ("b", "a", None)
-    assert read_audit(store, source)[-1].pointer.reason == "the campaign starts today"
-
-
-@pytest.mark.parametrize("name_it", [promote_by_hand, challenge_by_hand])
-@pytest.mark.parametrize(
-    ("found", "words", "kept"),
-    [
-        (
-            "fail",
-            "the gate refused it .*accuracy: It is as it is",
-            "refuse: accuracy: It is as it is. (compared with a)",
-        ),
-        (None, "the gate has not judged it", "not judged"),
-    ],
-)
-def test_what_the_gate_refused_needs_a_word_more_and_that_stays_on_record(
-    store: Store,
-    source: str,
-    crown: Callable[[str], ModelVersion],
-    name_it: Callable[..., Pointer | Challenge],
-    found: CheckVerdict | None,
-    words: str,
-    kept: str,
-) -> None:
-    crown("a")
-    version = judged(store, source, "b", found) if found else put_version(store, source, "b")
-    with pytest.raises(RegistryError, match=rf"{words}.*--although-refused"):
-        name_it(store, version, "I know better", "run 1")
-    assert aliases(store, source) == {"champion": "a"}
-    made = name_it(store, version, "I know better", "run 1", although_refused=True)
-    assert made.overrides == kept
-    if name_it is promote_by_hand:
-        assert read_audit(store, source)[-1].pointer.overrides == kept
-
-
-def test_a_promotion_by_hand_needs_a_reason_and_another_version(
-    store: Store, source: str, crown: Callable[[str], ModelVersion]
-) -> None:
-    crown("a")
-    with pytest.raises(RegistryError, match="a promotion needs a reason"):
-        promote_by_hand(store, judged(store, source, "b", "pass"), " ", "run 1")
-    with pytest.raises(RegistryError, match=r"a is the champion of .* already"):
-        promote_by_hand(store, judged(store, source, "a", "pass"), "once more", "run 1")
-    assert len(read_audit(store, source)) == 1
-
-
-def test_a_verdict_that_cannot_be_read_counts_as_none(store: Store, source: str) -> None:
-    version = judged(store, source, "b", "pass")
-    assert gate_said(read_verdict(store, version)).startswith("promote: 1 checks passed")
-    assert version.evidence is not None
-    store.put(version.evidence.key, b"{}")
-    assert read_verdict(store, version) is None
-    assert gate_said(read_verdict(store, version)) == "not judged"
