@@ -31,7 +31,6 @@ TESTS = Path(__file__).parent
 LONGEST = [  # a process that begins one of them last would keep the other waiting
     "the stack",
     "faults/test_matrix.py",
-    "integration/bridge/test_bridge.py",
     "integration/stack/test_lifecycle.py",
     "integration/test_backup.py",
     "integration/training/test_train.py",

@@ -60,6 +60,7 @@ def fetch(settings: Settings) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sdist")
 def test_fetching_the_logs_makes_the_page_once(object_store: Settings) -> None:
     store = Store(object_store)
