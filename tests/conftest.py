@@ -4,13 +4,13 @@ import os
 import random
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import hypothesis
 import pytest
-from lib.projects import REPOSITORY, make_project
+from lib.projects import REPOSITORY, SettingsIn, make_project
 from lib.servers import free_port, server
 
 from liftloop.settings import Settings
@@ -26,26 +26,27 @@ hypothesis.settings.load_profile("liftloop")
 
 pytest_plugins = ["faults.summary"]
 
-SettingsIn = Callable[[Path], Settings]
 
-
-OWN_STACKS = ("test_matrix", "test_stack", "test_bridge", "test_backup")  # begun first: they take longest
+TESTS = Path(__file__).parent
+LONGEST = [  # a process that begins one of them last would keep the other waiting
+    "the stack",
+    "faults/test_matrix.py",
+    "integration/stack/test_lifecycle.py",
+    "integration/test_backup.py",
+    "integration/training/test_train.py",
+    "integration/training/test_distributed.py",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` a file's tests stay in one process, and all that share the one stack in the same."""
-    items.sort(key=_is_begun_late)
+    """With `--dist loadgroup` the tests of a file stay in one process, and all that share the stack in the same."""
+    items.sort(key=lambda item: LONGEST.index(_group(item)) if _group(item) in LONGEST else len(LONGEST))
     for item in items:
-        group = "stack" if _uses_stack(item) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
-def _is_begun_late(item: pytest.Item) -> bool:
-    return not _uses_stack(item) and item.path.stem not in OWN_STACKS
-
-
-def _uses_stack(item: pytest.Item) -> bool:
-    return "stack" in getattr(item, "fixturenames", ())
+def _group(item: pytest.Item) -> str:
+    return "the stack" if "stack" in getattr(item, "fixturenames", ()) else str(item.path.relative_to(TESTS))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import SettingsIn
+from lib.projects import SettingsIn
 
 from faults.cell import LIMIT_SECONDS
 from faults.loop import Loop, kill, running_loop, wait_until

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SettingsIn
+from lib.projects import SettingsIn
 
 from faults.cell import FIT, LIMIT_SECONDS, TILES, recover, undisturbed
 from faults.loop import Loop, Outcome, running_loop

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
-from conftest import SettingsIn
+from lib.projects import SettingsIn
 
 from faults import strikes
 from faults.cell import (

@@ -4,12 +4,12 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from lib.projects import REPOSITORY, unscheduled, write_deployments
+from lib.projects import REPOSITORY, SettingsIn, unscheduled, write_deployments
 from lib.waits import until
 
 from liftloop.settings import Settings
@@ -57,7 +57,7 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, settings_in: Callable[[Path], Settings]) -> Iterator[Project]:
+def project(tmp_path: Path, settings_in: SettingsIn) -> Iterator[Project]:
     for name in PARTS_OF_A_PROJECT:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         copy = shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy

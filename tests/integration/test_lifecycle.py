@@ -52,6 +52,11 @@ def run_chain(settings: Settings, source: str) -> subprocess.CompletedProcess[st
     return subprocess.run([SCRIPTS / "prefect", *command], env=environment, capture_output=True, text=True)
 
 
+def runs_of(source: str, store: Store) -> list[Manifest]:
+    """Other tests share the stack, with sources of their own."""
+    return [manifest for manifest in read_manifests(store) if manifest.source == source]
+
+
 @pytest.fixture(scope="module")
 def lived(stack: Settings, stack_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Lived:
     store = Store(stack)
@@ -59,10 +64,10 @@ def lived(stack: Settings, stack_project: Path, tmp_path_factory: pytest.TempPat
     simulation = SimulationSettings(impressions=60_000, days=8, seed=7)
     simulate(simulation, partial(land, store, "simulated"), tmp_path_factory.mktemp("truth"))
     until(lambda: SourceState.read(store, load_contract("simulated")).next_stage is None, LIMIT_SECONDS, poll_seconds=1)
-    first = read_manifests(store)
+    first = runs_of("simulated", store)
     done = run_chain(stack, "simulated")
     assert done.returncode == 0, done.stdout + done.stderr
-    return Lived(store, first, read_manifests(store)[len(first) :])
+    return Lived(store, first, runs_of("simulated", store)[len(first) :])
 
 
 @pytest.fixture
@@ -177,7 +182,7 @@ def test_events_from_outside_start_what_they_ask_for(lived: Lived, stack: Settin
         subprocess.run(command, env=command_environment(stack), check=True, capture_output=True)
 
     def ended() -> dict[str, Manifest]:
-        new = [manifest for manifest in read_manifests(lived.store) if manifest.run_id not in before]
+        new = [manifest for manifest in runs_of("simulated", lived.store) if manifest.run_id not in before]
         found = {manifest.flow: manifest for manifest in new if manifest.ended_at}
         return found if set(found) == set(EVENTS.values()) else {}
 

@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime
 
-from liftloop.registry.versions import ModelVersion, write_version
+from liftloop.gate.verdict import Check, CheckVerdict, Verdict
+from liftloop.registry.promotion import promote
+from liftloop.registry.versions import ModelVersion, Pointer, champion, write_version
 from liftloop.storage.store import Store
 
 
@@ -22,5 +24,27 @@ def put_version(store: Store, source: str, name: str) -> ModelVersion:
         created_at=datetime.now(UTC),
         code_revision="abc",
     )
+    write_version(store, version)
+    return version
+
+
+def crown_in_turn(store: Store, source: str, *names: str) -> Pointer:
+    """Put versions on record and promote each; returns what the last is champion by."""
+    for name in names:
+        put_version(store, source, name)
+        holder = champion(store, source)
+        holder = promote(store, source, name, f"{name} is better", holder.etag if holder else None)
+    assert holder is not None
+    return holder
+
+
+def put_judged(store: Store, source: str, name: str, found: CheckVerdict) -> ModelVersion:
+    """A version on record whose only check came out so."""
+    check = Check(found, "It is as it is.", "2", "1", id="accuracy", title="accuracy")
+    verdict = Verdict(
+        source=source, version=name, champion="a", fingerprint="f", rows=9, rewards=3, scores={}, checks=(check,)
+    )
+    evidence = store.put_blob(verdict.model_dump_json().encode(), ".json")
+    version = put_version(store, source, name).model_copy(update={"evidence": evidence})
     write_version(store, version)
     return version

@@ -1,10 +1,15 @@
 """Folders in which a stack runs this repository's flows on sources of the test."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from liftloop.settings import Settings
+
+SettingsIn = Callable[[Path], Settings]  # makes settings with that home, on ports that nobody else has
 
 REPOSITORY = Path(__file__).parents[2]
 LINKED = ("flows", "tasks", "bridge", "liftloop", "expectations", "requirements.lock")

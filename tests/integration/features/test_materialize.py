@@ -13,6 +13,7 @@ import pytest
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.types import Float64, String
 from lib.feature_lake import impression, make_contract, write_lake
+from lib.projects import REPOSITORY
 
 from liftloop.contract.contract import Contract, declared_sources, load_contract
 from liftloop.features.feast_repo import open_feature_store
@@ -26,7 +27,6 @@ from liftloop.stack.parts import SCRIPTS
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Store
 
-REPOSITORY = Path(__file__).parents[2]
 FIRST = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
 

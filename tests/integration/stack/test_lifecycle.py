@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from lib.projects import SettingsIn
 from lib.waits import until
 from pydantic import SecretStr
 
@@ -31,8 +32,6 @@ from liftloop.stack.layout import Credentials, Layout
 from liftloop.stack.parts import SCRIPTS, store_ports
 from liftloop.stack.prefect_api import ask
 from liftloop.stack.supervisor import Supervisor
-
-SettingsIn = Callable[[Path], Settings]
 
 PARTS = ["object-store", "prefect-server", "worker", "bridge"]
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
@@ -18,6 +17,7 @@ from distributed import wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lib.fit_parts import make_recipe, make_rows, put_part
+from lib.projects import REPOSITORY
 from lib.training_lake import make_contract, make_frame
 
 from liftloop.compute.compute import Compute, OneProcess, Workers, open_compute
@@ -31,7 +31,7 @@ from liftloop.training.frame import FOLDS, TrainingFrame, folds_of
 from liftloop.training.train import Trained, fit_model
 from liftloop.training.train import make_recipe as recipe_of
 
-TESTS = Path(__file__).parents[1]
+TESTS = REPOSITORY / "tests"
 few = settings(max_examples=12, deadline=None, derandomize=True)
 partitions = st.lists(st.integers(40, 300), min_size=1, max_size=5)
 parameters = st.fixed_dictionaries(

@@ -1,54 +1,41 @@
-"""Champion, challenger and previous on a real object store, and what a person may do to them."""
+"""Champion, challenger and previous, and what a person may do to them."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
-from lib.model_versions import put_version
+from lib.memory_store import MemoryStore
+from lib.model_versions import crown_in_turn, put_judged, put_version
 from lib.steps import with_step
 
 from liftloop.gate.override import challenge_by_hand, gate_words, promote_by_hand
-from liftloop.gate.verdict import Check, CheckVerdict, Verdict, read_verdict
+from liftloop.gate.verdict import CheckVerdict, read_verdict
 from liftloop.registry.aliases import aliases, find_version
 from liftloop.registry.challenger import Challenge, challenge, challenger
-from liftloop.registry.promotion import PromotionConflict, promote, read_audit
+from liftloop.registry.promotion import read_audit
 from liftloop.registry.rollback import rollback
-from liftloop.registry.versions import ModelVersion, Pointer, RegistryError, champion, write_version
+from liftloop.registry.versions import Pointer, RegistryError, champion, read_version
 from liftloop.storage.keys import challenger_key
 from liftloop.storage.store import Store
-from tasks.registry import challenge as challenge_of_flow
 
 
 @pytest.fixture
-def crown(store: Store, source: str) -> Callable[[str], ModelVersion]:
-    """Puts a version on record and makes it champion."""
-
-    def crown(name: str) -> ModelVersion:
-        version, holder = put_version(store, source, name), champion(store, source)
-        promote(store, source, name, f"{name} is better", holder.etag if holder else None)
-        return version
-
-    return crown
+def store() -> Store:
+    return MemoryStore()
 
 
-def judged(store: Store, source: str, name: str, found: CheckVerdict) -> ModelVersion:
-    """A version on record whose only check came out so."""
-    check = Check(found, "It is as it is.", "2", "1", id="accuracy", title="accuracy")
-    verdict = Verdict(
-        source=source, version=name, champion="a", fingerprint="f", rows=9, rewards=3, scores={}, checks=(check,)
-    )
-    evidence = store.put_blob(verdict.model_dump_json().encode(), ".json")
-    version = put_version(store, source, name).model_copy(update={"evidence": evidence})
-    write_version(store, version)
-    return version
+@pytest.fixture
+def crown(store: Store, source: str) -> Callable[..., Pointer]:
+    return partial(crown_in_turn, store, source)
 
 
 def test_each_alias_names_a_version_as_soon_as_there_is_one(
-    store: Store, source: str, crown: Callable[[str], ModelVersion]
+    store: Store, source: str, crown: Callable[..., Pointer]
 ) -> None:
     assert aliases(store, source) == {}
-    first = crown("a")
+    first = read_version(store, source, crown("a").version)
     assert aliases(store, source) == {"champion": "a"}
-    second = crown("b")
+    second = read_version(store, source, crown("b").version)
     third = put_version(store, source, "c")
     challenge(store, source, "c", "to be tried")
     assert aliases(store, source) == {"champion": "b", "previous": "a", "challenger": "c"}
@@ -56,7 +43,7 @@ def test_each_alias_names_a_version_as_soon_as_there_is_one(
     assert found == [second, first, third, first]
 
 
-def test_previous_is_what_a_rollback_restores(store: Store, source: str, crown: Callable[[str], ModelVersion]) -> None:
+def test_previous_is_what_a_rollback_restores(store: Store, source: str, crown: Callable[..., Pointer]) -> None:
     for name in ("a", "b", "c", "d"):
         crown(name)
     for _ in range(3):
@@ -70,9 +57,7 @@ def test_an_alias_that_names_nothing_is_said_so(store: Store, source: str) -> No
         find_version(store, source, "challenger")
 
 
-def test_a_challenge_ends_when_the_champion_moves(
-    store: Store, source: str, crown: Callable[[str], ModelVersion]
-) -> None:
+def test_a_challenge_ends_when_the_champion_moves(store: Store, source: str, crown: Callable[..., Pointer]) -> None:
     crown("a")
     put_version(store, source, "b")
     made = challenge(store, source, "b", "to be tried")
@@ -85,7 +70,7 @@ def test_a_challenge_ends_when_the_champion_moves(
 
 
 def test_the_newest_challenger_takes_the_place_of_the_one_before(
-    store: Store, source: str, crown: Callable[[str], ModelVersion]
+    store: Store, source: str, crown: Callable[..., Pointer]
 ) -> None:
     crown("a")
     for name in ("b", "c"):
@@ -98,11 +83,11 @@ def test_the_newest_challenger_takes_the_place_of_the_one_before(
     assert step.metrics["reason"] == "c may be better"
 
 
-def test_who_may_not_challenge(store: Store, source: str, crown: Callable[[str], ModelVersion]) -> None:
+def test_who_may_not_challenge(store: Store, source: str, crown: Callable[..., Pointer]) -> None:
     put_version(store, source, "b")
     with pytest.raises(RegistryError, match="nobody to challenge"):
         challenge(store, source, "b", "to be tried")
-    damaged = crown("a")
+    damaged = read_version(store, source, crown("a").version)
     with pytest.raises(RegistryError, match=r"a of .* is the champion"):
         challenge(store, source, damaged.version, "to be tried")
     store.delete([find_version(store, source, "b").spec.key])
@@ -111,55 +96,12 @@ def test_who_may_not_challenge(store: Store, source: str, crown: Callable[[str],
     assert challenger(store, source) is None
 
 
-def test_the_train_flow_names_a_challenger_where_the_hold_out_cannot_tell(
-    store: Store, source: str, crown: Callable[[str], ModelVersion], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in store.settings.as_environment().items():
-        monkeypatch.setenv(name, value)
-    crown("a")
-    verdict = read_verdict(store, judged(store, source, "b", "inconclusive"))
-    assert verdict is not None
-    _, step = with_step(challenge_of_flow.fn, verdict, champion(store, source))
-    assert step.name == "challenge"
-    assert aliases(store, source) == {"champion": "a", "challenger": "b"}
-    made = challenger(store, source)
-    assert made is not None
-    assert made.reason == verdict.summary
-
-
-class IsOvertaken(Store):
-    """Between our reading of the challenger and our writing another one is named."""
-
-    def swap(self, key: str, body: bytes, *, expected_etag: str | None) -> str:
-        Store(self.settings).put(key, body.replace(b'"mine"', b'"theirs"'))
-        return super().swap(key, body, expected_etag=expected_etag)
-
-
-class LosesAnswers(Store):
-    """The conditional write arrives, its answer does not, and it is sent again: so it meets its own object."""
-
-    def swap(self, key: str, body: bytes, *, expected_etag: str | None) -> str:
-        super().swap(key, body, expected_etag=expected_etag)
-        return super().swap(key, body, expected_etag=expected_etag)
-
-
-def test_of_two_challengers_at_once_one_wins(store: Store, source: str, crown: Callable[[str], ModelVersion]) -> None:
-    crown("a")
-    put_version(store, source, "mine")
-    put_version(store, source, "theirs")
-    with pytest.raises(PromotionConflict, match="mine did not become challenger"):
-        challenge(IsOvertaken(store.settings), source, "mine", "to be tried")
-    assert aliases(store, source)["challenger"] == "theirs"
-    won: Challenge = challenge(LosesAnswers(store.settings), source, "mine", "to be tried")
-    assert challenger(store, source) == won
-
-
 @pytest.mark.parametrize("found", ["pass", "inconclusive"])
 def test_a_person_promotes_what_the_gate_has_nothing_against(
-    store: Store, source: str, crown: Callable[[str], ModelVersion], found: CheckVerdict
+    store: Store, source: str, crown: Callable[..., Pointer], found: CheckVerdict
 ) -> None:
     crown("a")
-    pointer = promote_by_hand(store, judged(store, source, "b", found), "the campaign starts today", "run 1")
+    pointer = promote_by_hand(store, put_judged(store, source, "b", found), "the campaign starts today", "run 1")
     assert pointer == champion(store, source)
     assert (pointer.version, pointer.previous, pointer.overrides) == ("b", "a", None)
     assert read_audit(store, source)[-1].pointer.reason == "the campaign starts today"
@@ -180,14 +122,14 @@ def test_a_person_promotes_what_the_gate_has_nothing_against(
 def test_what_the_gate_refused_needs_a_word_more_and_that_stays_on_record(
     store: Store,
     source: str,
-    crown: Callable[[str], ModelVersion],
+    crown: Callable[..., Pointer],
     name_it: Callable[..., Pointer | Challenge],
     found: CheckVerdict | None,
     words: str,
     kept: str,
 ) -> None:
     crown("a")
-    version = judged(store, source, "b", found) if found else put_version(store, source, "b")
+    version = put_judged(store, source, "b", found) if found else put_version(store, source, "b")
     with pytest.raises(RegistryError, match=rf"{words}.*--override-gate"):
         name_it(store, version, "I know better", "run 1")
     assert aliases(store, source) == {"champion": "a"}
@@ -198,18 +140,18 @@ def test_what_the_gate_refused_needs_a_word_more_and_that_stays_on_record(
 
 
 def test_a_promotion_by_hand_needs_a_reason_and_another_version(
-    store: Store, source: str, crown: Callable[[str], ModelVersion]
+    store: Store, source: str, crown: Callable[..., Pointer]
 ) -> None:
     crown("a")
     with pytest.raises(RegistryError, match="a promotion needs a reason"):
-        promote_by_hand(store, judged(store, source, "b", "pass"), " ", "run 1")
+        promote_by_hand(store, put_judged(store, source, "b", "pass"), " ", "run 1")
     with pytest.raises(RegistryError, match=r"a is the champion of .* already"):
-        promote_by_hand(store, judged(store, source, "a", "pass"), "once more", "run 1")
+        promote_by_hand(store, put_judged(store, source, "a", "pass"), "once more", "run 1")
     assert len(read_audit(store, source)) == 1
 
 
 def test_a_verdict_that_cannot_be_read_counts_as_none(store: Store, source: str) -> None:
-    version = judged(store, source, "b", "pass")
+    version = put_judged(store, source, "b", "pass")
     assert gate_words(read_verdict(store, version)).startswith("promote: 1 checks passed")
     assert version.evidence is not None
     store.put(version.evidence.key, b"{}")

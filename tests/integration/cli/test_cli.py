@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from lib.model_versions import put_version
+from lib.projects import REPOSITORY
 
 from liftloop.provenance.lineage import verify
 from liftloop.registry.aliases import aliases
@@ -18,8 +19,6 @@ from liftloop.stack.parts import SCRIPTS
 from liftloop.storage.keys import audit_key, champion_key
 from liftloop.storage.runs import read_manifests
 from liftloop.storage.store import Store
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def liftloop(settings: Settings, *arguments: str, project: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from lib.projects import REPOSITORY
 
 from liftloop.contract.contract import Contract, load_contract
 from liftloop.contract.suite import rules_fingerprint
@@ -22,7 +23,6 @@ from liftloop.storage.keys import landing_prefix
 from liftloop.storage.runs import read_manifests
 from liftloop.storage.store import Store
 
-REPOSITORY = Path(__file__).parents[2]
 CONTRACT = """
 source: {source}
 description: A shop

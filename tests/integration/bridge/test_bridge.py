@@ -5,7 +5,8 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from lib.contracts import short_names_document
-from lib.projects import make_project, unscheduled, write_deployments
+from lib.projects import unscheduled, write_deployments
 from lib.waits import until
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
@@ -30,7 +31,7 @@ from liftloop.contract.contract import load_contract
 from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import ingested
 from liftloop.settings import Settings
-from liftloop.stack import down, initialise, up
+from liftloop.stack import initialise
 from liftloop.stack.layout import Layout
 from liftloop.stack.supervisor import Supervisor
 from liftloop.storage.keys import impressions_prefix
@@ -41,7 +42,6 @@ pytestmark = pytest.mark.timeout(900)
 
 BACKLOG = 1500
 ROWS_PER_FILE = 4
-SettingsIn = Callable[[Path], Settings]
 
 SLOW_FLOW = """
 import time
@@ -58,22 +58,24 @@ def log_file(name: str) -> bytes:
     return ("id,at,slot,ad,clicked\n" + "".join(rows)).encode()
 
 
-def make_shops(folder: Path, *sources: str) -> Path:
-    """A project with sources of our own, and a flow that takes its time; nothing starts by event."""
-    project = make_project(folder)
-    for source in sources:
-        document = short_names_document(source=source)
-        (project / "contracts" / f"{source}.yaml").write_text(yaml.safe_dump(document))
+@contextmanager
+def shops_in(project: Path, *sources: str) -> Iterator[None]:
+    """Declares sources of our own, and a flow that takes its time; nothing starts by event."""
+    kept = [each | {"triggers": []} for each in unscheduled() if each["name"] in {"ingest", "materialize"}]
+    write_deployments(project, [*kept, kept[0] | {"name": "slow", "entrypoint": "slow.py:slow"}])
     (project / "slow.py").write_text(SLOW_FLOW)
-    kept = [each for each in unscheduled() if each["name"] in {"ingest", "materialize"}]
-    slow = kept[0] | {"name": "slow", "entrypoint": "slow.py:slow"}
-    write_deployments(project, [each | {"triggers": []} for each in (*kept, slow)])
-    return project
+    contracts = {project / "contracts" / f"{source}.yaml": short_names_document(source=source) for source in sources}
+    for file, contract in contracts.items():
+        file.write_text(yaml.safe_dump(contract))
+    yield
+    for file in contracts:
+        file.unlink()
+    write_deployments(project, unscheduled())
 
 
 @dataclass(frozen=True)
 class World:
-    """A stack of its own and what one may ask of it."""
+    """The stack and what one may ask of it."""
 
     store: Store
     client: SyncPrefectClient
@@ -107,18 +109,13 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(settings_in: SettingsIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("bridge")
-    settings, project = settings_in(folder / "home"), make_shops(folder / "project", "shop", "many", "lost", "dies")
-    try:
-        running = up(settings, print, project=project, prefect_toml=None)
-        initialise(running, print, project=project)
-        auth = running.prefect_auth.get_secret_value() if running.prefect_auth else None
-        reach = {PREFECT_API_URL: running.prefect_api_url, PREFECT_API_AUTH_STRING: auth}
-        with temporary_settings(reach | {PREFECT_CLIENT_MAX_RETRIES: 1}), get_client(sync_client=True) as client:
-            yield World(Store(running), client, Layout.of(settings, project))
-    finally:
-        down(settings)
+def world(stack: Settings, stack_project: Path) -> Iterator[World]:
+    auth = stack.prefect_auth.get_secret_value() if stack.prefect_auth else None
+    reach = {PREFECT_API_URL: stack.prefect_api_url, PREFECT_API_AUTH_STRING: auth, PREFECT_CLIENT_MAX_RETRIES: 1}
+    with shops_in(stack_project, "shop", "many", "lost", "dies"):
+        initialise(stack, print, project=stack_project)
+        with temporary_settings(reach), get_client(sync_client=True) as client:
+            yield World(Store(stack), client, Layout.of(stack, stack_project))
 
 
 def test_a_landed_object_gets_its_run_within_seconds(world: World) -> None:

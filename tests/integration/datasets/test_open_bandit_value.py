@@ -4,11 +4,11 @@ import io
 import os
 import subprocess
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from lib.projects import REPOSITORY
 
 from liftloop.datasets.open_bandit import CAMPAIGNS, OpenBanditError, obtain, read_log, read_prior
 from liftloop.datasets.open_bandit_value import CampaignValue, off_policy_values, write_off_policy_page
@@ -20,7 +20,6 @@ from liftloop.storage.keys import off_policy_key
 from liftloop.storage.runs import read_manifests
 from liftloop.storage.store import Store
 
-REPOSITORY = Path(__file__).parents[2]
 KEY = off_policy_key("open_bandit")
 
 
@@ -62,6 +61,7 @@ def fetch(settings: Settings) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sdist")
 def test_fetching_the_logs_makes_the_page_once(object_store: Settings) -> None:
     store = Store(object_store)
