@@ -177,7 +177,10 @@ def worker(settings: Settings, layout: Layout) -> Part:
         address=f"{prefect_url(settings)}/work_pools/{WORK_POOL}",
         is_ready=partial(is_polling, settings, WORK_POOL),
         environment=prefect_environment(settings, layout)
-        | {"PREFECT_WORKER_QUERY_SECONDS": "2"},  # not 10: a run should start soon
+        | {
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # not 10: a run should start soon
+            "OMP_WAIT_POLICY": "PASSIVE",  # a thread of XGBoost that has to wait sleeps, and leaves the core to others
+        },
         priority=20,
     )
 

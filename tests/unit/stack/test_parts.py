@@ -1,4 +1,5 @@
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from pydantic import SecretStr, ValidationError
 
 from liftloop.settings import Settings
 from liftloop.stack.layout import Credentials, Layout
-from liftloop.stack.parts import Part, embedded_parts, store_ports
+from liftloop.stack.parts import Part, embedded_parts, remove_store_sockets, store_ports
 from liftloop.stack.roles import GRANTS, identities
 
 CREDENTIALS = Credentials()
@@ -120,3 +121,19 @@ def test_the_bridge_waits_for_our_server_and_not_for_the_users() -> None:
     assert theirs["bridge"].environment["PREFECT_API_URL"] == "https://prefect.example.org/api"
     assert theirs["bridge"].environment["PREFECT_API_AUTH_STRING"] == "me:mine"
     assert "PREFECT_HOME" not in theirs["bridge"].environment
+
+
+def test_of_the_stores_sockets_those_that_nobody_listens_to_are_removed() -> None:
+    settings = Settings(home=Path("/srv/home"), s3_port=22_870)
+    dead, living = (Path(f"/tmp/seaweedfs-test-grpc-{port}.sock") for port in (32_870, 32_871))
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(dead))
+        killed.close()
+        listener.bind(str(living))
+        listener.listen()
+        try:
+            remove_store_sockets(settings)
+            assert not dead.exists()
+            assert living.exists()
+        finally:
+            living.unlink()

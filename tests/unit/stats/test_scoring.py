@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from liftloop.stats.columns import ranks
 from liftloop.stats.scoring import (
     ReliabilityBin,
     area_under_roc,
@@ -120,3 +121,7 @@ def test_undefined_scores(score: Score, reward: list[float], probability: list[f
 def test_reliability_needs_a_bin() -> None:
     with pytest.raises(ValueError, match="bins=0"):
         reliability_table([0, 1], [0.5, 0.5], bins=0)
+
+
+def test_ranks_of_equal_values_are_the_mean_of_theirs() -> None:
+    assert ranks(np.array([0.3, 0.1, 0.3, 0.2, 0.3])).tolist() == [4, 1, 4, 2, 4]
