@@ -4,9 +4,9 @@ from prefect.runtime import flow_run
 
 from liftloop.gate.promotion import challenge_judged, promote_judged
 from liftloop.gate.verdict import Verdict
+from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import rollback
 from liftloop.registry.versions import Pointer
-from liftloop.registry.versions import champion as current_champion
 from liftloop.storage.store import open_store
 from tasks.step import step
 
@@ -14,7 +14,7 @@ from tasks.step import step
 @step
 def read_champion(source: str) -> Pointer | None:
     """The champion as it is now: what a challenger is judged against, and what its promotion expects to find."""
-    return current_champion(open_store(), source)
+    return Registry(open_store(), source).champion()
 
 
 @step
@@ -32,5 +32,5 @@ def challenge(verdict: Verdict, champion: Pointer | None) -> None:
 @step
 def roll_back(source: str, reason: str, to: str | None) -> None:
     """Restore a former champion, once however often the run is tried."""
-    pointer = rollback(open_store(), source, reason, to, flow_run.id)
+    pointer = rollback(Registry(open_store(), source), reason, to, flow_run.id)
     print(f"the champion of {source} is {pointer.version}, no longer {pointer.previous}")

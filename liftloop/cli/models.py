@@ -11,8 +11,8 @@ from liftloop.cli.output import console, print_table
 from liftloop.contract.contract import load_contract
 from liftloop.registry.aliases import ALIASES, aliases, find_version
 from liftloop.registry.export import export
+from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import rollback as restore
-from liftloop.registry.versions import list_versions
 from liftloop.storage.runs import recorded
 from liftloop.storage.store import concurrently, open_store
 
@@ -30,7 +30,7 @@ def models(source: Source) -> None:
 
     load_contract(source)
     store = open_store()
-    named, versions = aliases(store, source), list_versions(store, source)
+    named, versions = aliases(Registry(store, source)), Registry(store, source).versions()
     rows = []
     for each, verdict in zip(versions, concurrently(partial(read_verdict, store), versions), strict=True):
         loss = each.metrics.get("validation_log_loss")
@@ -69,7 +69,7 @@ def promote(
 
     load_contract(source)
     store, run_id = open_store(), str(uuid4())
-    wanted = find_version(store, source, version)
+    wanted = find_version(Registry(store, source), version)
     console.print(f"the gate on {wanted.version}: {override.gate_words(read_verdict(store, wanted))}", markup=False)
     parameters = {"version": wanted.version, "reason": reason, "challenger": challenger}
     with recorded(store, "promote", run_id, source, parameters | {"override_gate": override_gate}):
@@ -86,7 +86,9 @@ def compare(source: Source, first: Named, second: Named) -> None:
     from liftloop.gate.compare import compare as compare_versions  # noqa: PLC0415  (the same)
 
     contract, store = load_contract(source), open_store()
-    found = compare_versions(store, contract, *(find_version(store, source, name) for name in (first, second)))
+    found = compare_versions(
+        store, contract, *(find_version(Registry(store, source), name) for name in (first, second))
+    )
     rows = [
         (
             each.name,
@@ -111,7 +113,7 @@ def export_version(
     """Write a version as a folder that MLflow can load."""
     load_contract(source)
     store = open_store()
-    files = export(store, find_version(store, source, version), folder)
+    files = export(store, find_version(Registry(store, source), version), folder)
     console.print(f"wrote {len(files)} files into {folder}", soft_wrap=True)
 
 
@@ -125,5 +127,5 @@ def rollback(
     load_contract(source)
     store, run_id = open_store(), str(uuid4())
     with recorded(store, "rollback", run_id, source, {"reason": reason, "to": to}):
-        pointer = restore(store, source, reason, to, run_id)
+        pointer = restore(Registry(store, source), reason, to, run_id)
     console.print(f"the champion of {source} is {pointer.version}, no longer {pointer.previous}")

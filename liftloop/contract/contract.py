@@ -15,7 +15,6 @@ from liftloop.contract.sections import (
     ContextColumn,
     Duration,
     FeatureKeys,
-    Frozen,
     GatePolicy,
     Landing,
     Lookup,
@@ -28,6 +27,7 @@ from liftloop.contract.sections import (
 )
 from liftloop.errors import UserError
 from liftloop.project import find_project
+from liftloop.storage.frozen import Frozen
 
 # The canonical impression: its columns in their order, with DuckDB types.
 CANONICAL_TYPES = {

@@ -7,7 +7,9 @@ from math import inf
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from liftloop.storage.frozen import Frozen
 
 _DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=3650)
@@ -54,10 +56,6 @@ Reward = Literal["click", "conversion"]
 FeatureKey = Literal["ad_id", "placement_id", "campaign_id", "advertiser_id", "site_id", "user_id"]
 FeatureKeys = Annotated[tuple[FeatureKey, ...], Field(min_length=1), AfterValidator(_check_distinct)]
 FileFormat = Literal["csv", "tsv", "jsonl", "parquet"]
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Column(Frozen):

@@ -15,7 +15,8 @@ from liftloop.features.names import feature_columns
 from liftloop.gate.verdict import Verdict
 from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import blocked, ingested
-from liftloop.registry.versions import ModelVersion, list_versions
+from liftloop.registry.registry import Registry
+from liftloop.registry.versions import ModelVersion
 from liftloop.reporting.html import copy_page
 from liftloop.storage.keys import card_key, off_policy_key
 from liftloop.storage.store import Store
@@ -31,7 +32,7 @@ _COLUMN_WIDTH = 46
 
 def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, console: Console) -> None:
     """One column per source, then the simulated champion's lift: estimated from the log, and true."""
-    newest = {source: list_versions(store, source)[-1] for source in sources}
+    newest = {source: Registry(store, source).versions()[-1] for source in sources}
     verdicts = {source: _verdict(store, version) for source, version in newest.items()}
     facts = {source: _facts(store, newest[source], verdicts[source]) for source in sources}
     table = Table("", title="What came of it", title_justify="left")

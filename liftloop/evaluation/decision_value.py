@@ -5,7 +5,6 @@ The candidates of an impression are the ads seen before with the same value of t
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
 from liftloop.decisions.candidates import Chunk
@@ -22,6 +21,7 @@ from liftloop.stats.off_policy import (
     self_normalized_value,
     weighted_mean,
 )
+from liftloop.storage.frozen import Measured
 from liftloop.storage.store import Store
 
 MAX_EXPANDED_ROWS = 2_000_000  # impressions times ads; with more, impressions are sampled
@@ -29,10 +29,8 @@ MAX_EXPANDED_ROWS = 2_000_000  # impressions times ads; with more, impressions a
 _FEEDBACK = ("reward", "propensity", "target_probability", "model_reward", "model_target_reward")
 
 
-class DecisionValue(BaseModel):
+class DecisionValue(Measured):
     """Mean reward per impression of a policy's decisions, and of the logged decisions on the same impressions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     impressions: int
     logged: Interval

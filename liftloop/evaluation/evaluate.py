@@ -7,7 +7,7 @@ where the newest on record ends. So a run that dies is repeated, and no impressi
 from typing import Literal
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, Field
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
@@ -19,9 +19,11 @@ from liftloop.features.lookup import historical_features
 from liftloop.features.names import LONGEST_WINDOW
 from liftloop.lake.matured import Window, matured_window
 from liftloop.registry.load import load_model
-from liftloop.registry.versions import ModelVersion, champion, read_version
+from liftloop.registry.registry import Registry
+from liftloop.registry.versions import ModelVersion
 from liftloop.stats.interval import Interval, is_outside
 from liftloop.stats.scoring import ReliabilityBin, reliability_table
+from liftloop.storage.frozen import Measured
 from liftloop.storage.keys import evaluation_key, evaluations_prefix
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store, references
@@ -31,11 +33,7 @@ Health = Literal["healthy", "degraded", "no_champion", "no_new_data"]
 MAX_SCORED_ROWS = 300_000  # of more a sample is scored, so that their features fit in memory
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
-
-
-class ChampionScore(_Frozen):
+class ChampionScore(Measured):
     """The champion on the matured impressions."""
 
     version: str
@@ -46,7 +44,7 @@ class ChampionScore(_Frozen):
     decisions: DecisionValue | None  # None where no propensities were logged
 
 
-class Evaluation(_Frozen):
+class Evaluation(Measured):
     """Impressions with `since` <= event time < `until`; without new ones there are neither times nor figures."""
 
     source: str
@@ -54,7 +52,7 @@ class Evaluation(_Frozen):
     until: AwareDatetime | None = None
     impressions: int = 0
     rewards: int = 0
-    kpis: dict[str, Kpis] = {}  # of all, and by policy
+    kpis: dict[str, Kpis] = Field(default_factory=dict)  # of all, and by policy
     champion: ChampionScore | None = None
     health: Health
     findings: tuple[str, ...]
@@ -73,8 +71,8 @@ def evaluate(store: Store, contract: Contract) -> Evaluation:
     """
     last = last_evaluation(store, contract.source)
     window = matured_window(store, contract, last.until if last else None)
-    pointer = champion(store, contract.source)
-    version = read_version(store, contract.source, pointer.version) if pointer else None
+    pointer = Registry(store, contract.source).champion()
+    version = Registry(store, contract.source).version(pointer.version) if pointer else None
     evaluation = (
         _evaluate(window, version)
         if window

@@ -1,20 +1,18 @@
 """What impressions brought: click-through rate, conversion rate, revenue and margin, with intervals."""
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
 from liftloop.evaluation.rewards import RewardSample, interval_or_none
 from liftloop.stats.interval import BootstrapOptions, Interval
+from liftloop.storage.frozen import Measured
 
 EVERY_POLICY = "all"
 KPI_COLUMNS = ("impression_id", "event_timestamp", "user_id", "policy", "click", "conversion", "revenue", "cost")
 
 
-class Kpis(BaseModel):
+class Kpis(Measured):
     """KPIs of some impressions; None where the source does not report what they need, or no interval can be drawn."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     impressions: int
     click_through_rate: Interval | None  # clicks per impression

@@ -6,7 +6,6 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
@@ -14,12 +13,11 @@ from liftloop.stats.calibration_error import calibration_error
 from liftloop.stats.columns import Floats, column
 from liftloop.stats.interval import BootstrapOptions, Interval, bootstrap_ratio
 from liftloop.stats.scoring import log_loss_per_row, sampling_weight
+from liftloop.storage.frozen import Frozen
 
 
-class Score(BaseModel):
+class Score(Frozen):
     """How well one set of predictions fits the rewards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     log_loss: Interval  # nats per impression
     normalized_entropy: Interval  # 1 is no better than the mean rate of these very rows, known in advance

@@ -8,8 +8,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from liftloop.storage.frozen import Frozen
 from liftloop.storage.store import Store
 
 
@@ -22,10 +23,8 @@ class Entry:
     fingerprint: str
 
 
-class _File(BaseModel):
+class _File(Frozen):
     """`index.json`: key -> etag and fingerprint."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     partitions: dict[str, tuple[str, str]]
 

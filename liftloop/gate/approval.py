@@ -2,18 +2,15 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from liftloop.gate.verdict import Check, Verdict
+from liftloop.storage.frozen import Frozen
 from liftloop.storage.keys import approval_key
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store
 
 
-class Answer(BaseModel):
+class Answer(Frozen):
     """The decision on one version, with its author and reason. No answer is not written: the next run asks again."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     decision: Literal["promote", "refuse", "no answer"]
     reason: str

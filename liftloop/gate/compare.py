@@ -12,7 +12,8 @@ from liftloop.errors import UserError
 from liftloop.evaluation.rewards import RewardSample, Score
 from liftloop.gate.checks.slices import MINIMUM_SLICE_REWARDS
 from liftloop.registry.load import load_model
-from liftloop.registry.versions import ModelVersion, list_versions
+from liftloop.registry.registry import Registry
+from liftloop.registry.versions import ModelVersion
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.storage.store import Store
@@ -111,7 +112,7 @@ def _slices(paired: _Paired, values: "pd.Series[str]") -> list[Compared]:
 
 def _newest_frame(store: Store, source: str) -> TrainingFrame:
     """The frame with the newest hold-out, of those that some version was made from."""
-    fingerprints = {version.frame_fingerprint for version in list_versions(store, source)}
+    fingerprints = {version.frame_fingerprint for version in Registry(store, source).versions()}
     frames = [frame for each in sorted(fingerprints) if (frame := open_frame(store, source, each))]
     return max(frames, key=lambda frame: frame.index.parts["holdout"].end)
 

@@ -8,8 +8,9 @@ from liftloop.gate.checks.inputs import check_freshness, data_lag
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.specifications import all_checks
 from liftloop.gate.verdict import GroupRow, Verdict, read_verdict
+from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import withdrawal
-from liftloop.registry.versions import ModelVersion, Pointer, read_version, write_version
+from liftloop.registry.versions import ModelVersion, Pointer
 from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.keys import card_key, materialized_key
 from liftloop.storage.runs import Step, record
@@ -34,11 +35,11 @@ def judge(store: Store, contract: Contract, version: ModelVersion, champion: Poi
         record(_step(known, version, (version.evidence, *([card] if card else [])), is_reused=True))
         return known
     other = None if champion is None or champion.version == version.version else champion.version
-    evidence = Evidence(store, contract, version, read_version(store, contract.source, other) if other else None)
+    evidence = Evidence(store, contract, version, Registry(store, contract.source).version(other) if other else None)
     verdict = _judge(evidence, is_champion=champion is not None and other is None)
     kept = store.put_blob(verdict.model_dump_json(indent=1).encode(), ".json")
     card = store.put(card_key(version.source, version.version), model_card(evidence, verdict).encode())
-    write_version(store, version.model_copy(update={"evidence": kept, "card": card}))
+    Registry(store, version.source).write(version.model_copy(update={"evidence": kept, "card": card}))
     record(_step(verdict, version, (kept, card), is_reused=False))
     return verdict
 
@@ -79,7 +80,7 @@ def known_verdict(store: Store, contract: Contract, version: ModelVersion, champ
 def _fingerprint(store: Store, contract: Contract, version: ModelVersion) -> str:
     """Of everything that a verdict depends on, except the champion and what was timed."""
     online = store.fingerprint(materialized_key(contract.source))
-    left = withdrawal(store, contract.source, version.version)
+    left = withdrawal(Registry(store, contract.source), version.version)
     rolled_back = left.number if left else None
     stale = _is_stale(store, contract, version)
     data = (version.version, version.frame_fingerprint, online, rolled_back, stale)

@@ -3,7 +3,8 @@
 from liftloop.gate.verdict import Verdict, read_verdict
 from liftloop.registry.challenger import Challenge, challenge
 from liftloop.registry.promotion import promote
-from liftloop.registry.versions import ModelVersion, Pointer, RegistryError, champion
+from liftloop.registry.registry import Registry
+from liftloop.registry.versions import ModelVersion, Pointer, RegistryError
 from liftloop.storage.store import Store
 
 
@@ -25,11 +26,11 @@ def promote_by_hand(
         PromotionConflict: someone else moved the champion at the same time.
     """
     overrides = _overrides(store, version, reason, override_gate)
-    current = champion(store, version.source)
+    current = Registry(store, version.source).champion()
     if current is not None and current.version == version.version:
         raise RegistryError(f"{version.version} is the champion of {version.source} already")
     expected = current.etag if current else None
-    return promote(store, version.source, version.version, reason, expected, run_id, overrides)
+    return promote(Registry(store, version.source), version.version, reason, expected, run_id, overrides)
 
 
 def challenge_by_hand(
@@ -42,7 +43,7 @@ def challenge_by_hand(
         PromotionConflict: someone else named a challenger at the same time.
     """
     overrides = _overrides(store, version, reason, override_gate)
-    return challenge(store, version.source, version.version, reason, run_id, overrides)
+    return challenge(Registry(store, version.source), version.version, reason, run_id, overrides)
 
 
 def _overrides(store: Store, version: ModelVersion, reason: str, override_gate: bool) -> str | None:

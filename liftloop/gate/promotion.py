@@ -3,6 +3,7 @@
 from liftloop.gate.verdict import Verdict
 from liftloop.registry.challenger import challenge
 from liftloop.registry.promotion import promote
+from liftloop.registry.registry import Registry
 from liftloop.registry.versions import Pointer
 from liftloop.storage.store import Store
 
@@ -23,7 +24,7 @@ def promote_judged(store: Store, verdict: Verdict, champion: Pointer | None, run
     was_interrupted = champion is not None and (champion.run_id, champion.version) == (run_id, verdict.version)
     if asks_for_promotion(verdict, champion) or was_interrupted:
         expected = champion.etag if champion else None
-        promote(store, verdict.source, verdict.version, _reason(verdict), expected, run_id)
+        promote(Registry(store, verdict.source), verdict.version, _reason(verdict), expected, run_id)
 
 
 def challenge_judged(store: Store, verdict: Verdict, champion: Pointer | None, run_id: str) -> None:
@@ -34,7 +35,7 @@ def challenge_judged(store: Store, verdict: Verdict, champion: Pointer | None, r
         RegistryError: the version is not on record, or its blobs are missing or changed.
     """
     if verdict.verdict == "inconclusive" and champion is not None and champion.version != verdict.version:
-        challenge(store, verdict.source, verdict.version, verdict.summary, run_id)
+        challenge(Registry(store, verdict.source), verdict.version, verdict.summary, run_id)
 
 
 def _reason(verdict: Verdict) -> str:

@@ -18,6 +18,7 @@ from liftloop.gate.checks.readiness import check_latency, check_online_features,
 from liftloop.gate.checks.slices import check_slice_calibration, check_worst_slice
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.verdict import Check
+from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import withdrawal
 from liftloop.stats.columns import Floats
 from liftloop.training.constraints import raw_columns
@@ -147,7 +148,7 @@ def _leakage(inputs: Predictions) -> Check:
 
 def _never_rolled_back(inputs: Evidence) -> Check:
     """A version that people took out of service returns only by their hand, however well it does on the hold-out."""
-    left = withdrawal(inputs.store, inputs.contract.source, inputs.version.version)
+    left = withdrawal(Registry(inputs.store, inputs.contract.source), inputs.version.version)
     if left is None:
         return Check("pass", "It was never rolled back, or has been promoted again since.")
     return Check("fail", f"It was rolled back on {left.since:%Y-%m-%d %H:%M} UTC because: {left.reason}.")

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import field
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from liftloop.evaluation.rewards import Score
 from liftloop.registry.versions import ModelVersion
 from liftloop.stats.interval import Interval
+from liftloop.storage.frozen import Measured
 from liftloop.storage.store import ObjectRef, Store
 
 CheckVerdict = Literal["pass", "fail", "inconclusive", "untrustworthy", "not_applicable"]
@@ -23,10 +24,6 @@ def overall(found: Iterable[CheckVerdict]) -> GateVerdict:
     """Refuse if a check fails, else inconclusive if one is undecided, else promote."""
     found = set(found)
     return "refuse" if "fail" in found else "inconclusive" if found & UNDECIDED else "promote"
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", ser_json_inf_nan="constants"))
@@ -45,7 +42,7 @@ class Check:
     title: str = ""
 
 
-class GroupRow(_Frozen):
+class GroupRow(Measured):
     """One value of a slice or group column on the hold-out; None where it has too few rewards."""
 
     column: str
@@ -58,7 +55,7 @@ class GroupRow(_Frozen):
     policy_disagreement: float | None  # share of the impressions for which the model's policy chooses another ad
 
 
-class Verdict(_Frozen):
+class Verdict(Measured):
     """The evidence on one model version; `fingerprint` names all that it was judged by, but for the champion."""
 
     source: str

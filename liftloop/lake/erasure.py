@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
-from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
@@ -18,6 +17,7 @@ from liftloop.lake.impressions import object_id_in, write_parquet
 from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import ingested
 from liftloop.storage.duckdb import connect, literal, quoted
+from liftloop.storage.frozen import Frozen
 from liftloop.storage.hashing import sha256_of
 from liftloop.storage.keys import QUARANTINE, erasures_key, known_keys_prefix, quarantine_prefix
 from liftloop.storage.runs import Step, record
@@ -28,20 +28,16 @@ class UnknownKeyError(UserError):
     """The source has no text column of this name."""
 
 
-class Erasure(BaseModel):
+class Erasure(Frozen):
     """Rows with a value in a column: the value's hash, and the landed files in which they were found."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: str
     sha256: str
     landed: tuple[str, ...] = ()
 
 
-class Erasures(BaseModel):
+class Erasures(Frozen):
     """All that was asked for of one source."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     erasures: tuple[Erasure, ...] = ()
 

@@ -5,20 +5,19 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import PurePath
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.impressions import object_id_in, object_id_of
 from liftloop.lake.lake import Lake
+from liftloop.storage.frozen import Frozen
 from liftloop.storage.keys import LEDGER, impressions_prefix, landing_prefix, ledger_prefix
 from liftloop.storage.runs import IngestStatus, Step
 from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
 
 
-class Entry(BaseModel):
+class Entry(Frozen):
     """The outcome of one version of a landed object. `rows_landed` is the sum of the four counts after it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     object_id: str
     landed: ObjectRef
@@ -30,7 +29,7 @@ class Entry(BaseModel):
     rows_quarantined: int = 0
     rows_duplicate: int = 0
     rows_erased: int = 0  # of people whose data is erased
-    reasons: dict[str, int] = {}
+    reasons: dict[str, int] = Field(default_factory=dict)
     error: str | None = None
     outputs: tuple[ObjectRef, ...] = ()
 

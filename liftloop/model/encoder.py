@@ -13,7 +13,9 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import ConfigDict, Field, FiniteFloat
+
+from liftloop.storage.frozen import Frozen
 
 MINIMUM_OCCURRENCES = 20  # a rarer category teaches its own few rows by heart
 KNOWN_OCCURRENCES = 2  # what occurs only once stands in for what was never seen
@@ -22,11 +24,7 @@ KNOWN_VALUES = 20_000  # of one column, the most frequent: tables stay small, fo
 Matrix = NDArray[np.float32]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, serialize_by_alias=True)
-
-
-class Lookup(_Frozen):
+class Lookup(Frozen):
     """A column of the model that is looked up: a value for each known code of one text column, or of two together."""
 
     columns: tuple[str, ...]
@@ -44,7 +42,7 @@ class Lookup(_Frozen):
         return np.array(self.codes, dtype=np.float64), np.array(self.values, dtype=np.float32)
 
 
-class Encoder(_Frozen):
+class Encoder(Frozen):
     """What is known of the text columns, which columns are numbers, and what a model reads of both.
 
     A category's code is its position. `categorical` says how many of a text column's first categories XGBoost sees as
@@ -52,11 +50,13 @@ class Encoder(_Frozen):
     columns in `presence` a model learns only whether there is a value.
     """
 
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
     categories: dict[str, tuple[str, ...]]
     numbers: tuple[str, ...]
     categorical: dict[str, int] | None = Field(default=None, alias="native")  # as stored: hashes name versions
     presence: tuple[str, ...] = ()
-    lookups: dict[str, Lookup] = {}
+    lookups: dict[str, Lookup] = Field(default_factory=dict)
 
     @classmethod
     def fit(cls, counts: Mapping[str, Mapping[str, int]], numbers: Iterable[str], presence: Iterable[str] = ()) -> Self:

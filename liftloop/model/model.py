@@ -8,18 +8,16 @@ import numpy as np
 import pandas as pd
 import xgboost
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.sections import Reward
 from liftloop.model.encoder import Encoder, Matrix
 from liftloop.stats.calibration import Calibration
+from liftloop.storage.frozen import Frozen
 from liftloop.storage.hashing import fingerprint_of, sha256_of
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(Frozen):
     """All of a model but its trees."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     reward: Reward
     feature_service: str

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from liftloop.contract.contract import Contract
 from liftloop.operations.pending_work import SourceState
-from liftloop.registry.versions import Pointer, champion
+from liftloop.registry.registry import Registry
+from liftloop.registry.versions import Pointer
 from liftloop.storage.keys import RUNS
 from liftloop.storage.runs import read_records
 from liftloop.storage.store import CONCURRENT_REQUESTS, Listed, Store
@@ -56,7 +57,7 @@ def source_health(store: Store, contract: Contract) -> SourceHealth:
         oldest=min(state.waiting, key=lambda item: item.modified, default=None),
         held=len(state.blocked),
         features_due_since=state.features_due_since,
-        champion=champion(store, contract.source),
+        champion=Registry(store, contract.source).champion(),
         trainings_failed=0 if "completed" in statuses else sum(each in ("failed", "crashed") for each in statuses),
     )
 

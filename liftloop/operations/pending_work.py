@@ -5,21 +5,18 @@ from datetime import datetime
 from functools import cached_property
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
-
 from liftloop.contract.contract import Contract
 from liftloop.contract.suite import rules_fingerprint
 from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import blocked_ids, pending
+from liftloop.storage.frozen import Frozen
 from liftloop.storage.keys import materialized_lake_key
 from liftloop.storage.runs import Manifest, Step, read_manifests, record
 from liftloop.storage.store import Listed, Store, references
 
 
-class Materialized(BaseModel):
+class Materialized(Frozen):
     """The lake that the features in service were made from. `modified`: when that was put on record."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     lake_version: str
     retraining: str | None  # why a training is due on them; None: it is not

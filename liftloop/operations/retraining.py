@@ -2,7 +2,7 @@
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.lake import Lake
-from liftloop.registry.versions import newest_version
+from liftloop.registry.registry import Registry
 from liftloop.storage.duckdb import connect
 from liftloop.storage.store import Store
 from liftloop.training.frame import open_frame
@@ -14,7 +14,7 @@ def retraining_reason(store: Store, contract: Contract) -> str | None:
     A first model waits until the matured impressions span more than the split holds out.
     """
     span_seconds, matured = _matured(store, contract)
-    version = newest_version(store, contract.source)
+    version = Registry(store, contract.source).newest()
     if version is None:
         held_out_seconds = (contract.split.validation + contract.split.holdout).total_seconds()
         return "there is no model yet" if span_seconds > held_out_seconds else None

@@ -5,7 +5,8 @@ from typing import Any
 
 from liftloop.model.model import Model
 from liftloop.project import find_project
-from liftloop.registry.versions import ModelVersion, RegistryError, verify_blobs, write_version
+from liftloop.registry.registry import Registry
+from liftloop.registry.versions import ModelVersion, RegistryError, verify_blobs
 from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.keys import training_key
 from liftloop.storage.runs import code_revision
@@ -13,8 +14,7 @@ from liftloop.storage.store import ObjectRef, Store
 
 
 def register(
-    store: Store,
-    source: str,
+    registry: Registry,
     model: Model,
     *,
     training_fingerprint: str,
@@ -27,21 +27,21 @@ def register(
     booster, spec = model.to_blobs()
     version = ModelVersion(
         version=model.version,
-        source=source,
+        source=registry.source,
         reward=model.spec.reward,
         feature_service=model.spec.feature_service,
         training_fingerprint=training_fingerprint,
         frame_fingerprint=frame_fingerprint,
         frame=frame,
-        booster=store.put_blob(booster, ".ubj"),
-        spec=store.put_blob(spec, ".json"),
+        booster=registry.store.put_blob(booster, ".ubj"),
+        spec=registry.store.put_blob(spec, ".json"),
         metrics=metrics,
         created_at=datetime.now(UTC),
         code_revision=code_revision(find_project().root),
         manifest=manifest,
     )
-    write_version(store, version)
-    store.put(training_key(source, training_fingerprint), version.version.encode())
+    registry.write(version)
+    registry.store.put(training_key(registry.source, training_fingerprint), version.version.encode())
     return version
 
 

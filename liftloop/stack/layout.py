@@ -10,11 +10,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from liftloop.errors import UserError
 from liftloop.project import find_project
 from liftloop.settings import Role, Settings
+from liftloop.storage.frozen import Frozen
 
 HOST = "127.0.0.1"
 
@@ -134,18 +135,14 @@ def _random(size_bytes: int) -> Any:
     return Field(default_factory=partial(secrets.token_hex, size_bytes), repr=False)
 
 
-class _Secrets(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class S3Keys(_Secrets):
+class S3Keys(Frozen):
     """What one identity signs its requests with."""
 
     access_key_id: str = _random(10)
     secret_access_key: str = _random(20)
 
 
-class RoleKeys(_Secrets):
+class RoleKeys(Frozen):
     """The keys of each role but the operator's."""
 
     ingest: S3Keys = Field(default_factory=S3Keys)
@@ -154,7 +151,7 @@ class RoleKeys(_Secrets):
     audit: S3Keys = Field(default_factory=S3Keys)
 
 
-class Credentials(_Secrets):
+class Credentials(Frozen):
     """The secrets of the embedded parts: made at the first `up`, kept beside their data."""
 
     s3_access_key_id: str = _random(10)  # the operator's

@@ -1,44 +1,59 @@
-"""Small records in the store that name a version and are moved by compare-and-swap."""
+"""Records: small JSON objects in the store."""
 
-from typing import TypeVar
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from liftloop.storage.store import Store, SwapConflict
+from liftloop.storage.frozen import Frozen
+from liftloop.storage.store import ObjectRef, Store, SwapConflict
 
 
-class Record(BaseModel):
-    """What a pointer says; `etag` is of the object that it was read from: what a move expects."""
+class Record(Frozen):
+    """One JSON object."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    @classmethod
+    def read(cls, store: Store, key: str) -> Self | None:
+        """The record as it is now; None if there is none."""
+        try:
+            return cls.model_validate_json(store.get(key))
+        except KeyError:
+            return None
+
+    def write(self, store: Store, key: str) -> ObjectRef:
+        """Write it, whatever is there."""
+        return store.put(key, self._body)
+
+    @property
+    def _body(self) -> bytes:
+        return self.model_dump_json(indent=1).encode()
+
+
+class SharedRecord(Record):
+    """One that several processes may move at once. `etag` names the version that was read: `swap` expects it."""
 
     etag: str | None = Field(default=None, exclude=True)
 
+    @classmethod
+    def read(cls, store: Store, key: str) -> Self | None:
+        """The record as it is now; None if there is none."""
+        try:
+            body, head = store.get_version(key)
+        except KeyError:
+            return None
+        return cls.model_validate_json(body).model_copy(update={"etag": head.etag})
 
-R = TypeVar("R", bound=Record)
+    def swap(self, store: Store, key: str, expected: str | None) -> Self:
+        """Replace the record with the etag `expected`; None: there must be none. Returns it with its new etag.
 
-
-def read_record(store: Store, key: str, form: type[R]) -> R | None:
-    """The record as it is now; None before the first."""
-    try:
-        body, head = store.get_version(key)
-    except KeyError:
-        return None
-    return form.model_validate_json(body).model_copy(update={"etag": head.etag})
-
-
-def swap_record(store: Store, key: str, record: R, expected: str | None) -> R:
-    """Put a record in the place of the one with the etag `expected`, of none where that is None.
-
-    Raises:
-        SwapConflict: another is there.
-    """
-    try:
-        etag = store.swap(key, record.model_dump_json(indent=1).encode(), expected_etag=expected)
-    except SwapConflict:
-        # A write whose answer was lost is sent again, and then conflicts with itself.
-        there = read_record(store, key, type(record))
-        if there is not None and there.model_dump() == record.model_dump():
-            return there
-        raise
-    return record.model_copy(update={"etag": etag})
+        Raises:
+            SwapConflict: another is there.
+        """
+        try:
+            etag = store.swap(key, self._body, expected_etag=expected)
+        except SwapConflict:
+            # A write whose answer was lost is sent again, and then conflicts with itself.
+            there = type(self).read(store, key)
+            if there is not None and there.model_dump() == self.model_dump():
+                return there
+            raise
+        return self.model_copy(update={"etag": etag})

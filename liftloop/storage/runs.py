@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from liftloop.errors import UserError
 from liftloop.project import find_project
+from liftloop.storage.frozen import Frozen
 from liftloop.storage.hashing import sha256_of
 from liftloop.storage.keys import RUNS, manifest_key, runs_prefix
 from liftloop.storage.store import ObjectRef, Store, concurrently
@@ -27,19 +28,17 @@ class UnknownRunError(UserError):
 IngestStatus = Literal["ingested", "held", "rejected"]
 
 
-class Step(BaseModel):
+class Step(Frozen):
     """One step of a run: what it read, wrote, took away and measured. `is_reused`: nothing had to be computed.
 
     `ingest_status` is set by a step that settled one landed file, the first of its inputs: lineage reads it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str
     inputs: tuple[ObjectRef, ...] = ()
     outputs: tuple[ObjectRef, ...] = ()
     removed: tuple[str, ...] = ()
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = Field(default_factory=dict)
     is_reused: bool = False
     ingest_status: IngestStatus | None = None
 

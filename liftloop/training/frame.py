@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from liftloop.storage.duckdb import connect, quoted
+from liftloop.storage.frozen import Frozen
 from liftloop.storage.keys import frame_prefix
 from liftloop.storage.store import ObjectRef, Store
 
@@ -32,11 +32,7 @@ FROM rows WHERE {known} GROUP BY {names}, fold QUALIFY sum(count(*)) OVER (PARTI
 """
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FramePart(_Frozen):
+class FramePart(Frozen):
     """One part of the split: rows with `start` <= event time < `end`."""
 
     start: datetime
@@ -46,7 +42,7 @@ class FramePart(_Frozen):
     partitions: tuple[ObjectRef, ...] = ()
 
 
-class FrameIndex(_Frozen):
+class FrameIndex(Frozen):
     """`frame.json`, written last: a frame without it is unfinished."""
 
     source: str

@@ -16,7 +16,8 @@ from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec, predict_uncalibrated
 from liftloop.registry.load import register
-from liftloop.registry.versions import ModelVersion, find_trained
+from liftloop.registry.registry import Registry
+from liftloop.registry.versions import ModelVersion
 from liftloop.stats.calibrate import fit_calibration
 from liftloop.stats.calibration import Calibration
 from liftloop.stats.scoring import log_loss_per_row, sampling_weight
@@ -80,7 +81,7 @@ def train(
         NoDeviceError: the settings name a device that is not there.
     """
     fingerprint = training_fingerprint(contract, frame)
-    known = find_trained(store, contract.source, fingerprint)
+    known = Registry(store, contract.source).find_trained(fingerprint)
     version = known or _train(store, contract, frame, fingerprint, progress, manifest)
     metrics = {"version": version.version} | version.metrics
     inputs, outputs = version.frame, version.blobs
@@ -205,8 +206,7 @@ def _train(
     journal = Journal(store, trials_prefix(contract.source, fingerprint))
     trained = fit_model(contract, frame, progress, journal)
     return register(
-        store,
-        contract.source,
+        Registry(store, contract.source),
         trained.model,
         training_fingerprint=fingerprint,
         frame_fingerprint=frame.index.fingerprint,

@@ -7,18 +7,16 @@ from time import perf_counter
 
 import numpy as np
 import xgboost
-from pydantic import BaseModel, ConfigDict
 
+from liftloop.storage.frozen import Frozen
 from liftloop.training.boosting import Parameters, Recipe, Rows, boost, quantile_matrix
 
 MINIMUM_RIVALS = 4  # below, a median says little
 HALF_WAY = 3.0  # of `eta` times rounds: about half of what a good trial takes
 
 
-class Trial(BaseModel):
+class Trial(Frozen):
     """What one choice came to on the validation part. One given up has the log loss that it had reached."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     number: int
     parameters: dict[str, int | float]  # of XGBoost

@@ -23,7 +23,7 @@ from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import ingested
 from liftloop.provenance.lineage import verify
 from liftloop.registry.promotion import read_audit
-from liftloop.registry.versions import champion
+from liftloop.registry.registry import Registry
 from liftloop.settings import Settings
 from liftloop.stack import down, initialise, up
 from liftloop.stack.layout import Layout
@@ -86,7 +86,7 @@ class Loop:
     def outcome(self) -> Outcome:
         tables = {item.key: item.etag for prefix in DERIVED for item in self.store.list(prefix)}
         tables = {key: etag for key, etag in tables.items() if key.endswith(".parquet")}
-        pointer = champion(self.store, SOURCE)
+        pointer = Registry(self.store, SOURCE).champion()
         return Outcome(tables, pointer.version if pointer else None, self._online() if pointer else None)
 
     def wrong(self, reference: Outcome) -> list[str]:
@@ -111,7 +111,7 @@ class Loop:
         return found + [f"run {run['name']} is {run['state_name']}" for run in self.runs() if not _has_ended(run)]
 
     def _miscounts(self) -> list[str]:
-        moves = len(read_audit(self.store, SOURCE))
+        moves = len(read_audit(Registry(self.store, SOURCE)))
         found = [f"the champion was moved {moves} times"] if moves != 1 else []
         entries = ingested(Lake(self.store, self.contract))
         landed = [item.key for item in self.store.list(f"landing/{SOURCE}/")]

@@ -11,7 +11,7 @@ from lib.projects import SettingsIn
 from faults.cell import LIMIT_SECONDS
 from faults.loop import Loop, kill, running_loop, wait_until
 from faults.shop import SOURCE
-from liftloop.registry.versions import champion
+from liftloop.registry.registry import Registry
 from liftloop.stack.prefect_api import ask
 
 pytestmark = [pytest.mark.faults_all, pytest.mark.timeout(4 * LIMIT_SECONDS)]
@@ -38,12 +38,12 @@ def test_a_promotion_waits_and_asks_again_after_a_crash(loop: Loop) -> None:
     assert waiting["run_count"] == 1
     kill(*loop.flow_processes())
     wait_until(lambda: any(run["run_count"] == 2 for run in _paused(loop)), LIMIT_SECONDS)
-    assert champion(loop.store, SOURCE) is None
+    assert Registry(loop.store, SOURCE).champion() is None
     (waiting,) = _paused(loop)
     form = {"decision": "promote", "approver": "Ada", "reason": "it is better"}
     said = ask(loop.settings, f"/flow_runs/{waiting['id']}/resume", {"run_input": form})
     assert said["status"] == "ACCEPT"
-    wait_until(lambda: champion(loop.store, SOURCE) is not None and not loop.faults(), LIMIT_SECONDS)
+    wait_until(lambda: Registry(loop.store, SOURCE).champion() is not None and not loop.faults(), LIMIT_SECONDS)
     assert waiting["id"] in {run["id"] for run in loop.runs() if run["state_type"] == "COMPLETED"}
 
 

@@ -17,7 +17,7 @@ from liftloop.lake.ledger import ingested
 from liftloop.operations.pending_work import SourceState
 from liftloop.provenance.lineage import trace, verify
 from liftloop.registry.load import load_model
-from liftloop.registry.versions import list_versions
+from liftloop.registry.registry import Registry
 from liftloop.settings import Role, Settings
 from liftloop.stack import initialise
 from liftloop.stack.initialise import command_environment
@@ -108,7 +108,7 @@ def test_every_landed_row_is_accounted_for(lived: Lived) -> None:
 
 
 def test_a_model_walks_back_to_the_landed_files(lived: Lived) -> None:
-    (version,) = list_versions(lived.store, "simulated")
+    (version,) = Registry(lived.store, "simulated").versions()
     landed = {end.ref.key for end in trace(lived.store, version.booster.key).ends()}
     assert landed == {item.key for item in lived.store.list("landing/simulated/")}
     assert load_model(lived.store, version).version == version.version
@@ -143,7 +143,7 @@ def test_runs_and_artifacts_are_in_the_ui(lived: Lived, api: Any) -> None:
 
 
 def test_the_pages_are_there_and_phone_nobody(lived: Lived) -> None:
-    (version,) = list_versions(lived.store, "simulated")
+    (version,) = Registry(lived.store, "simulated").versions()
     pages = [item.key for item in lived.store.list("reports/simulated/") if item.key.endswith(".html")]
     assert card_key(version.source, version.version) in pages
     assert len(pages) == 3

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
 from liftloop.registry.promotion import promote
-from liftloop.registry.versions import ModelVersion, Pointer, champion, write_version
+from liftloop.registry.registry import Registry
+from liftloop.registry.versions import ModelVersion, Pointer
 from liftloop.storage.store import Store
 
 
@@ -24,7 +25,7 @@ def put_version(store: Store, source: str, name: str) -> ModelVersion:
         created_at=datetime.now(UTC),
         code_revision="abc",
     )
-    write_version(store, version)
+    Registry(store, version.source).write(version)
     return version
 
 
@@ -32,8 +33,8 @@ def crown_in_turn(store: Store, source: str, *names: str) -> Pointer:
     """Put versions on record and promote each; returns what the last is champion by."""
     for name in names:
         put_version(store, source, name)
-        holder = champion(store, source)
-        holder = promote(store, source, name, f"{name} is better", holder.etag if holder else None)
+        holder = Registry(store, source).champion()
+        holder = promote(Registry(store, source), name, f"{name} is better", holder.etag if holder else None)
     assert holder is not None
     return holder
 
@@ -46,5 +47,5 @@ def put_judged(store: Store, source: str, name: str, found: CheckVerdict) -> Mod
     )
     evidence = store.put_blob(verdict.model_dump_json().encode(), ".json")
     version = put_version(store, source, name).model_copy(update={"evidence": evidence})
-    write_version(store, version)
+    Registry(store, version.source).write(version)
     return version

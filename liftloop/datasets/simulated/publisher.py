@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from liftloop.datasets.simulated.dirt import spoil
 from liftloop.datasets.simulated.impressions import Traffic
@@ -16,16 +16,15 @@ from liftloop.datasets.simulated.raw_log import RawLog, to_bytes
 from liftloop.datasets.simulated.truth import write_truth
 from liftloop.datasets.simulated.users import draw_users
 from liftloop.datasets.simulated.world import build_world
+from liftloop.storage.frozen import Frozen
 
 FILES_PER_DAY = 4
 FILE_ROWS = 500_000  # a busier day lands more files, so that memory stays bounded
 IDS_PER_DAY = 1_000_000_000
 
 
-class SimulationSettings(BaseModel):
+class SimulationSettings(Frozen):
     """What to simulate; the same settings land the same bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     impressions: int = Field(gt=0)
     days: int = Field(gt=0)
@@ -41,10 +40,8 @@ class SimulationSettings(BaseModel):
         return self
 
 
-class SimulationSummary(BaseModel):
+class SimulationSummary(Frozen):
     """What was landed; `rows` counts every row of every file, the spoiled ones too."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: int
     rows: int

@@ -116,10 +116,9 @@ def loading(version: ModelVersion) -> Code:
         "How to load it",
         f"""from liftloop.storage.store import open_store
 from liftloop.registry.load import load_model
-from liftloop.registry.versions import read_version
 
 store = open_store()
-model = load_model(store, read_version(store, "{version.source}", "{version.version}"))  # checks the hashes
+model = load_model(store, Registry(store, "{version.source}").version("{version.version}"))  # checks the hashes
 probability = model.predict(rows)  # a data frame with the columns model.spec.encoder.raw_columns
 
 # for MLflow

@@ -13,7 +13,7 @@ import pandas as pd
 
 from liftloop.model.model import Model
 from liftloop.registry.load import load_model
-from liftloop.registry.versions import read_version
+from liftloop.registry.registry import Registry
 from liftloop.storage.store import ObjectRef, open_store
 from liftloop.training.frame import read_partition
 
@@ -25,7 +25,7 @@ WARM_UP_REQUESTS = 20
 def main(source: str, version: str, key: str, sha256: str, size_bytes: str) -> None:
     store = open_store()
     rows = read_partition(store, ObjectRef(key, sha256, int(size_bytes)))
-    model = load_model(store, read_version(store, source, version))
+    model = load_model(store, Registry(store, source).version(version))
     scores = model.predict(rows).tolist()  # JSON keeps every bit of a float64
     json.dump({"scores": scores, "latency_p99_milliseconds": latency_p99_milliseconds(model, rows)}, sys.stdout)
 

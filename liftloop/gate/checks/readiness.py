@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
@@ -17,6 +16,7 @@ from liftloop.gate.checks.fresh_process import ADS
 from liftloop.gate.verdict import Check, CheckVerdict
 from liftloop.model.model import Model
 from liftloop.registry.versions import ModelVersion
+from liftloop.storage.frozen import Frozen
 from liftloop.storage.parquet import put_parquet_blob
 from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.frame import read_partition
@@ -30,10 +30,8 @@ TIME_LIMIT_SECONDS = 120
 _SAME_SCORES = "all scores identical"
 
 
-class FreshRun(BaseModel):
+class FreshRun(Frozen):
     """What a fresh process reports of a version."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sample: ObjectRef
     scores: tuple[float, ...]

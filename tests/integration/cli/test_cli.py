@@ -14,6 +14,7 @@ from lib.projects import REPOSITORY
 from liftloop.provenance.lineage import verify
 from liftloop.registry.aliases import aliases
 from liftloop.registry.promotion import promote, read_audit
+from liftloop.registry.registry import Registry
 from liftloop.settings import Settings
 from liftloop.stack.parts import SCRIPTS
 from liftloop.storage.keys import audit_key, champion_key
@@ -52,7 +53,7 @@ def promote_two(store: Store, source: str) -> None:
     holder = None
     for name in ("good", "bad"):
         put_version(store, source, name)
-        holder = promote(store, source, name, "better", holder.etag if holder else None)
+        holder = promote(Registry(store, source), name, "better", holder.etag if holder else None)
 
 
 def test_land_mirrors_a_folder(object_store: Settings, tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_rollback_restores_the_champion_before_and_is_on_record(
     assert (done.returncode, done.stdout) == (0, f"the champion of {source} is good, no longer bad\n"), done.stderr
     (run,) = [run for run in read_manifests(store, "rollback") if run.source == source]
     assert (run.status, run.parameters) == ("completed", {"reason": "clicks fell", "to": None})
-    entry = read_audit(store, source)[-1].pointer
+    entry = read_audit(Registry(store, source))[-1].pointer
     assert (entry.version, entry.reason, entry.run_id) == ("good", "clicks fell", run.run_id)
     assert {ref.key for ref in run.outputs} == {champion_key(source), audit_key(source, 3)}
     assert not [damage for damage in verify(store)[1] if source in damage.ref.key]
@@ -147,11 +148,11 @@ def test_promote_by_hand_is_on_record_with_what_it_overrides(
     failed, run = [run for run in read_manifests(store, "promote") if run.source == source]
     assert (failed.status, run.status) == ("failed", "completed")
     assert run.parameters["override_gate"] is True
-    entry = read_audit(store, source)[-1].pointer
+    entry = read_audit(Registry(store, source))[-1].pointer
     assert (entry.version, entry.reason, entry.overrides) == ("good", "it was better", "not judged")
     assert entry.run_id == run.run_id
     assert {ref.key for ref in run.outputs} == {champion_key(source), audit_key(source, 3)}
-    assert aliases(store, source) == {"champion": "good", "previous": "bad"}
+    assert aliases(Registry(store, source)) == {"champion": "good", "previous": "bad"}
 
 
 def test_export_and_compare_take_aliases(object_store: Settings, project: Path, source: str, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from liftloop.gate.evidence import Evidence
 from liftloop.gate.verdict import Verdict
 from liftloop.model.model import Model
 from liftloop.registry.load import load_model, register
+from liftloop.registry.registry import Registry
 from liftloop.registry.versions import ModelVersion
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.stack.parts import SCRIPTS
@@ -63,8 +64,7 @@ def weak(store: Store, contract: Contract, frame: TrainingFrame, version: ModelV
     spec = model.spec.model_copy(update={"calibration": PlattCalibration(slope=0, intercept=-2)})
     flat = Model(model.booster, spec)
     return register(
-        store,
-        contract.source,
+        Registry(store, contract.source),
         flat,
         training_fingerprint="weak",
         frame_fingerprint=frame.index.fingerprint,

@@ -35,8 +35,9 @@ from liftloop.gate.verdict import Check, Verdict
 from liftloop.model.model import Model
 from liftloop.registry.load import load_model
 from liftloop.registry.promotion import promote
+from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import rollback
-from liftloop.registry.versions import ModelVersion, Pointer, champion, read_version, write_version
+from liftloop.registry.versions import ModelVersion, Pointer
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.storage.keys import audit_key, card_key, champion_key
 from liftloop.storage.runs import Step
@@ -152,7 +153,7 @@ def test_a_good_model_is_promoted_on_evidence_that_is_kept(
     assert sorted((row.column, row.value) for row in verdict.groups) == sorted(rows)
     assert all(row.policy_disagreement is not None and 0.5 < row.policy_disagreement < 1 for row in verdict.groups)
 
-    evidence = read_version(store, contract.source, version.version).evidence
+    evidence = Registry(store, contract.source).version(version.version).evidence
     assert evidence is not None
     assert evidence in step.outputs
     assert Verdict.model_validate_json(store.get_verified(evidence)) == verdict
@@ -165,7 +166,7 @@ def test_an_unchanged_question_keeps_its_verdict(
     store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion, judged: tuple[Verdict, Step]
 ) -> None:
     verdict, step = judged
-    on_record = read_version(store, contract.source, version.version)
+    on_record = Registry(store, contract.source).version(version.version)
     for champion_then in (None, pointer_to(version)):  # before its promotion, and after
         assert with_step(judge, store, contract, on_record, champion_then) == (
             verdict,
@@ -198,22 +199,22 @@ def test_what_was_rolled_back_is_refused_on_the_same_data(
 ) -> None:
     """The verdict that made it champion would still hold: same version, same data, same rival."""
     good = version.model_copy(update={"version": version.version[:8], "evidence": None})
-    write_version(store, good)
-    before = promote(store, contract.source, weak.version, "the first", None)
+    Registry(store, good.source).write(good)
+    before = promote(Registry(store, contract.source), weak.version, "the first", None)
     verdict = judge(store, contract, good, before)
     assert verdict.verdict == "promote", verdict.summary
-    promote(store, contract.source, good.version, verdict.summary, before.etag)
-    back = rollback(store, contract.source, "clicks fell")
+    promote(Registry(store, contract.source), good.version, verdict.summary, before.etag)
+    back = rollback(Registry(store, contract.source), "clicks fell")
 
-    verdict, step = with_step(judge, store, contract, read_version(store, contract.source, good.version), back)
+    verdict, step = with_step(judge, store, contract, Registry(store, contract.source).version(good.version), back)
     assert not step.is_reused
     assert [check.id for check in verdict.checks if check.verdict == "fail"] == ["never_rolled_back"]
     assert verdict.summary.endswith(f"rolled back on {back.since:%Y-%m-%d %H:%M} UTC because: clicks fell.")
-    again = with_step(judge, store, contract, read_version(store, contract.source, good.version), back)
+    again = with_step(judge, store, contract, Registry(store, contract.source).version(good.version), back)
     assert (again[0], again[1].is_reused) == (verdict, True)
 
-    by_hand = rollback(store, contract.source, "clicks are back", to=good.version)
-    known = read_version(store, contract.source, good.version)
+    by_hand = rollback(Registry(store, contract.source), "clicks are back", to=good.version)
+    known = Registry(store, contract.source).version(good.version)
     assert known_verdict(store, contract, known, by_hand) is None  # it is not held against it any more
     store.delete([champion_key(contract.source), *(audit_key(contract.source, number) for number in range(1, 5))])
 
@@ -221,7 +222,7 @@ def test_what_was_rolled_back_is_refused_on_the_same_data(
 def test_the_champion_itself_has_no_rival(store: Store, contract: Contract, version: ModelVersion) -> None:
     strict = contract.gate.model_copy(update={"minimum_rewards": 10_000})
     copy = version.model_copy(update={"version": "copy"})
-    write_version(store, copy)
+    Registry(store, copy.source).write(copy)
     verdict = judge(store, contract.model_copy(update={"gate": strict}), copy, pointer_to(copy))
     assert "It is the champion" in verdict.check("beats_champion").reason
     assert verdict.champion is None
@@ -428,8 +429,8 @@ def test_evaluations_follow_each_other_and_notice_a_champion_that_fails(
     nothing, step = with_step(evaluate, store, contract)
     assert (nothing.health, step.is_reused, step.inputs) == ("no_new_data", True, ())
 
-    promote(store, contract.source, version.version, "test", expected=None)
-    assert champion(store, contract.source) is not None
+    promote(Registry(store, contract.source), version.version, "test", expected=None)
+    assert Registry(store, contract.source).champion() is not None
     land(store, contract, make_rows(6, days=1), name="seventh")
     good = evaluate(store, contract)
     assert good.health == "healthy", good.findings
@@ -460,7 +461,7 @@ def test_data_that_grew_old_fail_and_end_the_verdict_on_record(
     verdict = judge(store, contract, version, None)
     assert verdict.check("freshness").verdict == "fail"
     assert verdict.verdict == "refuse"
-    on_record = read_version(store, contract.source, version.version)
+    on_record = Registry(store, contract.source).version(version.version)
     assert known_verdict(store, contract, on_record, None) == verdict
     monkeypatch.setattr("liftloop.gate.judge.data_lag", lambda *_: pd.Timedelta(0))
     assert known_verdict(store, contract, on_record, None) is None

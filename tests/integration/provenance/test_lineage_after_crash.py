@@ -22,7 +22,7 @@ from liftloop.lake.lake import Lake
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.operations.pending_work import write_materialized
 from liftloop.provenance.lineage import trace, verify
-from liftloop.registry.versions import champion, list_versions
+from liftloop.registry.registry import Registry
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.storage.runs import recorded
 from liftloop.storage.store import ObjectRef, Store, land
@@ -104,14 +104,14 @@ def live(store: Store, contract: Contract) -> None:
     run_id = f"t-{contract.source}"
     with recorded(store, "train", run_id, contract.source, {}):
         version = train(store, contract, build_frame(store, contract))
-        holder = champion(store, contract.source)
+        holder = Registry(store, contract.source).champion()
         verdict = judge(store, contract, version, holder)
         promote_judged(store, verdict, holder, run_id)
 
 
 def forget(store: Store, contract: Contract) -> None:
     """All that was made from the lake goes; blobs are those of any source, and made again only if they are gone."""
-    blobs = [blob.key for version in list_versions(store, contract.source) for blob in version.blobs]
+    blobs = [blob.key for version in Registry(store, contract.source).versions() for blob in version.blobs]
     made = [item.key for prefix in DERIVED for item in store.list(prefix) if contract.source in item.key]
     store.delete([*made, *blobs])
 
@@ -128,7 +128,7 @@ def die(work: Work, store: MortalStore, contract: Contract, after_writes: int) -
 def require_lineage(store: Store, contract: Contract) -> int:
     """Every table, frame and model ends in landed files, nothing on record is damaged; returns how many there are."""
     made = [item.key for prefix in ("tiles", "features") for item in store.list(f"{prefix}/{contract.source}/")]
-    versions = list_versions(store, contract.source)
+    versions = Registry(store, contract.source).versions()
     keys = [key for key in made if key.endswith((".parquet", "materialized.json"))]
     keys += [ref.key for each in versions for ref in (*each.blobs, each.evidence) if ref is not None]
     for key in keys:

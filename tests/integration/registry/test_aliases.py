@@ -11,7 +11,8 @@ from liftloop.gate.verdict import read_verdict
 from liftloop.registry.aliases import aliases
 from liftloop.registry.challenger import Challenge, challenge, challenger
 from liftloop.registry.promotion import PromotionConflict
-from liftloop.registry.versions import Pointer, champion
+from liftloop.registry.registry import Registry
+from liftloop.registry.versions import Pointer
 from liftloop.storage.store import Store
 from tasks.registry import challenge as challenge_of_flow
 
@@ -29,10 +30,10 @@ def test_the_train_flow_names_a_challenger_where_the_hold_out_cannot_tell(
     crown("a")
     verdict = read_verdict(store, put_judged(store, source, "b", "inconclusive"))
     assert verdict is not None
-    _, step = with_step(challenge_of_flow.fn, verdict, champion(store, source))
+    _, step = with_step(challenge_of_flow.fn, verdict, Registry(store, source).champion())
     assert step.name == "challenge"
-    assert aliases(store, source) == {"champion": "a", "challenger": "b"}
-    made = challenger(store, source)
+    assert aliases(Registry(store, source)) == {"champion": "a", "challenger": "b"}
+    made = challenger(Registry(store, source))
     assert made is not None
     assert made.reason == verdict.summary
 
@@ -58,7 +59,7 @@ def test_of_two_challengers_at_once_one_wins(store: Store, source: str, crown: C
     put_version(store, source, "mine")
     put_version(store, source, "theirs")
     with pytest.raises(PromotionConflict, match="mine did not become challenger"):
-        challenge(IsOvertaken(store.settings), source, "mine", "to be tried")
-    assert aliases(store, source)["challenger"] == "theirs"
-    won: Challenge = challenge(LosesAnswers(store.settings), source, "mine", "to be tried")
-    assert challenger(store, source) == won
+        challenge(Registry(IsOvertaken(store.settings), source), "mine", "to be tried")
+    assert aliases(Registry(store, source))["challenger"] == "theirs"
+    won: Challenge = challenge(Registry(LosesAnswers(store.settings), source), "mine", "to be tried")
+    assert challenger(Registry(store, source)) == won

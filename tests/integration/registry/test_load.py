@@ -19,7 +19,8 @@ from liftloop.model.model import Model, ModelSpec
 from liftloop.registry.export import ExportError, export
 from liftloop.registry.load import load_model, register
 from liftloop.registry.mlflow import _load_pyfunc
-from liftloop.registry.versions import ModelVersion, RegistryError, write_version
+from liftloop.registry.registry import Registry
+from liftloop.registry.versions import ModelVersion, RegistryError
 from liftloop.stats.calibration import PlattCalibration
 from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.store import Store
@@ -44,8 +45,7 @@ def version(store: Store) -> ModelVersion:
     )
     frame = FrameIndex(source=source, fingerprint="frame", inputs=(), parts={})
     made = register(
-        store,
-        source,
+        Registry(store, source),
         Model(booster, spec),
         training_fingerprint="t",
         frame_fingerprint=frame.fingerprint,
@@ -54,7 +54,7 @@ def version(store: Store) -> ModelVersion:
     )
     card = store.put(f"reports/{source}/models/{made.version}.html", b"<p>card")
     made = made.model_copy(update={"card": card})
-    write_version(store, made)
+    Registry(store, made.source).write(made)
     return made
 
 

@@ -13,16 +13,8 @@ from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec
 from liftloop.registry.load import load_model, register
 from liftloop.registry.promotion import PromotionConflict, promote, read_audit
-from liftloop.registry.versions import (
-    ModelVersion,
-    Pointer,
-    RegistryError,
-    champion,
-    find_trained,
-    list_versions,
-    read_version,
-    write_version,
-)
+from liftloop.registry.registry import Registry
+from liftloop.registry.versions import ModelVersion, Pointer, RegistryError
 from liftloop.stats.calibration import PlattCalibration
 from liftloop.storage.hashing import sha256_of
 from liftloop.storage.keys import audit_key, champion_key
@@ -42,8 +34,7 @@ def enter(store: Store, source: str) -> Callable[[int], ModelVersion]:
         frame = FrameIndex(source=source, fingerprint=f"frame {number}", inputs=(), parts={})
         model = make_model(source, number)
         return register(
-            store,
-            source,
+            Registry(store, source),
             model,
             training_fingerprint=f"{number}",
             frame_fingerprint=frame.fingerprint,
@@ -75,10 +66,10 @@ def etag_of(pointer: Pointer | None) -> str | None:
 
 def test_a_registered_model_is_found_again(store: Store, source: str, enter: Callable[[int], ModelVersion]) -> None:
     second, first = enter(2), enter(1)
-    assert list_versions(store, source) == [second, first]
-    assert read_version(store, source, first.version) == first
-    assert find_trained(store, source, "1") == first
-    assert find_trained(store, source, "3") is None
+    assert Registry(store, source).versions() == [second, first]
+    assert Registry(store, source).version(first.version) == first
+    assert Registry(store, source).find_trained("1") == first
+    assert Registry(store, source).find_trained("3") is None
     model = load_model(store, first)
     assert model.version == first.version
     np.testing.assert_array_equal(model.predict(ROWS), make_model(source, 1).predict(ROWS))
@@ -89,20 +80,20 @@ def test_what_is_learned_of_a_version_later_is_kept(
 ) -> None:
     version = enter(1)
     evidence = store.put_blob(b"{}", ".json")
-    write_version(store, version.model_copy(update={"evidence": evidence}))
-    assert read_version(store, source, version.version).evidence == evidence
+    Registry(store, version.source).write(version.model_copy(update={"evidence": evidence}))
+    assert Registry(store, source).version(version.version).evidence == evidence
 
 
 def test_an_unknown_version_is_refused(store: Store, source: str, enter: Callable[[int], ModelVersion]) -> None:
     known = enter(1).version
     with pytest.raises(RegistryError, match=rf"no model version 'beef'; on record: \['{known}'\]"):
-        promote(store, source, "beef", "hope", None)
+        promote(Registry(store, source), "beef", "hope", None)
 
 
 @pytest.mark.parametrize("name", ["../champion", "", "a/b"])
 def test_a_name_that_is_no_version_is_refused(store: Store, source: str, name: str) -> None:
     with pytest.raises(RegistryError, match="no model version"):
-        read_version(store, source, name)
+        Registry(store, source).version(name)
 
 
 def test_blobs_of_another_version_are_refused(store: Store, enter: Callable[[int], ModelVersion]) -> None:
@@ -124,43 +115,43 @@ def test_a_damaged_version_is_not_promoted(
     else:
         store.put(key, store.get(key) + b" ")
     with pytest.raises(RegistryError, match=f"{version.version} cannot be loaded: .*{key}"):
-        promote(store, source, version.version, "hope", None)
-    assert champion(store, source) is None
-    assert read_audit(store, source) == []
-    assert find_trained(store, source, "1") is None
+        promote(Registry(store, source), version.version, "hope", None)
+    assert Registry(store, source).champion() is None
+    assert read_audit(Registry(store, source)) == []
+    assert Registry(store, source).find_trained("1") is None
 
 
 def test_training_anew_mends_a_lost_blob(store: Store, source: str, enter: Callable[[int], ModelVersion]) -> None:
     version = enter(1)
     store.delete([version.booster.key])
     assert enter(1).blobs == version.blobs
-    promote(store, source, version.version, "mended", None)
+    promote(Registry(store, source), version.version, "mended", None)
 
 
 def test_the_champion_moves_and_every_move_is_on_record(
     store: Store, source: str, enter: Callable[[int], ModelVersion]
 ) -> None:
     first, second = enter(1).version, enter(2).version
-    assert champion(store, source) is None
-    one = promote(store, source, first, "the first", None)
-    two = promote(store, source, second, "better", one.etag)
-    three = promote(store, source, first, "rolled back", two.etag)
-    assert champion(store, source) == three
+    assert Registry(store, source).champion() is None
+    one = promote(Registry(store, source), first, "the first", None)
+    two = promote(Registry(store, source), second, "better", one.etag)
+    three = promote(Registry(store, source), first, "rolled back", two.etag)
+    assert Registry(store, source).champion() == three
     moves = [(move.number, move.version, move.previous, move.reason) for move in (one, two, three)]
     assert moves == [(1, first, None, "the first"), (2, second, first, "better"), (3, first, second, "rolled back")]
-    trail = [entry.pointer for entry in read_audit(store, source)]
+    trail = [entry.pointer for entry in read_audit(Registry(store, source))]
     assert trail == [move.model_copy(update={"etag": None}) for move in (one, two, three)]
 
 
 def test_a_late_promotion_is_told_who_won(store: Store, source: str, enter: Callable[[int], ModelVersion]) -> None:
     first, second, late = (enter(number).version for number in (1, 2, 3))
-    seen = promote(store, source, first, "the first", None)
-    promote(store, source, second, "better by 2 %", seen.etag)
+    seen = promote(Registry(store, source), first, "the first", None)
+    promote(Registry(store, source), second, "better by 2 %", seen.etag)
     with pytest.raises(PromotionConflict, match=rf"{late} did not become .* {second} since .*\(better by 2 %\)"):
-        promote(store, source, late, "better than the first", seen.etag)
+        promote(Registry(store, source), late, "better than the first", seen.etag)
     with pytest.raises(PromotionConflict, match=second):
-        promote(store, source, late, "there is none yet", None)
-    assert [entry.pointer.version for entry in read_audit(store, source)] == [first, second]
+        promote(Registry(store, source), late, "there is none yet", None)
+    assert [entry.pointer.version for entry in read_audit(Registry(store, source))] == [first, second]
 
 
 def test_of_promotions_at_once_exactly_one_wins(
@@ -173,7 +164,7 @@ def test_of_promotions_at_once_exactly_one_wins(
     def contend(own: Store, version: str, expected: str | None) -> Pointer | PromotionConflict:
         start.wait()
         try:
-            return promote(own, source, version, f"for {version}", expected)
+            return promote(Registry(own, source), version, f"for {version}", expected)
         except PromotionConflict as conflict:
             return conflict
 
@@ -186,9 +177,9 @@ def test_of_promotions_at_once_exactly_one_wins(
             assert len(losers) == CONTENDERS - 1
             assert all(f"now is {winner.version} since" in str(loser) for loser in losers)
             assert winner.previous == (holder.version if holder else None)
-            holder = champion(store, source)
+            holder = Registry(store, source).champion()
             assert holder == winner
-    assert [entry.pointer.number for entry in read_audit(store, source)] == list(range(1, ROUNDS + 1))
+    assert [entry.pointer.number for entry in read_audit(Registry(store, source))] == list(range(1, ROUNDS + 1))
 
 
 class LosesAnswers(Store):
@@ -203,9 +194,9 @@ def test_a_promotion_whose_answer_is_lost_has_still_won(
     store: Store, source: str, enter: Callable[[int], ModelVersion]
 ) -> None:
     version = enter(1).version
-    pointer = promote(LosesAnswers(store.settings), source, version, "the first", None)
-    assert pointer == champion(store, source)
-    assert len(read_audit(store, source)) == 1
+    pointer = promote(Registry(LosesAnswers(store.settings), source), version, "the first", None)
+    assert pointer == Registry(store, source).champion()
+    assert len(read_audit(Registry(store, source))) == 1
 
 
 class DiesBeforeTheAudit(Store):
@@ -222,20 +213,20 @@ def test_a_move_that_was_not_written_down_is_written_down_by_the_next(
 ) -> None:
     first, second = enter(1).version, enter(2).version
     with pytest.raises(KeyboardInterrupt):
-        promote(DiesBeforeTheAudit(store.settings), source, first, "the first", None)
-    assert read_audit(store, source) == []
-    promote(store, source, second, "better", etag_of(champion(store, source)))
-    assert [entry.pointer.version for entry in read_audit(store, source)] == [first, second]
+        promote(Registry(DiesBeforeTheAudit(store.settings), source), first, "the first", None)
+    assert read_audit(Registry(store, source)) == []
+    promote(Registry(store, source), second, "better", etag_of(Registry(store, source).champion()))
+    assert [entry.pointer.version for entry in read_audit(Registry(store, source))] == [first, second]
 
 
 def test_the_trail_goes_on_after_the_pointer_was_lost(
     store: Store, source: str, enter: Callable[[int], ModelVersion]
 ) -> None:
     version = enter(1).version
-    promote(store, source, version, "the first", None)
+    promote(Registry(store, source), version, "the first", None)
     store.delete([champion_key(source)])
-    assert promote(store, source, version, "again", None).number == 2
-    assert [entry.pointer.reason for entry in read_audit(store, source)] == ["the first", "again"]
+    assert promote(Registry(store, source), version, "again", None).number == 2
+    assert [entry.pointer.reason for entry in read_audit(Registry(store, source))] == ["the first", "again"]
 
 
 @pytest.mark.parametrize("tampering", ["edited", "removed"])
@@ -244,11 +235,11 @@ def test_tampering_with_the_trail_is_noticed(
 ) -> None:
     pointer = None
     for number in (1, 2, 3):
-        pointer = promote(store, source, enter(number).version, "better", etag_of(pointer))
+        pointer = promote(Registry(store, source), enter(number).version, "better", etag_of(pointer))
     key = audit_key(source, 2)
     if tampering == "edited":
         store.put(key, store.get(key).replace(b"better", b"bribed"))
     else:
         store.delete([key])
     with pytest.raises(RegistryError, match=f"{audit_key(source, 3)} does not follow"):
-        read_audit(store, source)
+        read_audit(Registry(store, source))

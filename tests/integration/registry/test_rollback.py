@@ -10,11 +10,9 @@ import pytest
 from lib.model_versions import crown_in_turn, put_version
 
 from liftloop.registry.promotion import PromotionConflict, promote, read_audit
+from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import rollback, withdrawal
-from liftloop.registry.versions import (
-    Pointer,
-    champion,
-)
+from liftloop.registry.versions import Pointer
 from liftloop.storage.store import Head, Store
 
 CONTENDERS = 8
@@ -26,7 +24,7 @@ def crown(store: Store, source: str) -> Callable[..., Pointer]:
 
 
 def trail(store: Store, source: str) -> list[str]:
-    return [entry.pointer.version for entry in read_audit(store, source)]
+    return [entry.pointer.version for entry in read_audit(Registry(store, source))]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def test_of_rollbacks_at_once_exactly_one_moves_the_champion(
 
     def contend(own: Store) -> Pointer | PromotionConflict:
         try:
-            return rollback(own, source, "clicks fell")
+            return rollback(Registry(own, source), "clicks fell")
         except PromotionConflict as conflict:
             return conflict
 
@@ -63,7 +61,7 @@ def test_of_rollbacks_at_once_exactly_one_moves_the_champion(
     losers = [str(result) for result in results if isinstance(result, PromotionConflict)]
     assert len(losers) == CONTENDERS - 1
     assert all("moved in the meantime and now is b since" in loser for loser in losers)
-    assert champion(store, source) == winner
+    assert Registry(store, source).champion() == winner
     assert trail(store, source) == ["a", "b", "c", "b"]
 
 
@@ -85,36 +83,36 @@ def interrupted(store: Store, source: str, crown: Callable[..., Pointer]) -> Poi
     crown("a", "b")
     holder = crown("c")
     with pytest.raises(KeyboardInterrupt):
-        rollback(DiesAfter(store.settings, last=holder.number), source, "clicks fell", run_id="r1")
-    pointer = champion(store, source)
+        rollback(Registry(DiesAfter(store.settings, last=holder.number), source), "clicks fell", run_id="r1")
+    pointer = Registry(store, source).champion()
     assert pointer is not None
     assert (pointer.version, trail(store, source)) == ("b", ["a", "b", "c"])
     return pointer
 
 
 def test_the_run_that_was_interrupted_rolls_back_once(store: Store, source: str, interrupted: Pointer) -> None:
-    again = rollback(store, source, "clicks fell", run_id="r1")
+    again = rollback(Registry(store, source), "clicks fell", run_id="r1")
     assert again.number == interrupted.number
-    assert rollback(store, source, "clicks fell", run_id="r1").number == interrupted.number
+    assert rollback(Registry(store, source), "clicks fell", run_id="r1").number == interrupted.number
     assert trail(store, source) == ["a", "b", "c", "b"]
-    assert rollback(store, source, "b is bad too", run_id="r2").version == "a"
+    assert rollback(Registry(store, source), "b is bad too", run_id="r2").version == "a"
 
 
 def test_a_rollback_that_was_not_written_down_counts_and_the_next_move_writes_it_down(
     store: Store, source: str, interrupted: Pointer
 ) -> None:
-    found = withdrawal(store, source, "c")
+    found = withdrawal(Registry(store, source), "c")
     assert found is not None
     assert found.number == interrupted.number
-    assert rollback(store, source, "b is bad too").version == "a"
+    assert rollback(Registry(store, source), "b is bad too").version == "a"
     assert trail(store, source) == ["a", "b", "c", "b", "a"]
 
 
 def test_a_promotion_that_was_interrupted_is_done_when_its_run_asks_again(store: Store, source: str) -> None:
     put_version(store, source, "a")
     with pytest.raises(KeyboardInterrupt):
-        promote(DiesAfter(store.settings), source, "a", "better", None, run_id="r1")
-    assert promote(store, source, "a", "better", None, run_id="r1") == champion(store, source)
+        promote(Registry(DiesAfter(store.settings), source), "a", "better", None, run_id="r1")
+    assert promote(Registry(store, source), "a", "better", None, run_id="r1") == Registry(store, source).champion()
     assert trail(store, source) == ["a"]
     with pytest.raises(PromotionConflict):
-        promote(store, source, "a", "better", None, run_id="r2")
+        promote(Registry(store, source), "a", "better", None, run_id="r2")

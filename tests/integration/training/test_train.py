@@ -20,7 +20,7 @@ from liftloop.contract.contract import Contract, ContractError
 from liftloop.contract.sections import Training
 from liftloop.model.model import predict_uncalibrated
 from liftloop.registry.load import load_model
-from liftloop.registry.versions import list_versions
+from liftloop.registry.registry import Registry
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.storage.store import Store
 from liftloop.training.boosting import Parameters
@@ -47,7 +47,7 @@ def frame(store: Store, contract: Contract) -> TrainingFrame:
 
 def test_a_model_is_trained_once_and_put_on_record(store: Store, contract: Contract, frame: TrainingFrame) -> None:
     version, step = with_step(train, store, contract, frame)
-    assert list_versions(store, contract.source) == [version]
+    assert Registry(store, contract.source).versions() == [version]
     assert (step.name, step.inputs, step.outputs, step.is_reused) == ("train", version.frame, version.blobs, False)
     assert version.frame_fingerprint == frame.index.fingerprint
     assert set(version.frame) == set(frame.index.partitions)
@@ -70,7 +70,7 @@ def test_other_settings_are_trained_anew(store: Store, contract: Contract, frame
     settings = contract.training.model_copy(update={"seed": 99})
     version, step = with_step(train, store, contract.model_copy(update={"training": settings}), frame)
     assert not step.is_reused
-    assert version in list_versions(store, contract.source)
+    assert version in Registry(store, contract.source).versions()
 
 
 def test_a_version_whose_bytes_are_gone_is_trained_anew(store: Store, contract: Contract, frame: TrainingFrame) -> None:

@@ -8,7 +8,7 @@ from liftloop.gate.promotion import asks_for_promotion, challenge_judged, promot
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
 from liftloop.registry.challenger import challenger
 from liftloop.registry.promotion import promote, read_audit
-from liftloop.registry.versions import champion
+from liftloop.registry.registry import Registry
 from liftloop.storage.runs import Step, listening
 from liftloop.storage.store import Store
 
@@ -51,37 +51,39 @@ def store() -> Store:
 def test_only_what_the_gate_promotes_and_is_not_champion_yet(
     store: Store, found: CheckVerdict, champion: str | None, expected: bool
 ) -> None:
-    holder = promote(store, "shop", champion, "the first", None, "earlier") if champion else None
+    holder = promote(Registry(store, "shop"), champion, "the first", None, "earlier") if champion else None
     verdict = verdict_on("v2", found)
     assert asks_for_promotion(verdict, holder) is expected
     promote_judged(store, verdict, holder, "r1")
-    assert len(read_audit(store, "shop")) == (holder is not None) + expected
+    assert len(read_audit(Registry(store, "shop"))) == (holder is not None) + expected
 
 
 def test_a_run_that_died_between_promotion_and_record_promotes_once(store: Store) -> None:
     promote_judged(store, verdict_on("v1"), None, "r1")
-    holder = champion(store, "shop")
+    holder = Registry(store, "shop").champion()
     steps: list[Step] = []
     with listening(steps.extend):
         promote_judged(store, verdict_on("v1"), holder, "r1")
     assert [step.name for step in steps] == ["promote"]
     promote_judged(store, verdict_on("v2", "fail"), holder, "r1")
     promote_judged(store, verdict_on("v1"), holder, "r2")
-    assert len(read_audit(store, "shop")) == 1
+    assert len(read_audit(Registry(store, "shop"))) == 1
 
 
 @pytest.mark.parametrize(
     ("found", "holder"), [("pass", "v1"), ("fail", "v1"), ("inconclusive", None), ("inconclusive", "v2")]
 )
 def test_who_is_no_challenger(store: Store, found: CheckVerdict, holder: str | None) -> None:
-    pointer = promote(store, "shop", holder, "the first", None) if holder else None
+    pointer = promote(Registry(store, "shop"), holder, "the first", None) if holder else None
     challenge_judged(store, verdict_on("v2", found), pointer, "r1")
-    assert challenger(store, "shop") is None
+    assert challenger(Registry(store, "shop")) is None
 
 
 def test_who_is_challenger(store: Store) -> None:
-    challenge_judged(store, verdict_on("v2", "inconclusive"), promote(store, "shop", "v1", "the first", None), "r1")
-    made = challenger(store, "shop")
+    challenge_judged(
+        store, verdict_on("v2", "inconclusive"), promote(Registry(store, "shop"), "v1", "the first", None), "r1"
+    )
+    made = challenger(Registry(store, "shop"))
     assert made is not None
     assert (made.version, made.run_id) == ("v2", "r1")
 
@@ -89,4 +91,4 @@ def test_who_is_challenger(store: Store) -> None:
 @pytest.mark.parametrize(("approver", "ending"), [("", "none failed"), ("Ada: fine", "; approved by Ada: fine")])
 def test_the_audit_trail_names_who_approved(store: Store, approver: str, ending: str) -> None:
     promote_judged(store, verdict_on("v1", approver=approver), None, "r1")
-    assert read_audit(store, "shop")[-1].pointer.reason.endswith(ending)
+    assert read_audit(Registry(store, "shop"))[-1].pointer.reason.endswith(ending)

@@ -13,8 +13,9 @@ from liftloop.gate.verdict import CheckVerdict, read_verdict
 from liftloop.registry.aliases import aliases, find_version
 from liftloop.registry.challenger import Challenge, challenge, challenger
 from liftloop.registry.promotion import read_audit
+from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import rollback
-from liftloop.registry.versions import Pointer, RegistryError, champion, read_version
+from liftloop.registry.versions import Pointer, RegistryError
 from liftloop.storage.keys import challenger_key
 from liftloop.storage.store import Store
 
@@ -32,14 +33,14 @@ def crown(store: Store, source: str) -> Callable[..., Pointer]:
 def test_each_alias_names_a_version_as_soon_as_there_is_one(
     store: Store, source: str, crown: Callable[..., Pointer]
 ) -> None:
-    assert aliases(store, source) == {}
-    first = read_version(store, source, crown("a").version)
-    assert aliases(store, source) == {"champion": "a"}
-    second = read_version(store, source, crown("b").version)
+    assert aliases(Registry(store, source)) == {}
+    first = Registry(store, source).version(crown("a").version)
+    assert aliases(Registry(store, source)) == {"champion": "a"}
+    second = Registry(store, source).version(crown("b").version)
     third = put_version(store, source, "c")
-    challenge(store, source, "c", "to be tried")
-    assert aliases(store, source) == {"champion": "b", "previous": "a", "challenger": "c"}
-    found = [find_version(store, source, name) for name in ("champion", "previous", "challenger", "a")]
+    challenge(Registry(store, source), "c", "to be tried")
+    assert aliases(Registry(store, source)) == {"champion": "b", "previous": "a", "challenger": "c"}
+    found = [find_version(Registry(store, source), name) for name in ("champion", "previous", "challenger", "a")]
     assert found == [second, first, third, first]
 
 
@@ -47,26 +48,26 @@ def test_previous_is_what_a_rollback_restores(store: Store, source: str, crown: 
     for name in ("a", "b", "c", "d"):
         crown(name)
     for _ in range(3):
-        expected = aliases(store, source)["previous"]
-        assert rollback(store, source, "clicks fell", to="previous").version == expected
-    assert "previous" not in aliases(store, source)
+        expected = aliases(Registry(store, source))["previous"]
+        assert rollback(Registry(store, source), "clicks fell", to="previous").version == expected
+    assert "previous" not in aliases(Registry(store, source))
 
 
 def test_an_alias_that_names_nothing_is_said_so(store: Store, source: str) -> None:
     with pytest.raises(RegistryError, match=f"{source} has no challenger now"):
-        find_version(store, source, "challenger")
+        find_version(Registry(store, source), "challenger")
 
 
 def test_a_challenge_ends_when_the_champion_moves(store: Store, source: str, crown: Callable[..., Pointer]) -> None:
     crown("a")
     put_version(store, source, "b")
-    made = challenge(store, source, "b", "to be tried")
-    assert challenger(store, source) == made
+    made = challenge(Registry(store, source), "b", "to be tried")
+    assert challenger(Registry(store, source)) == made
     crown("c")
-    assert challenger(store, source) is None
-    rollback(store, source, "clicks fell")  # a is champion again, and yet nobody asked to try b again
-    assert challenger(store, source) is None
-    assert challenge(store, source, "b", "again").champion_move == 3
+    assert challenger(Registry(store, source)) is None
+    rollback(Registry(store, source), "clicks fell")  # a is champion again, and yet nobody asked to try b again
+    assert challenger(Registry(store, source)) is None
+    assert challenge(Registry(store, source), "b", "again").champion_move == 3
 
 
 def test_the_newest_challenger_takes_the_place_of_the_one_before(
@@ -75,9 +76,9 @@ def test_the_newest_challenger_takes_the_place_of_the_one_before(
     crown("a")
     for name in ("b", "c"):
         put_version(store, source, name)
-        made = challenge(store, source, name, f"{name} may be better", "run 1")
-    assert challenger(store, source) == made
-    again, step = with_step(challenge, store, source, "c", "said twice", "run 2")
+        made = challenge(Registry(store, source), name, f"{name} may be better", "run 1")
+    assert challenger(Registry(store, source)) == made
+    again, step = with_step(challenge, Registry(store, source), "c", "said twice", "run 2")
     assert again == made
     assert [ref.key for ref in step.outputs] == [challenger_key(source)]
     assert step.metrics["reason"] == "c may be better"
@@ -86,14 +87,14 @@ def test_the_newest_challenger_takes_the_place_of_the_one_before(
 def test_who_may_not_challenge(store: Store, source: str, crown: Callable[..., Pointer]) -> None:
     put_version(store, source, "b")
     with pytest.raises(RegistryError, match="nobody to challenge"):
-        challenge(store, source, "b", "to be tried")
-    damaged = read_version(store, source, crown("a").version)
+        challenge(Registry(store, source), "b", "to be tried")
+    damaged = Registry(store, source).version(crown("a").version)
     with pytest.raises(RegistryError, match=r"a of .* is the champion"):
-        challenge(store, source, damaged.version, "to be tried")
-    store.delete([find_version(store, source, "b").spec.key])
+        challenge(Registry(store, source), damaged.version, "to be tried")
+    store.delete([find_version(Registry(store, source), "b").spec.key])
     with pytest.raises(RegistryError, match="b cannot be loaded"):
-        challenge(store, source, "b", "to be tried")
-    assert challenger(store, source) is None
+        challenge(Registry(store, source), "b", "to be tried")
+    assert challenger(Registry(store, source)) is None
 
 
 @pytest.mark.parametrize("found", ["pass", "inconclusive"])
@@ -102,9 +103,9 @@ def test_a_person_promotes_what_the_gate_has_nothing_against(
 ) -> None:
     crown("a")
     pointer = promote_by_hand(store, put_judged(store, source, "b", found), "the campaign starts today", "run 1")
-    assert pointer == champion(store, source)
+    assert pointer == Registry(store, source).champion()
     assert (pointer.version, pointer.previous, pointer.overrides) == ("b", "a", None)
-    assert read_audit(store, source)[-1].pointer.reason == "the campaign starts today"
+    assert read_audit(Registry(store, source))[-1].pointer.reason == "the campaign starts today"
 
 
 @pytest.mark.parametrize("name_it", [promote_by_hand, challenge_by_hand])
@@ -132,11 +133,11 @@ def test_what_the_gate_refused_needs_a_word_more_and_that_stays_on_record(
     version = put_judged(store, source, "b", found) if found else put_version(store, source, "b")
     with pytest.raises(RegistryError, match=rf"{words}.*--override-gate"):
         name_it(store, version, "I know better", "run 1")
-    assert aliases(store, source) == {"champion": "a"}
+    assert aliases(Registry(store, source)) == {"champion": "a"}
     made = name_it(store, version, "I know better", "run 1", override_gate=True)
     assert made.overrides == kept
     if name_it is promote_by_hand:
-        assert read_audit(store, source)[-1].pointer.overrides == kept
+        assert read_audit(Registry(store, source))[-1].pointer.overrides == kept
 
 
 def test_a_promotion_by_hand_needs_a_reason_and_another_version(
@@ -147,7 +148,7 @@ def test_a_promotion_by_hand_needs_a_reason_and_another_version(
         promote_by_hand(store, put_judged(store, source, "b", "pass"), " ", "run 1")
     with pytest.raises(RegistryError, match=r"a is the champion of .* already"):
         promote_by_hand(store, put_judged(store, source, "a", "pass"), "once more", "run 1")
-    assert len(read_audit(store, source)) == 1
+    assert len(read_audit(Registry(store, source))) == 1
 
 
 def test_a_verdict_that_cannot_be_read_counts_as_none(store: Store, source: str) -> None:

@@ -8,8 +8,9 @@ from lib.memory_store import MemoryStore
 from lib.model_versions import crown_in_turn, put_version
 
 from liftloop.registry.promotion import read_audit
+from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import rollback, withdrawal
-from liftloop.registry.versions import Pointer, RegistryError, champion
+from liftloop.registry.versions import Pointer, RegistryError
 from liftloop.storage.keys import audit_key
 from liftloop.storage.store import Store
 
@@ -25,17 +26,17 @@ def crown(store: Store, source: str) -> Callable[..., Pointer]:
 
 
 def trail(store: Store, source: str) -> list[str]:
-    return [entry.pointer.version for entry in read_audit(store, source)]
+    return [entry.pointer.version for entry in read_audit(Registry(store, source))]
 
 
 def test_a_rollback_restores_the_champion_before_and_says_why(
     store: Store, source: str, crown: Callable[..., Pointer]
 ) -> None:
     crown("a", "b")
-    pointer = rollback(store, source, "clicks fell")
-    assert pointer == champion(store, source)
+    pointer = rollback(Registry(store, source), "clicks fell")
+    assert pointer == Registry(store, source).champion()
     assert (pointer.version, pointer.previous, pointer.restores, pointer.reason) == ("a", "b", 1, "clicks fell")
-    assert read_audit(store, source)[-1].pointer == pointer.model_copy(update={"etag": None})
+    assert read_audit(Registry(store, source))[-1].pointer == pointer.model_copy(update={"etag": None})
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_trail_that_does_not_fit_the_champion_stops_all_moves(
         entry = store.get(audit_key(source, 3)).decode().replace('"restores": null,', "")
         store.put(audit_key(source, 3), entry.replace('"version": "c"', forged).encode())
     with pytest.raises(RegistryError, match=words):
-        rollback(store, source, "clicks fell")
+        rollback(Registry(store, source), "clicks fell")
 
 
 @pytest.mark.parametrize(
@@ -74,42 +75,42 @@ def test_rollbacks_in_a_row_walk_back(
     for version in restored:
         if version is None:
             with pytest.raises(RegistryError, match=f"no champion of {source} before"):
-                rollback(store, source, "bad")
+                rollback(Registry(store, source), "bad")
         else:
-            assert rollback(store, source, "bad").version == version
+            assert rollback(Registry(store, source), "bad").version == version
 
 
 def test_a_promotion_after_a_rollback_goes_back_to_what_it_replaced(
     store: Store, source: str, crown: Callable[..., Pointer]
 ) -> None:
     crown("a", "b", "c")
-    rollback(store, source, "c is bad")
+    rollback(Registry(store, source), "c is bad")
     crown("d")
-    assert [rollback(store, source, "bad").version for _ in range(2)] == ["b", "a"]
+    assert [rollback(Registry(store, source), "bad").version for _ in range(2)] == ["b", "a"]
     assert trail(store, source) == ["a", "b", "c", "b", "d", "b", "a"]
 
 
 def test_a_former_champion_can_be_named(store: Store, source: str, crown: Callable[..., Pointer]) -> None:
     crown("a", "b", "c")
-    assert rollback(store, source, "both are bad", to="a").restores == 1
+    assert rollback(Registry(store, source), "both are bad", to="a").restores == 1
     with pytest.raises(RegistryError, match=r"before a to go back to; former champions: b, c"):
-        rollback(store, source, "bad")
-    assert rollback(store, source, "c was right after all", to="c").restores == 3
-    assert withdrawal(store, source, "c") is None
-    assert rollback(store, source, "no").version == "b"
+        rollback(Registry(store, source), "bad")
+    assert rollback(Registry(store, source), "c was right after all", to="c").restores == 3
+    assert withdrawal(Registry(store, source), "c") is None
+    assert rollback(Registry(store, source), "no").version == "b"
 
 
 def test_what_was_rolled_back_is_remembered_until_it_is_champion_again(
     store: Store, source: str, crown: Callable[..., Pointer]
 ) -> None:
     crown("a", "b")
-    assert withdrawal(store, source, "b") is None
-    pointer = rollback(store, source, "clicks fell")
-    found = withdrawal(store, source, "b")
+    assert withdrawal(Registry(store, source), "b") is None
+    pointer = rollback(Registry(store, source), "clicks fell")
+    found = withdrawal(Registry(store, source), "b")
     assert found == pointer.model_copy(update={"etag": None})
-    assert withdrawal(store, source, "a") is None
+    assert withdrawal(Registry(store, source), "a") is None
     crown("b")
-    assert withdrawal(store, source, "b") is None
+    assert withdrawal(Registry(store, source), "b") is None
 
 
 @pytest.mark.parametrize(
@@ -126,21 +127,21 @@ def test_what_cannot_be_restored_is_named(
     holder = crown("a", "b")
     put_version(store, source, "other")
     with pytest.raises(RegistryError, match=words):
-        rollback(store, source, "bad", to)
-    assert champion(store, source) == holder
+        rollback(Registry(store, source), "bad", to)
+    assert Registry(store, source).champion() == holder
     assert trail(store, source) == ["a", "b"]
 
 
 def test_a_rollback_without_a_reason_is_refused(store: Store, source: str, crown: Callable[..., Pointer]) -> None:
     holder = crown("a", "b")
     with pytest.raises(RegistryError, match="needs a reason"):
-        rollback(store, source, " ")
-    assert champion(store, source) == holder
+        rollback(Registry(store, source), " ")
+    assert Registry(store, source).champion() == holder
 
 
 def test_without_a_champion_there_is_nothing_to_roll_back(store: Store, source: str) -> None:
     with pytest.raises(RegistryError, match=f"{source} has no champion yet"):
-        rollback(store, source, "bad")
+        rollback(Registry(store, source), "bad")
 
 
 @pytest.mark.parametrize("blob", ["booster", "spec"])
@@ -155,16 +156,16 @@ def test_a_damaged_version_is_not_restored(
     if damage == "changed":
         store.put(key, b"other bytes")
     with pytest.raises(RegistryError, match=f"a cannot be loaded: .*{key}"):
-        rollback(store, source, "bad")
-    assert champion(store, source) == holder
+        rollback(Registry(store, source), "bad")
+    assert Registry(store, source).champion() == holder
 
 
 def test_entries_written_before_rollbacks_were_told_apart_still_bind(
     store: Store, source: str, crown: Callable[..., Pointer]
 ) -> None:
     crown("a")
-    old = read_audit(store, source)[0]
+    old = read_audit(Registry(store, source))[0]
     store.put(audit_key(source, 1), old.model_dump_json(exclude={"pointer": {"restores", "run_id"}}).encode())
     crown("b")
     assert trail(store, source) == ["a", "b"]
-    assert rollback(store, source, "bad").version == "a"
+    assert rollback(Registry(store, source), "bad").version == "a"

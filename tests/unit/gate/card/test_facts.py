@@ -129,5 +129,5 @@ def test_limits_say_what_the_gate_could_not_tell() -> None:
 
 
 def test_how_to_load_it_names_the_very_version() -> None:
-    assert f'read_version(store, "shop", "{"a" * 12}")' in loading(VERSION).text
+    assert f'Registry(store, "shop").version("{"a" * 12}")' in loading(VERSION).text
     assert any("highest probability" in paragraph for paragraph in purpose(CONTRACT).paragraphs)
