@@ -38,6 +38,7 @@ LONGEST = [  # a process that begins one of them last would keep the other waiti
 ]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--dist loadgroup` the tests of a file stay in one process, and all that share the stack in the same."""
     items.sort(key=lambda item: LONGEST.index(_group(item)) if _group(item) in LONGEST else len(LONGEST))
