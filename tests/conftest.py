@@ -26,12 +26,12 @@ hypothesis.settings.load_profile("liftloop")
 
 pytest_plugins = ["faults.summary"]
 
-
 TESTS = Path(__file__).parent
 LONGEST = [  # a process that begins one of them last would keep the other waiting
-    "the stack",
+    "integration/bridge/test_bridge.py",
     "faults/test_matrix.py",
     "integration/stack/test_lifecycle.py",
+    "integration/test_lifecycle.py",
     "integration/test_backup.py",
     "integration/training/test_train.py",
     "integration/training/test_distributed.py",
@@ -39,14 +39,13 @@ LONGEST = [  # a process that begins one of them last would keep the other waiti
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` the tests of a file stay in one process, and all that share the stack in the same."""
-    items.sort(key=lambda item: LONGEST.index(_group(item)) if _group(item) in LONGEST else len(LONGEST))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    """The longest files first; `--dist loadfile --no-loadscope-reorder` keeps to this order."""
+    items.sort(key=_place)
 
 
-def _group(item: pytest.Item) -> str:
-    return "the stack" if "stack" in getattr(item, "fixturenames", ()) else str(item.path.relative_to(TESTS))
+def _place(item: pytest.Item) -> int:
+    file = str(item.path.relative_to(TESTS))
+    return LONGEST.index(file) if file in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(scope="session")
