@@ -32,13 +32,13 @@ def _parse_zone(value: str) -> str:
     return value
 
 
-def _check_bounds(value: tuple[float, float]) -> tuple[float, float]:
+def _require_bounds(value: tuple[float, float]) -> tuple[float, float]:
     if not 0 < value[0] < value[1] < inf:
         raise ValueError("bounds are two numbers above 0, the lower one first")
     return value
 
 
-def _check_distinct(value: tuple[str, ...]) -> tuple[str, ...]:
+def _require_distinct(value: tuple[str, ...]) -> tuple[str, ...]:
     if repeated := sorted(name for name, times in Counter(value).items() if times > 1):
         raise ValueError(f"{repeated} stand here more than once")
     return value
@@ -46,13 +46,13 @@ def _check_distinct(value: tuple[str, ...]) -> tuple[str, ...]:
 
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
 PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
-Bounds = Annotated[tuple[float, float], AfterValidator(_check_bounds)]
-Names = Annotated[tuple[str, ...], AfterValidator(_check_distinct)]
+Bounds = Annotated[tuple[float, float], AfterValidator(_require_bounds)]
+Names = Annotated[tuple[str, ...], AfterValidator(_require_distinct)]
 Zone = Annotated[str, BeforeValidator(_parse_zone)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Reward = Literal["click", "conversion"]
 FeatureKey = Literal["ad_id", "placement_id", "campaign_id", "advertiser_id", "site_id", "user_id"]
-FeatureKeys = Annotated[tuple[FeatureKey, ...], Field(min_length=1), AfterValidator(_check_distinct)]
+FeatureKeys = Annotated[tuple[FeatureKey, ...], Field(min_length=1), AfterValidator(_require_distinct)]
 FileFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 
 

@@ -48,8 +48,8 @@ def _update(store: Store, contract: Contract, as_of: datetime) -> Step:
     known = store.head(materialized_key(contract.source))
     is_reused = known is not None and known.fingerprint == fingerprint and _is_filled(feast, contract)
     written = known.ref if known and is_reused else _fill(store, contract, as_of, feast, tables, fingerprint)
-    said = {name: value for name, value in json.loads(store.get(written.key)).items() if name != "lake"}
-    metrics = said | {"seconds": round(perf_counter() - started, 3)}
+    stored = {name: value for name, value in json.loads(store.get(written.key)).items() if name != "lake"}
+    metrics = stored | {"seconds": round(perf_counter() - started, 3)}
     inputs = references(store, (table.key for table in recent))
     return Step(name=_STEP, inputs=inputs, outputs=(written,), metrics=metrics, is_reused=is_reused)
 

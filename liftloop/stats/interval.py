@@ -82,14 +82,14 @@ def bootstrap_ratio(
         ValueError: a value not finite, a negative denominator or none above 0, fewer than two blocks, lengths differ.
     """
     rows = _rows(numerator, denominator)
-    _check_options(resamples, confidence)
+    _require_valid_options(resamples, confidence)
     rng = np.random.default_rng(seed)
     units = _pooled(_units(rows, blocks), rng)
     estimate, ratios = _ratio(units.sum(axis=0)), _ratio(_resampled_sums(units, resamples, rng))
     return _percentile_interval(float(estimate), ratios, _tail(confidence, len(units)))
 
 
-def _check_options(resamples: int, confidence: float) -> None:
+def _require_valid_options(resamples: int, confidence: float) -> None:
     if resamples < 1:
         raise ValueError(f"resamples={resamples}: at least 1 is needed, 1000 for 95 % limits")
     if not 0 < confidence < 1:
