@@ -1,4 +1,4 @@
-"""From landing to the lake."""
+"""Ingests landed files into the lake."""
 
 from prefect.runtime import flow_run
 
@@ -15,11 +15,11 @@ from tasks.step import step
 
 
 class FilesHeldBackError(Exception):
-    """Some landed files stayed outside the lake; the message is the table of reasons."""
+    """Some landed files are not in the lake; the message lists the reasons."""
 
 
 def ingest_waiting(source: str) -> list[BatchResult]:
-    """Ingest batch after batch until nothing waits: what lands meanwhile belongs to this run, too."""
+    """Ingest batch after batch until nothing waits, including files that land meanwhile."""
     results: list[BatchResult] = []
     while batches := list_waiting(source):
         results += [ingest_objects(source, batch) for batch in batches]
@@ -28,19 +28,19 @@ def ingest_waiting(source: str) -> list[BatchResult]:
 
 @step
 def list_waiting(source: str) -> list[list[Listed]]:
-    """What has landed and was not ingested yet, in batches."""
+    """The landed objects that are not ingested yet, in batches."""
     return list(pending_batches(open_store(), load_contract(source)))
 
 
 @step
 def ingest_objects(source: str, items: list[Listed]) -> BatchResult:
-    """One batch into lake and quarantine."""
+    """Ingest one batch into lake and quarantine."""
     return ingest_batch(open_store(), load_contract(source), items)
 
 
 @step
 def report_ingest(source: str, results: list[BatchResult]) -> None:
-    """The data docs of this run, unless nothing was ingested."""
+    """Publish the data docs of this run, unless nothing was ingested."""
     if not results:
         return
     rows = [file_row(entry) for result in results for entry in result.entries]
@@ -50,7 +50,7 @@ def report_ingest(source: str, results: list[BatchResult]) -> None:
 
 @step
 def announce_impressions(source: str) -> None:
-    """Emit `impressions.validated` while the lake holds what the features do not know."""
+    """Emit `impressions.validated` if the lake has changes that the features lack."""
     store = open_store()
     since = features_due_since(load_contract(source), read_lake(store, source), read_materialized(store, source))
     if since is not None and not is_part_of_chain():
@@ -59,22 +59,22 @@ def announce_impressions(source: str) -> None:
 
 @step
 def remind_of_held(source: str) -> None:
-    """Say what stays outside the lake, from this run or an earlier one."""
+    """Print how many files are held back, by this run or earlier ones."""
     if outside := held(open_store(), source):
         print(f"{len(outside)} landed files of {source} are not in the lake: `liftloop held {source}` says why")
 
 
 @step
 def require_lookups(source: str) -> None:
-    """Fail the run, after all that could be ingested was, if a file waits for another that it is joined with."""
+    """Fail the run, after ingesting everything else, if a file waits for a reference file that it is joined with."""
     library.require_lookups(open_store(), load_contract(source))
 
 
 def require_all_ingested(results: list[BatchResult]) -> None:
-    """Fail the run, after all that could be ingested was, if a file stayed outside.
+    """Fail the run, after ingesting everything else, if a file was held back or rejected.
 
     Raises:
-        FilesHeldBackError: it did.
+        FilesHeldBackError: one was.
     """
     if reasons := not_ingested([entry for result in results for entry in result.entries]):
         raise FilesHeldBackError(reasons)

@@ -97,9 +97,7 @@ class _Runs:
                 return
             wait_for(", ".join(waits))
             time.sleep(_POLL_SECONDS)
-        raise DemoError(
-            f"not done after {_LIMIT_SECONDS / 60:.0f} minutes: see `liftloop status` and the Prefect UI"
-        )
+        raise DemoError(f"not done after {_LIMIT_SECONDS / 60:.0f} minutes: see `liftloop status` and the Prefect UI")
 
     def _under_way(self) -> list[Manifest]:
         """The unfinished runs; prints each finished one once."""
