@@ -38,7 +38,7 @@ from liftloop.compute.cluster import open_client, worker_addresses
 from liftloop.compute.compute import Workers
 from liftloop.model.encoder import Encoder
 from liftloop.settings import Settings
-from liftloop.stack.standalone_store import object_store_alone
+from liftloop.stack.standalone_store import standalone_object_store
 from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.boosting import BINS, Parameters, Recipe
 from liftloop.training.fit import fit
@@ -58,7 +58,9 @@ SLOW: Parameters = PARAMETERS | {"eta": 0.01}  # so that it does not stop early
 def main() -> None:
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="liftloop-") as home, ExitStack() as stack:
-        settings = stack.enter_context(object_store_alone(Settings(home=Path(home), s3_port=S3_PORT, dask_workers=2)))
+        settings = stack.enter_context(
+            standalone_object_store(Settings(home=Path(home), s3_port=S3_PORT, dask_workers=2))
+        )
         bench = _Fits.generated(settings, arguments.rows, arguments.rounds)
         seconds, log_losses = bench.take_turns()
         undisturbed, killed = bench.kill_one()

@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 from liftloop.contract.contract import Contract
 from liftloop.stats.columns import Floats
 from liftloop.stats.scoring import log_loss_per_row, sampling_weight
-from liftloop.training.boosting import Strides, thin_out
+from liftloop.training.boosting import DownsampleRates, downsample
 from liftloop.training.constraints import model_columns
 from liftloop.training.frame import Part, TrainingFrame
 
@@ -97,10 +97,10 @@ def _magnitude(values: "pd.Series[float]") -> "pd.Series[str]":
 
 
 def _samples(contract: Contract, frame: TrainingFrame, part: Part) -> Iterator[Sample]:
-    strides = Strides.to_keep(SAMPLED_ROWS, frame.index.parts[part])
+    strides = DownsampleRates.for_at_most(SAMPLED_ROWS, frame.index.parts[part])
     for rows in frame.read(part):
         reward = rows[contract.reward].to_numpy(dtype=np.float64)
-        kept, stands_for = thin_out(reward, strides)
+        kept, stands_for = downsample(reward, strides)
         weight = stands_for * sampling_weight(reward[kept], contract.outcome.negatives_kept)
         yield Sample(hash_columns(contract, rows.iloc[kept]), reward[kept], weight)
 

@@ -28,7 +28,7 @@ from liftloop.lake.lake import Lake
 from liftloop.landing import validation
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.settings import Settings
-from liftloop.stack.standalone_store import object_store_alone
+from liftloop.stack.standalone_store import standalone_object_store
 from liftloop.storage.runs import read_manifests
 from liftloop.storage.store import Store, land
 from liftloop.training.frame_builder import build_frame
@@ -78,7 +78,7 @@ def _run_bare(files: Files) -> dict[str, float]:
     """By step, its seconds."""
     with (
         tempfile.TemporaryDirectory(prefix="liftloop-bench-") as home,
-        object_store_alone(Settings(home=Path(home), s3_port=S3_PORT)) as settings,
+        standalone_object_store(Settings(home=Path(home), s3_port=S3_PORT)) as settings,
     ):
         store, contract, clock = Store(settings), load_contract(SOURCE), _Clock()
         for key, body in files:

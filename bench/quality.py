@@ -37,7 +37,7 @@ from liftloop.features.windows import update_feature_tables
 from liftloop.lake.lake import Lake
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.settings import Settings, load_settings
-from liftloop.stack.standalone_store import object_store_alone
+from liftloop.stack.standalone_store import standalone_object_store
 from liftloop.stats.columns import Floats
 from liftloop.storage.store import Store, land
 from liftloop.training.frame import TrainingFrame
@@ -62,7 +62,7 @@ def main(sets: list[str], budget_seconds: float, data: Path, impressions: int) -
     _require_peers()
     contests = []
     with tempfile.TemporaryDirectory(prefix="liftloop-") as home, ExitStack() as stack:
-        store = Store(stack.enter_context(object_store_alone(Settings(home=Path(home), s3_port=S3_PORT))))
+        store = Store(stack.enter_context(standalone_object_store(Settings(home=Path(home), s3_port=S3_PORT))))
         for name in sets:
             try:
                 _land(store, name, data, impressions)

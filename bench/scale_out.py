@@ -25,7 +25,7 @@ from liftloop.compute.cluster import LOOPBACK
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
 from liftloop.settings import Settings
-from liftloop.stack.standalone_store import object_store_alone
+from liftloop.stack.standalone_store import standalone_object_store
 from liftloop.storage.store import Store
 
 GOAL = 1.7
@@ -39,7 +39,7 @@ def main() -> None:
     seconds: dict[int, list[float]] = {1: [], 2: []}
     hashes: list[Hashes] = []
     with tempfile.TemporaryDirectory(prefix="liftloop-") as home, ExitStack() as stack:
-        settings = stack.enter_context(object_store_alone(Settings(home=Path(home), s3_port=S3_PORT)))
+        settings = stack.enter_context(standalone_object_store(Settings(home=Path(home), s3_port=S3_PORT)))
         put_days(Store(settings), SOURCE, range(1, arguments.days + 1), arguments.rows // arguments.days)
         clusters = {count: stack.enter_context(one_core_workers(count, settings)) for count in seconds}
         for number in range(1, ROUNDS + 1):

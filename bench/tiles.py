@@ -16,7 +16,7 @@ from liftloop.features.names import TIME_TO_LIVE
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
 from liftloop.settings import Settings
-from liftloop.stack.standalone_store import object_store_alone
+from liftloop.stack.standalone_store import standalone_object_store
 from liftloop.storage.store import Store
 
 GOAL = 1.15
@@ -31,7 +31,7 @@ def main() -> None:
     samples = {day: list[Sample]() for day in days}
     with (
         tempfile.TemporaryDirectory(prefix="liftloop-") as home,
-        object_store_alone(Settings(home=Path(home), s3_port=S3_PORT)) as settings,
+        standalone_object_store(Settings(home=Path(home), s3_port=S3_PORT)) as settings,
     ):
         started = perf_counter()
         for day in days:

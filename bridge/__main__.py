@@ -1,4 +1,4 @@
-"""`python -m bridge`: takes notices, sweeps and reaps until it is told to stop."""
+"""`python -m bridge`: receives notices, sweeps and reaps until SIGTERM."""
 
 import logging
 import os
@@ -13,9 +13,9 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from bridge.app import notice_app
-from bridge.loop import Loop
 from bridge.mailbox import Mailbox
 from bridge.reaper import Reaper
+from bridge.reconciler import Reconciler
 from bridge.runs import FlowRuns
 from liftloop.contract.contract import declared_sources
 from liftloop.errors import UserError
@@ -28,7 +28,7 @@ log = logging.getLogger("bridge")
 
 
 def main() -> None:
-    """Never returns; SIGTERM ends it at once, between any two lines: whatever is half done, the next one finishes."""
+    """Never returns. SIGTERM ends it at once, between any two lines; the next bridge completes what is half done."""
     signal.signal(signal.SIGTERM, _stop)
     logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(asctime)s %(message)s", force=True)
     log.setLevel(logging.INFO)
@@ -38,16 +38,16 @@ def main() -> None:
     if PREFECT_API_URL.value() is None:
         raise SettingsError("PREFECT_API_URL is not set: the bridge needs a Prefect server")
     store = Store(settings)
-    # Prefect's client would hold up a pass for a minute while the server is away; the next pass is our retry.
+    # Prefect's client would block a pass for a minute while the server is down; the next pass is our retry.
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}), get_client(sync_client=True) as client:
         log.info("sweeping s3://%s/landing/ for %s", settings.bucket, PREFECT_API_URL.value())
-        Loop(store, FlowRuns(client), Reaper(client, store), mailbox).run()
+        Reconciler(store, FlowRuns(client), Reaper(client, store), mailbox).run()
 
 
 def _listen(settings: Settings, mailbox: Mailbox) -> None:
-    """Take notices in a thread of its own. The port is taken here, so that a second bridge ends with an error."""
+    """Receive notices in a separate thread. The port is bound here, so that a second bridge fails with an error."""
     if settings.bridge_token is None:
-        raise SettingsError("LIFTLOOP_BRIDGE_TOKEN is not set: `liftloop up` makes one")
+        raise SettingsError("LIFTLOOP_BRIDGE_TOKEN is not set: `liftloop up` generates one")
     try:
         listener = socket.create_server((HOST, settings.bridge_port))
     except OSError as error:
@@ -61,7 +61,7 @@ def _listen(settings: Settings, mailbox: Mailbox) -> None:
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
     log.info("stopping")
-    os._exit(0)  # at once: Prefect's client would wait for its threads
+    os._exit(0)  # a normal exit would wait for the threads of Prefect's client
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ from bridge.mailbox import Mailbox
 from bridge.notices import NoticeError, sources_in
 
 LARGEST_BODY_BYTES = 2**20
-LONGEST_PASS_SECONDS = 300.0  # of the loop; it lists every landing prefix and outlives what does not answer
+LONGEST_PASS_SECONDS = 300.0  # of the reconciler, which lists every landing prefix and waits for timeouts
 
 
 def notice_app(token: str, bucket: str, declared: Callable[[], list[str]], mailbox: Mailbox) -> Starlette:
-    """The endpoint. It answers at once; what a notice leads to happens later, or by the next sweep if it is lost."""
+    """The endpoint. It answers at once; the reconciler acts on notices later, and finds lost ones by its sweeps."""
 
-    async def take_notice(request: Request) -> JSONResponse:
-        _require(request, token)
+    async def receive_notice(request: Request) -> JSONResponse:
+        _require_token(request, token)
         try:
             sources = sources_in(await _body(request), bucket, declared())
         except NoticeError as error:
@@ -29,18 +29,18 @@ def notice_app(token: str, bucket: str, declared: Callable[[], list[str]], mailb
             mailbox.put(sources)
         return JSONResponse({"sources": sorted(sources)}, 202)
 
-    async def tell_health(_request: Request) -> JSONResponse:
+    async def report_health(_request: Request) -> JSONResponse:
         silent_seconds = mailbox.seconds_since_taken()
         is_well = silent_seconds < LONGEST_PASS_SECONDS
         return JSONResponse({"seconds_since_last_pass": round(silent_seconds)}, 200 if is_well else 503)
 
     return Starlette(
-        routes=[Route("/landing", take_notice, methods=["POST"]), Route("/health", tell_health)],
-        exception_handlers={HTTPException: _refuse},
+        routes=[Route("/landing", receive_notice, methods=["POST"]), Route("/health", report_health)],
+        exception_handlers={HTTPException: _error_response},
     )
 
 
-def _require(request: Request, token: str) -> None:
+def _require_token(request: Request, token: str) -> None:
     given = request.headers.get("Authorization", "")
     if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         raise HTTPException(401, "send Authorization: Bearer and the token in LIFTLOOP_BRIDGE_TOKEN")
@@ -55,6 +55,6 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-async def _refuse(_request: Request, error: Exception) -> JSONResponse:
+async def _error_response(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return JSONResponse({"detail": error.detail}, error.status_code)

@@ -1,4 +1,4 @@
-"""What is out of order is said once when it begins and once when it ends, however often it is met."""
+"""Logs each fault once when it starts and once when it clears."""
 
 import logging
 from collections.abc import Iterator
@@ -9,28 +9,28 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from liftloop.errors import UserError
 
-_FORESEEN = (UserError, httpx.HTTPError, BotoCoreError, ClientError, OSError)
+_EXPECTED = (UserError, httpx.HTTPError, BotoCoreError, ClientError, OSError)
 _MOST_CHARACTERS = 300
 
 log = logging.getLogger("bridge")
 
 
 class Faults:
-    """Outlives whatever fails: a part that is down, a broken contract, a mistake of our own."""
+    """Survives any error: a part that is down, a broken contract, a bug of our own."""
 
     def __init__(self) -> None:
         self._open: dict[str, str] = {}
 
     @contextmanager
-    def outlive(self, what: str) -> Iterator[None]:
-        """Go on after any error in the block; it is tried again by the next pass."""
+    def survive(self, what: str) -> Iterator[None]:
+        """Continue after any error in the block; the next pass tries again."""
         try:
             yield
         except Exception as error:
-            said = f"{type(error).__name__}: {error}".partition("\n")[0][:_MOST_CHARACTERS]
-            if self._open.get(what) != said:
-                log.warning("%s: %s", what, said, exc_info=not isinstance(error, _FORESEEN))
-            self._open[what] = said
+            message = f"{type(error).__name__}: {error}".partition("\n")[0][:_MOST_CHARACTERS]
+            if self._open.get(what) != message:
+                log.warning("%s: %s", what, message, exc_info=not isinstance(error, _EXPECTED))
+            self._open[what] = message
         else:
             if self._open.pop(what, None) is not None:
-                log.info("%s: in order again", what)
+                log.info("%s: recovered", what)

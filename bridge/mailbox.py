@@ -1,4 +1,4 @@
-"""Between the thread that takes notices and the one that acts on them."""
+"""Passes sources from the thread that receives notices to the thread that acts on them."""
 
 import time
 from collections.abc import Collection
@@ -6,7 +6,7 @@ from threading import Condition
 
 
 class Mailbox:
-    """Sources that something landed for. However many notices come, it holds each source once."""
+    """Sources for which something landed. It holds each source once, however many notices arrive."""
 
     def __init__(self) -> None:
         self._sources: set[str] = set()
@@ -14,13 +14,13 @@ class Mailbox:
         self._taken = time.monotonic()
 
     def put(self, sources: Collection[str]) -> None:
-        """Leave word and wake who waits."""
+        """Add sources and wake the waiting thread."""
         with self._arrival:
             self._sources |= {*sources}
             self._arrival.notify()
 
     def take(self, timeout_seconds: float) -> set[str]:
-        """What came in; waits for something to come, but not longer than the timeout."""
+        """Remove and return the sources; waits for one to arrive, at most until the timeout."""
         with self._arrival:
             self._arrival.wait_for(lambda: self._sources, timeout_seconds)
             taken, self._sources = self._sources, set()
@@ -28,5 +28,5 @@ class Mailbox:
         return taken
 
     def seconds_since_taken(self) -> float:
-        """How long ago who acts on them last came by."""
+        """Seconds since the last call of `take`."""
         return time.monotonic() - self._taken

@@ -1,4 +1,4 @@
-"""What an object store says when something lands: SeaweedFS, AWS S3 (also through EventBridge) and MinIO."""
+"""Notices of an object store about landed objects: SeaweedFS, AWS S3 (also through EventBridge) and MinIO."""
 
 from collections.abc import Collection
 from typing import Literal
@@ -10,7 +10,7 @@ _MOST_CHARACTERS_OF_REASON = 300
 
 
 class NoticeError(ValueError):
-    """The body is no notice of a kind that is known here; the message says why."""
+    """The body is not a notice of a supported kind; the message says why."""
 
 
 class _Named(BaseModel):
@@ -42,7 +42,7 @@ class _Records(BaseModel):
 
 
 class _EventBridge(BaseModel):
-    """AWS S3 through EventBridge: the key is as it is."""
+    """AWS S3 through EventBridge: the key is not encoded."""
 
     kind: str = Field(alias="detail-type")
     detail: _BucketAndObject
@@ -63,7 +63,7 @@ class _SeaweedFS(BaseModel):
 
 
 class _Test(BaseModel):
-    """What AWS S3 sends when notifications are switched on."""
+    """The test message that AWS S3 sends when notifications are enabled."""
 
     Event: Literal["s3:TestEvent"]
 
@@ -77,10 +77,10 @@ _NOTICE: TypeAdapter[_Records | _EventBridge | _SeaweedFS | _Test] = TypeAdapter
 
 
 def sources_in(body: bytes, bucket: str, declared: Collection[str]) -> set[str]:
-    """The declared sources that something landed for in this bucket.
+    """The declared sources for which something landed in this bucket.
 
     Raises:
-        NoticeError: the body is no JSON, or none of the known kinds.
+        NoticeError: the body is not JSON, or not of a supported kind.
     """
     try:
         landed = _NOTICE.validate_json(body).landed()

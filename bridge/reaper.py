@@ -1,4 +1,4 @@
-"""Finds runs that never move, and resubmits each once as the same run."""
+"""Finds runs that make no progress, and resubmits each once as the same run."""
 
 import logging
 import time
@@ -31,14 +31,14 @@ from liftloop.storage.store import Store
 RESUBMITTED = "Resubmitted"
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _EVENTS_PER_QUERY = 50  # the most that the server allows
-_LOOK_BACK = timedelta(hours=1)
-_LONGEST_STEP_SECONDS = 30.0  # a look that took longer says nothing of what happened meanwhile
+_LOOKBACK = timedelta(hours=1)
+_LONGEST_SWEEP_SECONDS = 30.0  # time beyond it does not count as silence: the run may have moved meanwhile
 
 _IN_DEPLOYMENT = FlowRunFilterDeploymentId(is_null_=False)
 _UNDER_WAY = FlowRunFilterState(
     type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING])
 )
-_ENDED_BADLY = FlowRunFilterState(
+_ENDED_ABNORMALLY = FlowRunFilterState(
     type=FlowRunFilterStateType(any_=[StateType.CRASHED, StateType.FAILED, StateType.CANCELLED])
 )
 _RUNNING = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING]))
@@ -47,26 +47,26 @@ log = logging.getLogger("bridge")
 
 
 class NotResubmittedError(UserError):
-    """The server refused another attempt of a run that crashed."""
+    """The server rejected another attempt of a crashed run."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """How long a run may show no sign of life, in seconds."""
 
-    pending: float = 60.0  # a worker has taken it, and no process has come of it
-    running: float = 90.0  # between heartbeats, which a worker's runs send every 30 s, and while they are paused
-    crashed: float = 20.0  # when a process dies its worker says so twice: the second time would hit the new attempt
+    pending: float = 60.0  # a worker has taken it but started no process
+    running: float = 90.0  # between heartbeats, which a worker's runs send every 30 s, also while paused
+    crashed: float = 20.0  # a worker reports a dead process twice; the second report would hit the new attempt
 
 
 @dataclass(frozen=True)
-class _Vigil:
+class _Watch:
     sign: tuple[UUID | None, UUID | None]  # the state and the last heartbeat
     silent_seconds: float = 0.0
 
 
-def lives_here(run: FlowRun) -> bool:
-    """Whether the run's process is alive on this machine: then its worker will see how it ends, however long it takes.
+def is_local_process_alive(run: FlowRun) -> bool:
+    """Whether the run's process is alive on this machine. If so, its worker will report how it ends.
 
     Prefect's process worker puts the run's id in the environment of the process it starts.
     """
@@ -78,10 +78,10 @@ def lives_here(run: FlowRun) -> bool:
 
 
 class Reaper:
-    """Keeps watch over runs by looking again and again.
+    """Watches runs by repeated sweeps.
 
-    Silence is measured on this process's own monotonic clock, between looks at which the server answered. So neither
-    a jump of the clock, nor a restart of the server or of this process, ends a healthy run.
+    Silence is measured on this process's own monotonic clock, between sweeps that the server answered. So neither a
+    clock jump, nor a restart of the server or of this process, ends a healthy run.
     """
 
     def __init__(
@@ -89,42 +89,42 @@ class Reaper:
         client: SyncPrefectClient,
         store: Store,
         limits: Limits = Limits(),
-        is_alive: Callable[[FlowRun], bool] = lives_here,
+        is_alive: Callable[[FlowRun], bool] = is_local_process_alive,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._store, self._limits = client, store, limits
         self._is_alive, self._clock = is_alive, clock
-        self._looked: float | None = None
-        self._vigils: dict[UUID, _Vigil] = {}
+        self._last_sweep: float | None = None
+        self._watches: dict[UUID, _Watch] = {}
         self._given_up: set[UUID] = set()
         self._faults = Faults()
 
-    def look(self) -> None:
-        """See to every run that has been silent for too long."""
-        vigils, self._vigils = self._vigils, {}  # if the server does not answer now, all begin anew
-        ended = self._ended_badly()
+    def sweep(self) -> None:
+        """Resubmit, or give up, every run that has been silent for too long."""
+        watches, self._watches = self._watches, {}  # if the server does not answer now, every silence restarts at 0
+        ended = self._ended_abnormally()
         self._end_subflows(ended)
         watched = self._under_way() + [run for run in ended if run.deployment_id and run.state_type == "CRASHED"]
         heartbeats = self._heartbeats(watched)
         now = self._clock()
-        elapsed = min(now - (self._looked or now), _LONGEST_STEP_SECONDS)
-        vigils = {run.id: _kept(vigils.get(run.id), run, heartbeats.get(run.id), elapsed) for run in watched}
-        self._looked, self._vigils = now, vigils
+        elapsed = min(now - (self._last_sweep or now), _LONGEST_SWEEP_SECONDS)
+        watches = {run.id: _continued(watches.get(run.id), run, heartbeats.get(run.id), elapsed) for run in watched}
+        self._last_sweep, self._watches = now, watches
         self._given_up &= {run.id for run in ended}
         for run in watched:
-            if vigils[run.id].silent_seconds >= self._limit(run):
-                with self._faults.outlive(f"run {run.name}"):
-                    self._mend(run)
+            if watches[run.id].silent_seconds >= self._limit(run):
+                with self._faults.survive(f"run {run.name}"):
+                    self._resubmit(run)
 
     def _under_way(self) -> list[FlowRun]:
         return self._read(FlowRunFilter(state=_UNDER_WAY, deployment_id=_IN_DEPLOYMENT))
 
-    def _ended_badly(self) -> list[FlowRun]:
-        since = FlowRunFilterEndTime(after_=datetime.now(UTC) - _LOOK_BACK)
-        return self._read(FlowRunFilter(state=_ENDED_BADLY, end_time=since))
+    def _ended_abnormally(self) -> list[FlowRun]:
+        since = FlowRunFilterEndTime(after_=datetime.now(UTC) - _LOOKBACK)
+        return self._read(FlowRunFilter(state=_ENDED_ABNORMALLY, end_time=since))
 
     def _heartbeats(self, runs: Sequence[FlowRun]) -> dict[UUID, UUID]:
-        """The last heartbeat of each run that is running and ever sent one."""
+        """The last heartbeat of each running run that has sent one."""
         running = {f"prefect.flow-run.{run.id}": run.id for run in runs if run.state_type in ("RUNNING", "PAUSED")}
         names = [*running]
         last: dict[UUID, UUID] = {}
@@ -140,41 +140,41 @@ class Reaper:
         limits = {"PENDING": self._limits.pending, "CRASHED": self._limits.crashed}
         return limits.get(run.state_type.value, self._limits.running)
 
-    def _mend(self, run: FlowRun) -> None:
+    def _resubmit(self, run: FlowRun) -> None:
         if run.id in self._given_up or self._is_alive(run):
             return
         if self._client.read_flow_run(run.id).state_id != run.state_id:
-            return  # it moved just now
+            return  # its state has just changed
         if run.state_type == "CANCELLING":
-            log.warning("run %s (%s) died while it was cancelled", run.id, run.name)
+            log.warning("run %s (%s) died while being cancelled", run.id, run.name)
             self._client.set_flow_run_state(run.id, Cancelled(message="its process died"), force=True)
             return
         if run.state_type != "CRASHED":
-            log.warning("run %s (%s) does not move on from %s: crashed", run.id, run.name, run.state_name)
+            log.warning("run %s (%s) is stuck in %s: marked as crashed", run.id, run.name, run.state_name)
             self._set_crashed(run, f"no sign of life since {run.state_name}")
-        if self._had_second_chance(run):
-            log.warning("run %s (%s) crashed again and is given up", run.id, run.name)
+        if self._was_resubmitted(run):
+            log.warning("run %s (%s) crashed again: not resubmitted", run.id, run.name)
             self._mark(run)
             self._given_up.add(run.id)
         else:
             again: State[Any] = Scheduled(name=RESUBMITTED, message="its process died")
-            said: OrchestrationResult[Any] = self._client.set_flow_run_state(run.id, again)
-            if said.status != SetStateStatus.ACCEPT:
-                raise NotResubmittedError(f"the server does not take it again: {said.details}")
+            answer: OrchestrationResult[Any] = self._client.set_flow_run_state(run.id, again)
+            if answer.status != SetStateStatus.ACCEPT:
+                raise NotResubmittedError(f"the server rejects another attempt: {answer.details}")
             log.info("run %s (%s) crashed: resubmitted", run.id, run.name)
 
-    def _had_second_chance(self, run: FlowRun) -> bool:
-        """Whether a worker took it after it was resubmitted."""
+    def _was_resubmitted(self, run: FlowRun) -> bool:
+        """Whether a worker has taken the run since it was resubmitted."""
         names = [state.name for state in self._client.read_flow_run_states(run.id)]
         return RESUBMITTED in names and "Pending" in names[names.index(RESUBMITTED) :]
 
     def _end_subflows(self, parents: Sequence[FlowRun]) -> None:
-        """Subflows die with their parent's process; when the parent runs again it makes new ones."""
+        """Mark subflows as crashed: they die with their parent's process, and its next attempt starts new ones."""
         if not parents:
             return
         children = FlowRunFilterParentFlowRunId(any_=[run.id for run in parents])
         for run in self._read(FlowRunFilter(state=_RUNNING, parent_flow_run_id=children)):
-            log.info("run %s (%s) died with its parent: crashed", run.id, run.name)
+            log.info("run %s (%s) died with its parent: marked as crashed", run.id, run.name)
             self._set_crashed(run, "its parent's process died")
             self._mark(run)
 
@@ -188,8 +188,8 @@ class Reaper:
         return self._client.read_flow_runs(flow_run_filter=which)
 
 
-def _kept(before: _Vigil | None, run: FlowRun, heartbeat: UUID | None, elapsed_seconds: float) -> _Vigil:
+def _continued(before: _Watch | None, run: FlowRun, heartbeat: UUID | None, elapsed_seconds: float) -> _Watch:
     sign = (run.state_id, heartbeat)
     if before is None or before.sign != sign:
-        return _Vigil(sign)
-    return _Vigil(sign, before.silent_seconds + elapsed_seconds)
+        return _Watch(sign)
+    return _Watch(sign, before.silent_seconds + elapsed_seconds)

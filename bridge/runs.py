@@ -1,4 +1,4 @@
-"""The runs of our deployments on the Prefect server: which there are, and new ones."""
+"""Lists and starts the runs of our deployments on the Prefect server."""
 
 import logging
 from datetime import datetime
@@ -27,7 +27,7 @@ log = logging.getLogger("bridge")
 
 
 class NotDeployedError(UserError):
-    """The server does not know a deployment of ours."""
+    """One of our deployments is missing on the server."""
 
 
 class FlowRuns:
@@ -36,25 +36,25 @@ class FlowRuns:
     def __init__(self, client: SyncPrefectClient) -> None:
         self._client = client
 
-    def sources_under_way(self, flow: str) -> set[str]:
-        """The sources with a run that has not ended."""
+    def list_sources_under_way(self, flow: str) -> set[str]:
+        """The sources with an unfinished run."""
         return {_source(run) for run in self._read(flow, _UNFINISHED)}
 
-    def begun(self, flow: str, source: str, since: datetime) -> list[FlowRun]:
-        """The runs that are under way, and those that were due since then, in order."""
+    def list_since(self, flow: str, source: str, since: datetime) -> list[FlowRun]:
+        """The unfinished runs, and the runs that were due since then, in order."""
         later = FlowRunFilter(expected_start_time=FlowRunFilterExpectedStartTime(after_=since))
         found = {run.id: run for either in (_UNFINISHED, later) for run in self._read(flow, either)}
         return [run for run in found.values() if _source(run) == source]
 
-    def find(self, flow: str, idempotency_keys: list[str]) -> list[FlowRun]:
-        """The runs with one of the keys."""
+    def list_by_key(self, flow: str, idempotency_keys: list[str]) -> list[FlowRun]:
+        """The runs with one of these idempotency keys."""
         return self._read(flow, FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=idempotency_keys)))
 
     def start(self, flow: str, source: str, idempotency_key: str, why: str) -> None:
-        """Make a run; where one with this key exists already, nothing happens.
+        """Start a run; does nothing if one with this key exists.
 
         Raises:
-            NotDeployedError: the server does not know the deployment.
+            NotDeployedError: the deployment is missing on the server.
         """
         try:
             deployment = self._client.read_deployment_by_name(f"{flow}/{flow}")
@@ -70,12 +70,12 @@ class FlowRuns:
             flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
             deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[flow])),
             flow_run_filter=filtered,
-            sort=FlowRunSort.EXPECTED_START_TIME_ASC,  # those of a schedule, far in the future, come last
+            sort=FlowRunSort.EXPECTED_START_TIME_ASC,  # runs of a schedule, far in the future, come last
         )
-        return [run for run in runs if not _is_to_come(run)]
+        return [run for run in runs if not _is_in_future(run)]
 
 
-def _is_to_come(run: FlowRun) -> bool:
+def _is_in_future(run: FlowRun) -> bool:
     return run.auto_scheduled and run.state_name == "Scheduled"
 
 

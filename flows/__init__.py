@@ -1,1 +1,1 @@
-"""Wiring only: which steps follow which. Each flow records what it read and wrote."""
+"""Wiring only: the order of steps. Each flow records what it reads and writes."""

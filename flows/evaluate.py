@@ -7,10 +7,10 @@ from tasks.flow import recorded_flow
 
 @recorded_flow
 def evaluate(source: str) -> None:
-    """Evaluate what matured since the last evaluation, one run at a time; without new data nothing is reported."""
+    """Evaluate impressions matured since the last evaluation, one run at a time; without new data, report nothing."""
     with exclusive_run(source):
         evaluation = evaluate_matured(source)
         if evaluation.health != "no_new_data":
             report_evaluation(evaluation)
             announce_health(evaluation)
-            write_evaluation(evaluation)  # last: what was not announced is evaluated again
+            write_evaluation(evaluation)  # last, so that an evaluation that was not announced is repeated

@@ -15,7 +15,7 @@ from tasks.landing import (
 
 @recorded_flow
 def ingest(source: str) -> None:
-    """Ingest whatever has landed for a source and is not in the lake yet; one run at a time."""
+    """Ingest all landed files of a source that are not in the lake yet; one run at a time."""
     with exclusive_run(source):
         lake = read_lake(source)
         results = ingest_waiting(lake)

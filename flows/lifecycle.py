@@ -9,7 +9,7 @@ from tasks.flow import recorded_flow
 
 @recorded_flow
 def lifecycle(source: str) -> None:
-    """Run every stage for a source on whatever has landed; what did not change is not computed again."""
+    """Run every stage for a source on all landed files; unchanged results are reused."""
     ingest(source)
     materialize(source)
     train(source)

@@ -1,4 +1,4 @@
-"""Lake → tiles → feature tables → online store, which must hold what the tables do."""
+"""Lake → tiles → feature tables → online store, which must agree with the tables."""
 
 from tasks.exclusive import exclusive_run
 from tasks.features import (
@@ -15,7 +15,7 @@ from tasks.flow import recorded_flow
 
 @recorded_flow
 def materialize(source: str) -> None:
-    """Bring a source's features up to date with its lake, for training and for decisions; one run at a time."""
+    """Update a source's features from its lake, for training and for decisions; one run at a time."""
     with exclusive_run(source):
         lake_version = read_lake_version(source)
         update_tiles(source)

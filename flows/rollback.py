@@ -6,5 +6,5 @@ from tasks.registry import roll_back
 
 @recorded_flow
 def rollback(source: str, reason: str, to: str | None = None) -> None:
-    """Restore the champion before, or the former champion `to`; nothing is trained."""
+    """Restore the previous champion, or the former champion `to`; nothing is trained."""
     roll_back(source, reason, to)

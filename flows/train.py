@@ -10,13 +10,13 @@ from tasks.training import build_frame, train_model
 
 @recorded_flow
 def train(source: str) -> None:
-    """Train on all that has matured, judge the model, and promote it if the evidence says so.
+    """Train on all matured impressions, judge the model, and promote it if the evidence supports it.
 
-    Where the evidence cannot tell, the model becomes challenger.
+    If the evidence is inconclusive, the model becomes challenger.
 
-    One run at a time trains, of whichever source; while one waits for approval, others may.
+    One run trains at a time, across all sources; while one waits for approval, others may train.
     """
-    with exclusive_run(ALL_SOURCES):  # it takes all cores of the machine
+    with exclusive_run(ALL_SOURCES):  # a training uses all cores of the machine
         frame = build_frame(source)
         version = train_model(source, frame)
         champion = read_champion(source)

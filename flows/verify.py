@@ -1,4 +1,4 @@
-"""Is everything on record still there, and unchanged?"""
+"""Whether everything on record still exists, unchanged."""
 
 from tasks.flow import recorded_flow
 from tasks.verification import require_undamaged, verify_objects
@@ -6,5 +6,5 @@ from tasks.verification import require_undamaged, verify_objects
 
 @recorded_flow
 def verify() -> None:
-    """Hash every object on record again; the run fails where one is missing, changed or of unknown origin."""
+    """Re-hash every object on record; the run fails if one is missing, changed or of unknown producer."""
     require_undamaged(verify_objects())

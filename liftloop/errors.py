@@ -2,6 +2,6 @@
 
 
 class UserError(Exception):
-    """Something the user can fix; the message says what is wrong and how."""
+    """An error that the user can fix; the message says what is wrong and how to fix it."""
 
     is_retryable = False  # whether a retry can succeed

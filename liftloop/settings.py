@@ -1,4 +1,4 @@
-"""Where each part runs. Every part is embedded unless a setting points it elsewhere."""
+"""Where each part runs. Every part is embedded unless a setting points elsewhere."""
 
 import os
 import re
@@ -19,7 +19,7 @@ Role = Literal["operator", "ingest", "train", "serve", "audit"]
 
 
 class SettingsError(UserError):
-    """A setting is unknown or has a value it cannot have; the message says which and what to do."""
+    """A setting is unknown or has an invalid value; the message says which and what to do."""
 
 
 class Settings(BaseSettings):
@@ -34,39 +34,39 @@ class Settings(BaseSettings):
     s3_access_key_id: str | None = None
     s3_secret_access_key: SecretStr | None = None
     s3_region: str = "us-east-1"
-    s3_port: int = Field(default=8333, ge=1024, le=55_531)  # and the four above it, and all five plus 10,000
+    s3_port: int = Field(default=8333, ge=1024, le=55_531)  # also the next four, and all five plus 10,000
     prefect_api_url: str | None = None  # None: the embedded Prefect server
     prefect_port: int = 4200
-    prefect_auth: SecretStr | None = None  # "user:password" of the Prefect server; None: `up` makes one for its own
-    bridge_port: int = 8340  # where notices of landed objects arrive
-    bridge_token: SecretStr | None = None  # what they must bear; None: `up` makes one
+    prefect_auth: SecretStr | None = None  # "user:password" of the Prefect server; None: `up` generates its own
+    bridge_port: int = 8340  # receives notices of landed objects
+    bridge_token: SecretStr | None = None  # that notices must carry; None: `up` generates one
     dask_scheduler: str | None = None  # None: a local cluster; "one-process"; or a scheduler's address
     dask_workers: int = 2
     dask_worker_memory_bytes: int | None = Field(default=None, ge=2**28)  # of a local cluster; None: an equal share
-    dask_collective_seconds: int = Field(default=900, ge=1)  # that workers of one fit wait for one that comes late
-    device: Literal["cpu", "cuda"] = "cpu"  # what XGBoost trains on, in every worker
+    dask_collective_seconds: int = Field(default=900, ge=1)  # how long the workers of a fit wait for a late one
+    device: Literal["cpu", "cuda"] = "cpu"  # that XGBoost trains on, in every worker
     redis_url: str | None = None  # None: online features in SQLite
     feast_registry_url: str | None = None  # None: a SQL registry on SQLite
-    max_expanded_bytes: int = Field(default=4 * 2**30, ge=2**20)  # what a landed file may unpack to; larger: rejected
-    min_free_bytes: int = 2**30  # the embedded stack does not start with less free disk
+    max_expanded_bytes: int = Field(default=4 * 2**30, ge=2**20)  # of a landed file once unpacked; larger: rejected
+    min_free_bytes: int = 2**30  # the embedded stack does not start with less free disk space
 
     @property
     def has_dask_scheduler(self) -> bool:
-        """Whether work may go to other machines; a local cluster is no gain where DuckDB uses every core by itself."""
+        """Whether an external scheduler is set: a local cluster gains nothing where DuckDB already uses every core."""
         return self.dask_scheduler not in (None, ONE_PROCESS)
 
     @property
     def online_database(self) -> Path:
-        """The embedded online store. `online.db` beside it may be Feast's own, from earlier versions."""
+        """The embedded online store. `online.db` next to it may be Feast's own, from earlier versions."""
         return self.home.absolute() / "feast" / "online_features.db"
 
     @cached_property
     def generated_file(self) -> Path:
-        """What `liftloop up` writes: credentials and addresses of the embedded parts, mode 0600."""
+        """The file that `liftloop up` writes: credentials and addresses of the embedded parts, mode 0600."""
         return self.home / "stack.env"
 
     def as_environment(self) -> dict[str, str]:
-        """`LIFTLOOP_*` environment variables that lead to these settings, secrets in the clear."""
+        """The `LIFTLOOP_*` environment variables of these settings, with secrets in plain text."""
         return {
             f"LIFTLOOP_{name.upper()}": _plain(value)
             for name in type(self).model_fields
@@ -74,24 +74,24 @@ class Settings(BaseSettings):
         }
 
     def keys_file(self, role: Role) -> Path:
-        """What `liftloop up` writes for each role but the operator's: the store's address, and the role's keys."""
+        """The file that `liftloop up` writes for each role except operator: the store's address and the role's keys."""
         return self.home / "keys" / f"{role}.env"
 
     def as_role(self, role: Role) -> Self:
-        """The settings with the keys of a role, where there are any to this very store; else as they are."""
+        """The settings with the role's keys if there are keys for this store; otherwise unchanged."""
         keys = dotenv_values(self.keys_file(role))
         if self.s3_endpoint_url is None or keys.get("LIFTLOOP_S3_ENDPOINT_URL") != self.s3_endpoint_url:
             return self
         return self.with_keys(role, str(keys["LIFTLOOP_S3_ACCESS_KEY_ID"]), str(keys["LIFTLOOP_S3_SECRET_ACCESS_KEY"]))
 
     def with_keys(self, role: Role, access_key_id: str, secret_access_key: str) -> Self:
-        """The settings of one who signs with these keys."""
+        """The settings with these keys."""
         keys = {"s3_access_key_id": access_key_id, "s3_secret_access_key": SecretStr(secret_access_key)}
         return self.model_copy(update={"role": role, **keys})
 
 
 def load_settings() -> Settings:
-    """The settings in force in the project, with the keys of the role; `home` is absolute.
+    """The project's settings, with the keys of the role; `home` is absolute.
 
     Raises:
         SettingsError: a key is unknown or a value cannot be read.
@@ -116,7 +116,7 @@ def _plain(value: object) -> str:
 
 
 def _shown(name: str, value: object) -> str:
-    """The value, unless the name says that it may be a secret."""
+    """The value, unless the name suggests a secret."""
     return "…" if re.search("SECRET|KEY|TOKEN|AUTH|PASS", name) else repr(value)
 
 

@@ -28,9 +28,9 @@ class Approval(RunInput):
 
 
 def approve(verdict: Verdict, champion: Pointer | None) -> Verdict:
-    """The verdict with one check more: what a person answered; no answer in time refuses.
+    """The verdict with a person's answer as one more check; no answer in time refuses.
 
-    Nobody is asked twice about the same version, however often it is trained or a run started again.
+    Each version is asked about once, even if it is trained again or the run is retried.
     """
     contract = load_contract(verdict.source)
     if contract.approval == "none" or not asks_for_promotion(verdict, champion):
@@ -42,22 +42,22 @@ def approve(verdict: Verdict, champion: Pointer | None) -> Verdict:
 
 @step
 def read_answer(verdict: Verdict) -> Answer | None:
-    """What somebody answered about the version before."""
+    """An earlier answer about this version, or None."""
     return find_answer(open_store(), verdict.source, verdict.version)
 
 
 @step
 def write_answer(verdict: Verdict, answer: Answer) -> None:
-    """Put the answer on record."""
+    """Write the answer."""
     write(open_store(), verdict.source, verdict.version, answer)
 
 
 def _ask(verdict: Verdict, within: timedelta) -> Answer:
-    """Pause the run until somebody has filled in the form."""
+    """Pause the run until a person submits the form."""
     form = Approval.with_initial_data(description=f"**{verdict.version}** of {verdict.source}: {verdict.summary}")
     limit_seconds = int(within.total_seconds())
     try:
-        key = f"{verdict.version}-{flow_run.run_count}"  # a run that died while it asked asks again
+        key = f"{verdict.version}-{flow_run.run_count}"  # a run that died while waiting asks again
         filled = pause_flow_run(wait_for_input=form, timeout=limit_seconds, poll_interval=3, key=key)
     except FlowPauseTimeout:
         return Answer(decision="no answer", reason=f"nobody approved it within {within}")

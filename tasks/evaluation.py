@@ -1,4 +1,4 @@
-"""What matured since the last evaluation, and the champion's health."""
+"""Evaluates newly matured impressions and the champion's health."""
 
 from liftloop.contract.contract import load_contract
 from liftloop.evaluation import evaluate as library
@@ -13,7 +13,7 @@ from tasks.step import step
 
 @step
 def evaluate_matured(source: str) -> Evaluation:
-    """KPIs of what matured, and how the champion did on it."""
+    """KPIs of the newly matured impressions, and the champion's performance on them."""
     evaluation = library.evaluate(open_store(), load_contract(source))
     print(evaluation.health, *evaluation.findings)
     return evaluation
@@ -21,7 +21,7 @@ def evaluate_matured(source: str) -> Evaluation:
 
 @step
 def report_evaluation(evaluation: Evaluation) -> None:
-    """The page and the KPIs in the UI, and the off-policy page of the source, where there is one."""
+    """Publish the page and the KPIs in the UI, and link the source's off-policy page if there is one."""
     source = evaluation.source
     if open_store().find(off_policy_key(source)):
         publish_link(source, "off-policy", off_policy_key(source))
@@ -31,7 +31,7 @@ def report_evaluation(evaluation: Evaluation) -> None:
 
 @step
 def announce_health(evaluation: Evaluation) -> None:
-    """Emit `model.healthy` or `model.degraded`, for automations to act on."""
+    """Emit `model.healthy` or `model.degraded` for automations."""
     if evaluation.champion is None:
         return
     findings = evaluation.model_dump(mode="json", include={"since", "until", "findings", "champion"})
@@ -40,5 +40,5 @@ def announce_health(evaluation: Evaluation) -> None:
 
 @step
 def write_evaluation(evaluation: Evaluation) -> None:
-    """Put it on record: the next evaluation begins where this one ends."""
+    """Write the evaluation; the next one starts where it ends."""
     library.write_evaluation(open_store(), evaluation)

@@ -1,4 +1,4 @@
-"""What a flow tells the others. Events are hints and may be lost: the bridge finds in the store what they missed."""
+"""Events between flows. They are hints and may be lost: the bridge finds the missed work in the store."""
 
 from typing import Any
 
@@ -15,5 +15,5 @@ def announce(event: str, source: str, payload: dict[str, Any], **labels: str) ->
 
 
 def is_part_of_chain() -> bool:
-    """Whether a parent flow goes on with the next stage by itself, and needs no event for it."""
+    """Whether a parent flow runs the next stage itself, so that no event is needed."""
     return flow_run.parent_flow_run_id is not None

@@ -1,4 +1,4 @@
-"""One run of a flow at a time: for each source, or for all."""
+"""At most one run of a flow at a time, per source or for all sources."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,12 +8,12 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.runtime import flow_run
 
-LEASE_SECONDS = 60  # for so long a run that was killed keeps its place; Prefect takes no less
+LEASE_SECONDS = 60  # how long a killed run keeps its slot; Prefect's minimum
 
 
 @contextmanager
 def exclusive_run(source: str) -> Iterator[None]:
-    """Wait until no other run of this flow is at work on the source; where that is `all`, on any."""
+    """Wait until no other run of this flow works on the source, or on any source if that is `all`."""
     limit = f"{flow_run.flow_name}-{source}"
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
         client.upsert_global_concurrency_limit_by_name(limit, 1)

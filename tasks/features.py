@@ -1,4 +1,4 @@
-"""From the lake to features, offline and online."""
+"""Computes features from the lake, offline and online."""
 
 from liftloop.contract.contract import load_contract
 from liftloop.features import skew, tiles, windows
@@ -13,25 +13,25 @@ from tasks.step import step
 
 @step
 def read_lake_version(source: str) -> str:
-    """What the features will know when the steps after this one are done."""
+    """The version of the lake that the following steps compute features from."""
     return Lake(open_store(), load_contract(source)).version
 
 
 @step
 def update_tiles(source: str) -> None:
-    """Hourly sums of each key, for the days whose impressions changed."""
+    """Update each key's hourly sums, for days whose impressions changed."""
     tiles.update_tiles(open_store(), load_contract(source))
 
 
 @step
 def update_feature_tables(source: str) -> None:
-    """Windows over the tiles, for the days whose tiles changed."""
+    """Update the windows over the tiles, for days whose tiles changed."""
     windows.update_feature_tables(open_store(), load_contract(source))
 
 
 @step
 def update_online_store(source: str) -> None:
-    """The newest features of each key to where decisions are made."""
+    """Write each key's newest features to the online store."""
     from liftloop.features import materialize  # noqa: PLC0415  (Feast takes seconds to import; earlier steps need not wait)
 
     materialize.update_online_store(open_store(), load_contract(source))
@@ -39,19 +39,19 @@ def update_online_store(source: str) -> None:
 
 @step
 def find_skew(source: str) -> list[Difference]:
-    """A sample of the keys served last: their features online, and as a training would see them."""
+    """Compare online and offline features of a sample of recently served keys."""
     return skew.find_skew(open_store(), load_contract(source))
 
 
 @step
 def require_no_skew(source: str, differences: list[Difference]) -> None:
-    """Fail the run if they differ: nothing is trained on features that decisions do not see."""
+    """Fail the run if features differ: no model may be trained on features that decisions do not read."""
     skew.require_no_skew(open_store(), load_contract(source), differences)
 
 
 @step
 def announce_features(source: str, lake_version: str) -> None:
-    """Put on record which lake the features know, and emit `features.materialized`; it says if a training is due."""
+    """Record the lake version of the features, and emit `features.materialized`, which says if a training is due."""
     store = open_store()
     reason = retraining_reason(store, load_contract(source))
     pending_work.write_materialized(store, source, lake_version, reason)

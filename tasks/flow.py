@@ -1,4 +1,4 @@
-"""The flow decorator of this project: the run is on record, whatever its end."""
+"""The project's flow decorator: every run is on record, however it ends."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -18,13 +18,13 @@ R = TypeVar("R")
 
 
 def recorded_flow(function: Callable[P, R]) -> Flow[P, R]:
-    """A Prefect flow of the function's name whose steps are kept in a manifest: see `liftloop.storage.runs`."""
+    """A Prefect flow with the function's name, whose steps are recorded in a manifest: see `liftloop.storage.runs`."""
 
     @wraps(function)
     def on_record(*args: P.args, **kwargs: P.kwargs) -> R:
         parents = (flow_run.parent_flow_run_id,) if flow_run.parent_flow_run_id else ()
         source = flow_run.parameters.get("source", ALL_SOURCES)
-        patient = Store(load_settings(), attempts=10)  # outside of the tasks, which are retried, nothing else is
+        patient = Store(load_settings(), attempts=10)  # more attempts, because only tasks are retried by Prefect
         with recorded(patient, flow_run.flow_name, flow_run.id, source, flow_run.parameters, parents):
             return function(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""May a model version become champion?"""
+"""Judges whether a model version may become champion."""
 
 from liftloop.contract.contract import load_contract
 from liftloop.gate.judge import judge
@@ -12,7 +12,7 @@ from tasks.step import step
 
 @step
 def judge_version(source: str, version: ModelVersion, champion: Pointer | None) -> Verdict:
-    """All checks of a version against a champion that was read before, with the evidence in the UI."""
+    """Run all checks of a version against the given champion, and publish the evidence in the UI."""
     verdict = judge(open_store(), load_contract(source), version, champion)
     columns = ("title", "observed", "threshold", "verdict", "reason")
     rows = [{name: getattr(check, name) for name in columns} for check in verdict.checks]

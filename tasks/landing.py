@@ -1,4 +1,4 @@
-"""From landing to the lake."""
+"""Ingests landed files into the lake."""
 
 from prefect.runtime import flow_run
 
@@ -16,7 +16,7 @@ from tasks.step import step
 
 
 class FilesHeldBackError(Exception):
-    """Some landed files stayed outside the lake; the message is the table of reasons."""
+    """Some landed files are not in the lake; the message lists the reasons."""
 
 
 def read_lake(source: str) -> Lake:
@@ -34,19 +34,19 @@ def ingest_waiting(lake: Lake) -> list[BatchResult]:
 
 @step
 def list_waiting(lake: Lake) -> list[list[Listed]]:
-    """Landed objects that are not ingested yet, in batches."""
+    """The landed objects that are not ingested yet, in batches."""
     return list(pending_batches(lake))
 
 
 @step
 def ingest_objects(lake: Lake, items: list[Listed]) -> BatchResult:
-    """One batch into lake and quarantine."""
+    """Ingest one batch into lake and quarantine."""
     return ingest_batch(lake, items)
 
 
 @step
 def report_ingest(source: str, results: list[BatchResult]) -> None:
-    """The data docs of this run, unless nothing was ingested."""
+    """Publish the data docs of this run, unless nothing was ingested."""
     if not results:
         return
     rows = [file_row(entry) for result in results for entry in result.entries]
@@ -56,7 +56,7 @@ def report_ingest(source: str, results: list[BatchResult]) -> None:
 
 @step
 def announce_impressions(lake: Lake) -> None:
-    """Emit `impressions.validated` if the lake holds what the features in service do not include."""
+    """Emit `impressions.validated` if the lake has changes that the features lack."""
     source = lake.contract.source
     since = features_due_since(lake, read_materialized(lake.store, source))
     if since is not None and not is_part_of_chain():
@@ -65,22 +65,22 @@ def announce_impressions(lake: Lake) -> None:
 
 @step
 def remind_of_held(source: str) -> None:
-    """Log how many files stay outside the lake, from this run or an earlier one."""
+    """Print how many files are held back, by this run or earlier ones."""
     if outside := blocked(open_store(), source):
         print(f"{len(outside)} landed files of {source} are not in the lake: `liftloop held {source}` says why")
 
 
 @step
 def require_lookups(lake: Lake) -> None:
-    """Fail the run, once all else is ingested, if a file waits for another that it is joined with."""
+    """Fail the run, after ingesting everything else, if a file waits for a reference file that it is joined with."""
     library.require_lookups(lake)
 
 
 def require_all_ingested(results: list[BatchResult]) -> None:
-    """Fail the run, once all else is ingested, if a file stayed outside.
+    """Fail the run, after ingesting everything else, if a file was held back or rejected.
 
     Raises:
-        FilesHeldBackError: it did.
+        FilesHeldBackError: one was.
     """
     if reasons := not_ingested([entry for result in results for entry in result.entries]):
         raise FilesHeldBackError(reasons)

@@ -1,4 +1,4 @@
-"""What a flow run shows in the Prefect UI: links to its pages, tables and texts."""
+"""Artifacts of a flow run in the Prefect UI: links to pages, tables and texts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def publish_page(source: str, kind: str, html: str) -> None:
 
 
 def publish_link(source: str, kind: str, key: str) -> None:
-    """Link an object from the run in the UI, for as long as S3 lets a link live."""
+    """Link an object from the run in the UI, for as long as S3 allows a signed link to be valid."""
     create_link_artifact(open_store().share_link(key), link_text=key, key=_artifact_key(source, kind, "page"))
 
 
@@ -31,7 +31,7 @@ def publish_table(source: str, kind: str, rows: Sequence[Mapping[str, Any]], des
 
 
 def publish_text(source: str, kind: str, markdown: str) -> None:
-    """Show a few words with the run in the UI."""
+    """Show a short text with the run in the UI."""
     create_markdown_artifact(markdown, key=_artifact_key(source, kind, "text"))
 
 

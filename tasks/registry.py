@@ -1,4 +1,4 @@
-"""Champion and challenger."""
+"""Reads and changes champion and challenger."""
 
 from prefect.runtime import flow_run
 
@@ -13,24 +13,24 @@ from tasks.step import step
 
 @step
 def read_champion(source: str) -> Pointer | None:
-    """The champion as it is now: what a challenger is judged against, and what its promotion expects to find."""
+    """The current champion: the baseline for judging a version, and the expected value for its promotion."""
     return Registry(open_store(), source).champion()
 
 
 @step
 def promote(verdict: Verdict, champion: Pointer | None) -> None:
-    """Make the judged version champion if the verdict says so, unless it is or the champion was moved since."""
+    """Make the judged version champion if the verdict says so; fails if the champion has changed since."""
     promote_judged(open_store(), verdict, champion, flow_run.id)
 
 
 @step
 def challenge(verdict: Verdict, champion: Pointer | None) -> None:
-    """Make the judged version challenger where the hold-out cannot tell which is better; the champion stays."""
+    """Make the judged version challenger if the hold-out cannot tell which is better; the champion stays."""
     challenge_judged(open_store(), verdict, champion, flow_run.id)
 
 
 @step
 def roll_back(source: str, reason: str, to: str | None) -> None:
-    """Restore a former champion, once however often the run is tried."""
+    """Restore a former champion; retries of the run do not repeat it."""
     pointer = rollback(Registry(open_store(), source), reason, to, flow_run.id)
     print(f"the champion of {source} is {pointer.version}, no longer {pointer.previous}")

@@ -1,4 +1,4 @@
-"""The task decorator of this project: it logs what a step came to, and retries what a retry can help."""
+"""The project's task decorator: it logs a summary of each step, and retries transient errors."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from prefect.tasks import exponential_backoff
 from liftloop.errors import UserError
 from liftloop.storage.runs import Step, listening
 
-# The libraries that speak to a part: what they raise is about it. DuckDB's own are told by name.
+# Libraries that talk to a part: their errors are about the part. DuckDB's errors are recognized by name.
 _PARTS = {"botocore", "distributed", "httpcore", "httpx", "prefect", "psycopg", "redis", "sqlalchemy", "sqlite3"}
 _OF_DUCKDB = {"HTTPException", "IOException"}
 
@@ -25,7 +25,7 @@ R = TypeVar("R")
 def step(function: Callable[P, R]) -> Task[P, R]:
     """A Prefect task that logs one line with its counts and seconds.
 
-    It outlives about a minute without one of the parts: it is retried after 5, 10, 20 and 40 s, with jitter.
+    It survives about a minute without a part: retries follow after 5, 10, 20 and 40 s, with jitter.
     """
 
     @wraps(function)
@@ -33,7 +33,7 @@ def step(function: Callable[P, R]) -> Task[P, R]:
         started, steps = perf_counter(), list[Step]()
         with listening(steps.extend):
             result = function(*args, **kwargs)
-        print(summary(function.__name__, steps, perf_counter() - started))  # the flow logs what is printed
+        print(summary(function.__name__, steps, perf_counter() - started))  # the flow logs prints
         return result
 
     decorate = task(
@@ -60,12 +60,12 @@ def _is_retryable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bo
 
 
 def is_transient(error: object) -> bool:
-    """Whether a retry can succeed: a part failed, and not the user's data or our own code."""
+    """Whether a retry can succeed: the cause is a part, and not the user's data or our own code."""
     if isinstance(error, ClientError):
         return int(error.response["ResponseMetadata"]["HTTPStatusCode"]) >= 500
     if isinstance(error, UserError):
         return error.is_retryable
-    if isinstance(error, OSError):  # no connection, no answer in time, no room on the disk: but not a wrong path
+    if isinstance(error, OSError):  # no connection, a timeout, a full disk; but not a wrong path
         return not isinstance(error, (FileNotFoundError, FileExistsError, IsADirectoryError, PermissionError))
     library, name = type(error).__module__.partition(".")[0], type(error).__name__
     return library in _PARTS or name in _OF_DUCKDB

@@ -1,4 +1,4 @@
-"""From the lake and its features to a registered model."""
+"""Builds the training frame and trains a model on it."""
 
 from prefect.runtime import flow_run
 
@@ -14,15 +14,15 @@ from tasks.step import step
 
 @step
 def build_frame(source: str) -> str:
-    """Matured impressions with their features, split by time; returns the frame's fingerprint."""
+    """Build the frame of matured impressions with their features; returns its fingerprint."""
     return frame_builder.build_frame(open_store(), load_contract(source)).index.fingerprint
 
 
 @step  # a lost Dask worker costs another attempt, on a fresh cluster
 def train_model(source: str, frame_fingerprint: str) -> ModelVersion:
-    """Search, fit, calibrate and register; a frame that was trained on before gives the version on record."""
+    """Search, fit, calibrate and register; returns the version on record if the frame was trained on before."""
     store = open_store()
     frame = open_frame(store, source, frame_fingerprint)
-    assert frame is not None  # the task before has finished it
+    assert frame is not None  # the previous task has written it
     manifest = manifest_key(flow_run.flow_name, flow_run.id)
     return train(store, load_contract(source), frame, progress=print, manifest=manifest)

@@ -1,4 +1,4 @@
-"""The nightly look at what is on record."""
+"""Verifies all objects on record, nightly."""
 
 from liftloop.provenance import lineage
 from liftloop.provenance.lineage import Damage
@@ -8,7 +8,7 @@ from tasks.step import step
 
 
 class ObjectsDamagedError(Exception):
-    """Objects on record are missing, were changed or are of unknown origin; the message names them."""
+    """Objects on record are missing, changed or of unknown producer; the message names them."""
 
 
 @step
@@ -23,7 +23,7 @@ def require_undamaged(damages: list[Damage]) -> None:
     """Fail the run if there are damages.
 
     Raises:
-        ObjectsDamagedError: there are.
+        ObjectsDamagedError: there are some.
     """
     if damages:
         raise ObjectsDamagedError("\n".join(f"{each.ref.key}: {each.problem} (run {each.run})" for each in damages))

@@ -18,7 +18,7 @@ from liftloop.stack import down, up
 from liftloop.stack.addresses import running_settings
 from liftloop.stack.layout import Credentials, Layout
 from liftloop.stack.parts import store_ports
-from liftloop.stack.standalone_store import object_store_alone
+from liftloop.stack.standalone_store import standalone_object_store
 from liftloop.storage.store import Store
 
 hypothesis.settings.register_profile("liftloop", deadline=None)  # no test is about time: a busy machine fails none
@@ -57,7 +57,7 @@ def settings_in() -> SettingsIn:
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """SeaweedFS alone, up in about two seconds; the settings point at it and at no Prefect server."""
-    with object_store_alone(_settings_on_free_ports(tmp_path_factory.mktemp("object-store"))) as settings:
+    with standalone_object_store(_settings_on_free_ports(tmp_path_factory.mktemp("object-store"))) as settings:
         yield settings
 
 
@@ -111,7 +111,7 @@ def _prepare(settings: Settings) -> tuple[Layout, Credentials]:
     layout = Layout.of(settings)
     layout.create()
     credentials = Credentials.load(layout.credentials_file)
-    credentials.save(layout.credentials_file)
+    credentials.write(layout.credentials_file)
     return layout, credentials
 
 

@@ -13,13 +13,13 @@ for group in (stack, status, data, models, records):
 
 
 def app() -> None:
-    """Run the command; what a user can mend ends in one line and exit code 1."""
+    """Run the command; an error that the user can fix prints one line and exits with code 1."""
     try:
         commands()
     except UserError as error:
         message = str(error)
     except (BotoCoreError, ClientError) as error:
-        message = f"the object store does not answer as it should (`liftloop up` starts it): {error}"
+        message = f"the object store does not answer as expected (`liftloop up` starts it): {error}"
     else:
         return
     Console(stderr=True).print(message, style="red", highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Commands on what lands: put it there, see what stays outside the lake, forget a person."""
+"""Commands on landed data: land files, list files held back, erase a person, fetch and simulate logs."""
 
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,7 @@ def land_folder(
 
 @commands.command("held")
 def list_held(source: Annotated[str, typer.Argument(help="A source with a contract.")]) -> None:
-    """List the landed files that are not in the lake, and why."""
+    """List the landed files that are not in the lake, with the reason."""
     load_contract(source)
     rows = [(e.landed.key, e.status, e.error, "\n".join(e.reasons)) for e in blocked(open_store(), source)]
     print_table(["file", "status", "error", "reasons"], rows)
@@ -51,19 +51,19 @@ def list_held(source: Annotated[str, typer.Argument(help="A source with a contra
 def erase(
     source: Annotated[str, typer.Argument(help="A source with a contract.")],
     key: Annotated[str, typer.Argument(help="A column, such as user_id.")],
-    value: Annotated[str, typer.Argument(help="Whose rows to forget.")],
+    value: Annotated[str, typer.Argument(help="The value whose rows to erase.")],
 ) -> None:
-    """Take a person's rows out of lake and quarantine, and keep them out when their files land again."""
+    """Remove a person's rows from lake and quarantine, and keep them out when their files land again."""
     contract, store = load_contract(source), open_store()
     with recorded(store, "erase", str(uuid4()), source, {"key": key}) as run:
         erasure = erase_value(store, contract, key, value)
-    console.print(f"rewrote {len(run.outputs)} files of {source}; `materialize` makes their features again")
-    print_table(["landed files that hold the rows: they are the publisher's"], [(key,) for key in erasure.landed])
+    console.print(f"rewrote {len(run.outputs)} files of {source}; the next `materialize` recomputes their features")
+    print_table(["landed files that hold the rows; they belong to the publisher"], [(key,) for key in erasure.landed])
 
 
 @fetch.command("open-bandit")
 def fetch_open_bandit() -> None:
-    """Land the Open Bandit sample, 60,000 real impressions with propensities, and value its policy off-policy."""
+    """Land the Open Bandit sample, 60,000 real impressions with propensities, and evaluate its policy off-policy."""
     from liftloop.datasets.open_bandit_value import write_off_policy_page  # noqa: PLC0415  (as for `simulate`)
 
     store, sdist = open_store(), open_bandit.obtain(load_settings().home / "cache")
@@ -79,7 +79,7 @@ def simulate(
     days: Annotated[int, typer.Option(help="How many days.")] = 10,
     seed: Annotated[int, typer.Option(help="The same seed lands the same bytes.")] = 7,
 ) -> None:
-    """Land the logs of a simulated publisher; what is true of it stays outside the bucket."""
+    """Land the logs of a simulated publisher; the true click probabilities stay outside the bucket."""
     from liftloop.datasets import simulated  # noqa: PLC0415  (pandas takes most of the start; other commands need not wait)
 
     settings = simulated.SimulationSettings(impressions=impressions, days=days, seed=seed)

@@ -1,4 +1,4 @@
-"""Commands on model versions: which there are, which serves, which is better, and away with them."""
+"""Commands on model versions: list, promote, compare, export, roll back."""
 
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ def promote(
     source: Source,
     version: Named,
     reason: Annotated[str, typer.Option(help="Why. Kept in the audit trail.")],
-    challenger: Annotated[bool, typer.Option("--challenger", help="As challenger; the champion stays.")] = False,
+    challenger: Annotated[bool, typer.Option("--challenger", help="Name a challenger; the champion stays.")] = False,
     override_gate: Annotated[
         bool,
         typer.Option(
@@ -63,7 +63,7 @@ def promote(
         ),
     ] = False,
 ) -> None:
-    """Make a version champion, or challenger, by hand; the gate's verdict is shown."""
+    """Make a version champion, or challenger, by hand; prints the gate's verdict."""
     from liftloop.gate import override  # noqa: PLC0415  (pandas takes seconds; other commands need not wait)
     from liftloop.gate.verdict import read_verdict  # noqa: PLC0415
 
@@ -82,7 +82,7 @@ def promote(
 
 @commands.command()
 def compare(source: Source, first: Named, second: Named) -> None:
-    """Compare two versions on the newest impressions that neither was trained on, paired and with intervals."""
+    """Compare two versions, paired and with intervals, on the newest impressions that neither was trained on."""
     from liftloop.gate.compare import compare as compare_versions  # noqa: PLC0415  (the same)
 
     contract, store = load_contract(source), open_store()
@@ -108,7 +108,7 @@ def compare(source: Source, first: Named, second: Named) -> None:
 
 @commands.command("export")
 def export_version(
-    source: Source, version: Named, folder: Annotated[Path, typer.Argument(help="New, or empty.")]
+    source: Source, version: Named, folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]
 ) -> None:
     """Write a version as a folder that MLflow can load."""
     load_contract(source)
@@ -121,9 +121,9 @@ def export_version(
 def rollback(
     source: Source,
     reason: Annotated[str, typer.Option(help="Why. Kept in the audit trail.")],
-    to: Annotated[str | None, typer.Option(help="A former champion; else the one before.")] = None,
+    to: Annotated[str | None, typer.Option(help="A former champion; by default the previous one.")] = None,
 ) -> None:
-    """Restore a former champion at once, and put the reason on record."""
+    """Restore a former champion at once, and record the reason."""
     load_contract(source)
     store, run_id = open_store(), str(uuid4())
     with recorded(store, "rollback", run_id, source, {"reason": reason, "to": to}):

@@ -1,4 +1,4 @@
-"""How commands print."""
+"""Console output of the commands."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ console = Console(width=None if sys.stdout.isatty() else 200)  # a pipe has no w
 
 
 def print_table(columns: list[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table without lines; what is in the cells is not read as markup."""
+    """Print a table without lines; cells are not interpreted as markup."""
     table = Table(box=None, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -1,4 +1,4 @@
-"""Commands on what is on record: runs and objects."""
+"""Commands on records: runs, manifests, lineage, verification."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -17,7 +17,7 @@ commands = typer.Typer()
 
 
 @commands.command()
-def runs(flow: Annotated[str | None, typer.Argument(help="Only this flow's.")] = None) -> None:
+def runs(flow: Annotated[str | None, typer.Argument(help="Only runs of this flow.")] = None) -> None:
     """List the runs on record, newest last."""
     manifests = read_manifests(open_store(), flow)
     if flow and not manifests:
@@ -27,14 +27,14 @@ def runs(flow: Annotated[str | None, typer.Argument(help="Only this flow's.")] =
 
 
 @commands.command()
-def show(run: Annotated[str, typer.Argument(help="A run's id, or the first characters of it.")]) -> None:
+def show(run: Annotated[str, typer.Argument(help="A run's id, or its first characters.")]) -> None:
     """Print the manifest of one run: parameters, inputs, outputs, metrics, error."""
     console.print_json(find_manifest(open_store(), run).model_dump_json())
 
 
 @commands.command()
 def lineage(key: Annotated[str, typer.Argument(help="An object's key in the bucket.")]) -> None:
-    """Walk an object back, by content hash, to the landed files that caused it."""
+    """Trace an object back, by content hash, to the landed files that it was derived from."""
     origin = trace(open_store(), key.removeprefix(f"s3://{load_settings().bucket}/"))
     console.print(_grow(Tree("lineage", hide_root=True), [origin]))
     ends = {(each.is_landed, each.ref.key, each.ref.sha256) for each in origin.ends()}
@@ -62,7 +62,7 @@ def _producer(origin: Origin) -> str:
 
 
 def _grow(tree: Tree, origins: Sequence[Origin]) -> Tree:
-    """A branch for each step that wrote some of these objects, and under it the steps that it read from."""
+    """Add a branch for each step that wrote any of these objects, with the steps of its inputs below it."""
     by_step: dict[str, list[Origin]] = {}
     for origin in origins:
         by_step.setdefault(_producer(origin), []).append(origin)

@@ -19,7 +19,7 @@ def up() -> None:
 
 @commands.command()
 def demo() -> None:
-    """Run both sources through the whole loop and show what came of it."""
+    """Run both sources through the whole loop and show the results."""
     from liftloop.demo.run import run_demo  # noqa: PLC0415  (Feast takes seconds to import; other commands need not wait)
 
     run_demo(console)

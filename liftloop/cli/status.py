@@ -1,4 +1,4 @@
-"""`liftloop status`: how the parts and the sources are."""
+"""`liftloop status`: the state of parts and sources."""
 
 import shutil
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ commands = typer.Typer()
 def status() -> None:
     """Show parts, backlog, last successes, champions and disk use.
 
-    Exit code 1 if a part is not well, or a source's features are not as fresh as its contract asks.
+    Exit code 1 if a part is not running, or a source's features are older than its contract allows.
     """
     settings = load_settings()
     parts = stack.status(settings)
@@ -31,9 +31,9 @@ def status() -> None:
     is_well = {part.name: part.state in ("running", "external") for part in parts}
     troubles = [f"{part.name} is {part.state}" for part in parts if not is_well[part.name]]
     try:
-        troubles += _print_sources(settings) if is_well[OBJECT_STORE] else ["how the sources are cannot be told"]
+        troubles += _print_sources(settings) if is_well[OBJECT_STORE] else ["the state of the sources is unknown"]
     except (BotoCoreError, ClientError, UserError) as error:
-        troubles.append(f"how the sources are cannot be told: {error}")
+        troubles.append(f"the state of the sources is unknown: {error}")
     troubles += _print_disk(settings)
     for trouble in troubles:
         console.print(trouble, style="red", highlight=False, markup=False)
@@ -42,7 +42,7 @@ def status() -> None:
 
 
 def _print_sources(settings: Settings) -> list[str]:
-    """What waits, who is champion and when each flow last succeeded; returns the freshness objectives missed."""
+    """Print backlog, champions and each flow's last success; returns the missed freshness objectives."""
     now, store = datetime.now(UTC), Store(settings, attempts=2)
     contracts, troubles = _contracts()
     found = concurrently(partial(source_health, store), contracts)
@@ -57,7 +57,7 @@ def _print_sources(settings: Settings) -> list[str]:
         )
         for each in found
     ]
-    print_table(["source", "waiting", "the oldest for", "held back", "features behind for", "champion"], rows)
+    print_table(["source", "waiting", "oldest for", "held back", "features behind for", "champion"], rows)
     succeeded = last_successes(store, [contract.source for contract in contracts])
     names = sorted({source for by_source in succeeded.values() for source in by_source})
     ages = [[in_words(now - each[name]) if name in each else "" for each in succeeded.values()] for name in names]
@@ -66,7 +66,7 @@ def _print_sources(settings: Settings) -> list[str]:
 
 
 def _contracts() -> tuple[list[Contract], list[str]]:
-    """The contracts that can be used, and what is wrong with the others."""
+    """The valid contracts, and the errors of the others."""
     contracts, troubles = list[Contract](), list[str]()
     for source in declared_sources():
         try:
@@ -77,7 +77,7 @@ def _contracts() -> tuple[list[Contract], list[str]]:
 
 
 def _print_disk(settings: Settings) -> list[str]:
-    """What the embedded parts take and what is free; returns what is short."""
+    """Print the disk use of the embedded parts and the free space; returns a warning if that is low."""
     if not settings.home.exists():
         return []
     free_bytes = shutil.disk_usage(settings.home).free
@@ -85,4 +85,4 @@ def _print_disk(settings: Settings) -> list[str]:
     print_table([str(settings.home), "MiB"], [(name, f"{size / 2**20:,.0f}") for name, size in used.items()])
     if free_bytes >= settings.min_free_bytes:
         return []
-    return [f"the disk of {settings.home} is full but for {free_bytes / 2**20:,.0f} MiB: free some"]
+    return [f"only {free_bytes / 2**20:,.0f} MiB are free on the disk of {settings.home}: free up space"]

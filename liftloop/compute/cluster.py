@@ -1,4 +1,4 @@
-"""The Dask cluster that the settings name: our own, for as long as it is needed, or another's."""
+"""The Dask cluster in the settings: a temporary local one, or an external one."""
 
 # mypy: allow-untyped-calls
 
@@ -24,55 +24,55 @@ LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 
-_UNUSABLE = "LIFTLOOP_DASK_SCHEDULER={!r}: {}. Mend that, or take the setting away for a local cluster."
+_UNUSABLE = "LIFTLOOP_DASK_SCHEDULER={!r}: {}. Fix that, or remove the setting for a local cluster."
 _LOST = (
-    "The Dask workers did not finish; one may have been lost. Start the run again, or without workers by"
+    "The Dask workers did not finish; one may have been lost. Start the run again, or run without workers:"
     " LIFTLOOP_DASK_SCHEDULER=one-process. Cause: {}"
 )
 LONGEST_CAUSE_CHARACTERS = 500
-# XGBoost's rows cannot be spilled to disk, and a worker that paused would keep all others waiting.
+# XGBoost's rows cannot be spilled to disk, and a paused worker would make all others wait.
 _WORKER_CONFIG = {
-    # A worker that has nothing to do would take rows from another, and the trials would find them elsewhere.
+    # An idle worker would steal rows from another, and the trials would find them elsewhere.
     "distributed.scheduler.work-stealing": False,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
-    "distributed.worker.profile.enabled": False,  # it looks at every thread a hundred times a second
-    "distributed.nanny.pre-spawn-environ.OMP_NUM_THREADS": None,  # Dask would set 1, here as well as in the workers
+    "distributed.worker.profile.enabled": False,  # it samples every thread a hundred times a second
+    "distributed.nanny.pre-spawn-environ.OMP_NUM_THREADS": None,  # Dask would set 1, here and in the workers
 }
 
 
 class ClusterError(UserError):
-    """There are no workers, or not the right ones; the message says what to do."""
+    """There are no usable workers; the message says what to do."""
 
 
 class WorkersLostError(ClusterError):
-    """The workers did not finish; started again, they may."""
+    """The workers did not finish; a retry can succeed."""
 
     is_retryable = True
 
     @classmethod
     def because(cls, cause: object) -> "WorkersLostError":
-        """The error in the user's words, with the beginning of its cause."""
+        """The error for the user, with the start of its cause."""
         return cls(_LOST.format(str(cause)[:LONGEST_CAUSE_CHARACTERS]))
 
 
 def known_workers(client: Client) -> dict[str, dict[str, Any]]:
-    """What the scheduler knows of each worker, by address."""
-    # Not by `client.scheduler_info`: a background task may have put an answer without workers in its place.
+    """The scheduler's information about each worker, by address."""
+    # Not `client.scheduler_info`: a background task may have replaced it by an answer without workers.
     assert client.scheduler is not None  # it is connected
     workers: dict[str, dict[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
     return workers
 
 
 def worker_addresses(client: Client) -> list[str]:
-    """The workers there are, always in the same order."""
+    """The addresses of the workers, in a stable order."""
     known = known_workers(client)
     return sorted(known, key=lambda address: str(known[address]["name"]))
 
 
 def ask_worker(client: Client, address: str, function: Callable[..., T], *arguments: Any) -> T | None:
-    """What a function returns in a worker, whatever else that does; None: it is gone or does not answer."""
+    """The result of a function in a worker, even a busy one; None if the worker is gone or does not answer."""
     run = partial(client._run, function, *arguments, workers=[address], on_error="ignore")  # `run` has no time limit
     try:
         answers: dict[str, T] = client.sync(run, callback_timeout=ANSWER_SECONDS)
@@ -83,10 +83,10 @@ def ask_worker(client: Client, address: str, function: Callable[..., T], *argume
 
 @contextmanager
 def open_client(settings: Settings) -> Iterator[Client]:
-    """A client of the cluster. A local one ends with the block, whatever ends that.
+    """A client of the cluster. A local cluster ends with the block, whatever ends the block.
 
     Raises:
-        ClusterError: nothing answers at that address, or workers without this code.
+        ClusterError: no scheduler answers at that address, or its workers run other code.
     """
     if settings.dask_scheduler:
         with _connected(settings.dask_scheduler) as client:
@@ -97,7 +97,7 @@ def open_client(settings: Settings) -> Iterator[Client]:
 
 
 def _connected(address: str) -> Client:
-    """A client of a scheduler whose workers run this code; others would wait with us for ever."""
+    """A client of a scheduler whose workers run this code; with other code a fit would hang."""
     try:
         client = Client(address, timeout=CONNECT_SECONDS)
     except OSError:
@@ -110,23 +110,23 @@ def _connected(address: str) -> Client:
 
 
 def _local_cluster(settings: Settings) -> LocalCluster:
-    logging.getLogger("distributed").setLevel(logging.WARNING)  # else every connection gets a line
-    workers = 1 if settings.device == "cuda" else settings.dask_workers  # of one fit, no two may share a GPU
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # otherwise it logs every connection
+    workers = 1 if settings.device == "cuda" else settings.dask_workers  # two workers of one fit cannot share a GPU
     with _no_main_module(), dask.config.set(_WORKER_CONFIG):
         return LocalCluster(
             n_workers=workers,
             threads_per_worker=max(1, (os.cpu_count() or 1) // workers),
             host=LOOPBACK,
             dashboard_address=None,
-            scheduler_kwargs={"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"},  # else port 8787 is claimed
-            memory_limit=settings.dask_worker_memory_bytes or "auto",  # beyond it a worker is ended
-            config=_WORKER_CONFIG,  # for those that take a lost one's place, too
+            scheduler_kwargs={"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"},  # otherwise it binds port 8787
+            memory_limit=settings.dask_worker_memory_bytes or "auto",  # beyond it a worker is killed
+            config=_WORKER_CONFIG,  # also for workers that replace lost ones
         )
 
 
 @contextmanager
 def _no_main_module() -> Iterator[None]:
-    """Started processes import their parent's main module; ours load Feast and Prefect, seconds of work for nothing."""
+    """Spawned processes import their parent's main module; ours loads Feast and Prefect, which costs seconds."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

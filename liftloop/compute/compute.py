@@ -1,4 +1,4 @@
-"""Where work is done: in Dask workers, or in this process alone. Both offer the same methods."""
+"""Where work runs: in Dask workers, or in this process alone. Both classes have the same methods."""
 
 # mypy: allow-untyped-calls
 
@@ -14,32 +14,32 @@ from distributed.system import MEMORY_LIMIT
 from liftloop.compute.cluster import WorkersLostError, open_client, worker_addresses
 from liftloop.settings import ONE_PROCESS, Settings
 
-TIME_LIMIT_SECONDS = 3600.0  # for all of `run`
+TIME_LIMIT_SECONDS = 3600.0  # for one whole `run`
 
 
 @dataclass(frozen=True)
 class OneProcess:
-    """One thing after another, right here: the reference for the workers, and the way to identical bytes."""
+    """One task after another in this process: the reference for the workers, with identical bytes every time."""
 
     threads: int = os.cpu_count() or 1
     memory_bytes: float = MEMORY_LIMIT
 
-    def threads_for(self, tasks: int) -> int:  # noqa: ARG002 one task at a time has them all
-        """The threads that each of so many tasks may use."""
+    def threads_for(self, tasks: int) -> int:  # noqa: ARG002 tasks run one at a time, with all threads
+        """The number of threads that each of `tasks` tasks may use."""
         return self.threads
 
     def load(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        """The function's result for each item, spread evenly over the workers: to be handed on to `run`."""
+        """The function's result for each item, spread evenly over the workers; pass it on to `run`."""
         return [function(item) for item in items]
 
     def run(self, function: Callable[..., Any], items: Iterable[Any], **shared: Any) -> Iterator[Any]:
-        """The function's results themselves, each as soon as it is there."""
+        """The function's results, each as soon as it is available."""
         return (function(item, **shared) for item in items)
 
 
 @dataclass(frozen=True)
 class Workers:
-    """The workers of a Dask cluster. `count`: how many there were at first, and should be again if one is lost."""
+    """The workers of a Dask cluster. `count`: their number at the start, and again after a lost one is replaced."""
 
     client: Client
     count: int
@@ -50,8 +50,8 @@ class Workers:
         return max(1, threads // tasks)
 
     def load(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        workers = worker_addresses(self.client)  # left to itself Dask may put all on one of them
-        # The only one is not named: should it be lost, Dask would wait for just that one to come back.
+        workers = worker_addresses(self.client)  # on its own, Dask may put all items on one worker
+        # A single worker is not named: if it is lost, Dask would wait for exactly that one.
         wanted = [{"workers": [name], "allow_other_workers": True} for name in workers] if len(workers) > 1 else [{}]
         return [
             self.client.submit(function, item, pure=False, **wanted[number % len(wanted)])
@@ -74,10 +74,10 @@ Compute = OneProcess | Workers
 
 @contextmanager
 def open_compute(settings: Settings) -> Iterator[Compute]:
-    """What `LIFTLOOP_DASK_SCHEDULER` names. A local cluster ends with the block, whatever ends that.
+    """The compute that `LIFTLOOP_DASK_SCHEDULER` names. A local cluster ends with the block, whatever ends the block.
 
     Raises:
-        ClusterError: nothing answers at that address, or workers without this code.
+        ClusterError: no scheduler answers at that address, or its workers run other code.
     """
     if settings.dask_scheduler == ONE_PROCESS:
         yield OneProcess()

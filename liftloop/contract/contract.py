@@ -1,4 +1,4 @@
-"""The contract: how one source of raw logs becomes canonical impressions, and what its owners ask of a model.
+"""The contract: how a source's raw logs become canonical impressions, and what its owners require of a model.
 
 Everything downstream of a contract reads canonical impressions and nothing else.
 """
@@ -53,7 +53,7 @@ CONTEXT_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "float": "DOUBLE"}
 
 
 class ContractError(UserError):
-    """A contract cannot be used; the message names file, key, value and what is allowed."""
+    """A contract is invalid; the message names file, key, value and what is allowed."""
 
 
 class Contract(Frozen):
@@ -68,17 +68,17 @@ class Contract(Frozen):
     kpi: Literal["click_through_rate", "conversion_rate", "revenue_per_mille", "margin_per_mille"]
     outcome: Outcome
     maturity: Duration
-    freshness: Duration = timedelta(minutes=15)  # objective: a landed object is in the served features by then
+    freshness: Duration = timedelta(minutes=15)  # objective: from landing to served features
     deduplicate_by: tuple[str, ...] = ("impression_id",)
     quarantine_share_limit: Share = 0.05
-    choose_among: str = "placement_id"  # ads seen with the same value of this column compete for an impression
+    choose_among: str = "placement_id"  # ads logged with the same value of this column compete for an impression
     feature_version: Annotated[int, Field(ge=1)] = 1
     split: Split
     training: Training = Training()
     gate: GatePolicy = GatePolicy()
     retraining: Retraining = Retraining()
     approval: Literal["none", "required"] = "none"  # required: a person confirms each promotion in the Prefect UI
-    approval_within: Duration = timedelta(days=1)  # without an answer by then the champion stays
+    approval_within: Duration = timedelta(days=1)  # after that, without an answer, the champion stays
 
     @model_validator(mode="after")
     def _columns_are_known(self) -> Self:
@@ -90,7 +90,7 @@ class Contract(Frozen):
             raise ValueError(f"columns {missing} are required and not mapped")
         clash = sorted(set(self.context) & set(CANONICAL_TYPES))
         if clash:
-            raise ValueError(f"context {clash} bear names of canonical columns; rename them")
+            raise ValueError(f"context {clash} have names of canonical columns; rename them")
         return self
 
     @model_validator(mode="after")
@@ -113,7 +113,7 @@ def load_contract(source: str, folder: Path | None = None) -> Contract:
     """The contract of one source, in a folder or in the project.
 
     Raises:
-        ContractError: there is no such contract, or it cannot be used.
+        ContractError: there is no such contract, or it is invalid.
     """
     folder = folder or find_project().contracts_folder
     path = folder / f"{source}.yaml"
@@ -131,7 +131,7 @@ def load_contract(source: str, folder: Path | None = None) -> Contract:
 
 
 def declared_sources(folder: Path | None = None) -> list[str]:
-    """The sources that have a contract, in a folder or in the project, by name."""
+    """The names of the sources that have a contract, sorted, in a folder or in the project."""
     return sorted(path.stem for path in (folder or find_project().contracts_folder).glob("*.yaml"))
 
 

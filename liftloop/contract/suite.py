@@ -1,4 +1,4 @@
-"""The suite of data rules that all sources share, as Great Expectations writes it."""
+"""The suite of data rules shared by all sources, in Great Expectations' format."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ Suite = dict[str, Any]  # the arguments of a Great Expectations suite
 
 
 def load_suite() -> Suite:
-    """The project's suite as it is written."""
+    """The project's suite."""
     suite: Suite = json.loads(_read())
     return suite
 

@@ -1,4 +1,4 @@
-"""One line on the terminal: what is waited for, and how long the stage has taken."""
+"""One line on the terminal: what the demo is waiting for, and how long the stage has taken."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from liftloop.stack.lifecycle import WaitFor
 
 @contextmanager
 def live_line(console: Console) -> Iterator[WaitFor]:
-    """Hands out what sets the words. The line goes when the block ends; a pipe or a file never has it."""
+    """Yields a function that sets the text. The line disappears with the block, and never shows in a pipe or file."""
     columns = TimeElapsedColumn(), TextColumn("{task.description}", style="dim", markup=False)
     with Progress(
         *columns, console=console, transient=True, refresh_per_second=1, disable=not console.is_terminal

@@ -30,7 +30,7 @@ SOURCES = ("open_bandit", "simulated")
 FLOWS = ("ingest", "materialize", "train", "evaluate")
 SIMULATION = simulated.SimulationSettings(impressions=400_000, days=10, seed=7)
 _POLL_SECONDS = 1.0
-_LIMIT_SECONDS = 1800.0  # the loop may be waiting for a person, who cancelled a run
+_LIMIT_SECONDS = 1800.0  # the loop may wait indefinitely, for example if a person cancelled a run
 
 
 _ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -41,10 +41,10 @@ class DemoError(UserError):
 
 
 def run_demo(console: Console) -> None:
-    """Bring the stack up, land both sources, watch what that sets off, evaluate, and print what came of it.
+    """Start the stack, land both sources, follow the runs that this triggers, evaluate, and print the results.
 
     Raises:
-        UserError: a part did not start, a log could not be had, or a run failed.
+        UserError: a part did not start, a log could not be obtained, or a run failed.
     """
     began, started_at = time.monotonic(), datetime.now(UTC)
     with _stage(console, "1/4  Stack: object store, Prefect server, worker, bridge") as wait_for:
@@ -52,13 +52,13 @@ def run_demo(console: Console) -> None:
     with _stage(console, "2/4  Logs: the Open Bandit sample, and a simulated publisher") as wait_for:
         _land_logs(store, console, wait_for)
     runs = _Runs(store, started_at, console)
-    with _stage(console, "3/4  Loop: what landed starts it, nobody else does") as wait_for:
+    with _stage(console, "3/4  Loop: started by the landed files alone") as wait_for:
         runs.follow_until(partial(_next_stages, store), wait_for)
-    with _stage(console, "4/4  Evaluation: otherwise once an hour") as wait_for:
+    with _stage(console, "4/4  Evaluation: otherwise hourly") as wait_for:
         evaluations = [_start_evaluation(store.settings, source) for source in SOURCES]
         runs.follow_until(partial(_unfinished, store.settings, evaluations), wait_for)
     print_summary(store, SOURCES, _truth_folder(store.settings), console)
-    console.print(f"Prefect UI: {_ui_address(store.settings)}   all in {time.monotonic() - began:.0f} s")
+    console.print(f"Prefect UI: {_ui_address(store.settings)}   total: {time.monotonic() - began:.0f} s")
 
 
 def _land_logs(store: Store, console: Console, wait_for: WaitFor) -> None:
@@ -70,49 +70,47 @@ def _land_logs(store: Store, console: Console, wait_for: WaitFor) -> None:
     summary = simulated.simulate(SIMULATION, partial(land, store, "simulated"), _truth_folder(store.settings))
     console.print(f"simulated: {summary.rows:,} rows in {summary.files} files")
     wait_for("Open Bandit's own policy, replayed")
-    write_off_policy_page(store, sdist)  # last: the loop is at work by now
+    write_off_policy_page(store, sdist)  # last, because the loop is already running meanwhile
 
 
 @dataclass
 class _Runs:
-    """The runs since the demo began. `ended`: the manifests that need not be read again."""
+    """The runs since the demo started. `ended`: keys of manifests that need not be read again."""
 
     store: Store
     since: datetime
     console: Console
     ended: set[str] = field(default_factory=set)
 
-    def follow_until(self, find_due: Callable[[], Sequence[str]], wait_for: WaitFor) -> None:
-        """Say what each run did as soon as it has ended, until none is under way and nothing is due.
+    def follow_until(self, list_due: Callable[[], Sequence[str]], wait_for: WaitFor) -> None:
+        """Print each run as it ends, until none is under way and nothing is due.
 
         Raises:
-            DemoError: one failed, or it takes too long.
+            DemoError: a run failed, or the time limit passed.
         """
         until = time.monotonic() + _LIMIT_SECONDS
         while time.monotonic() < until:
             waits = [f"{manifest.flow} of {manifest.source}" for manifest in self._under_way()]
-            # To ask what is due lists whole prefixes, so nobody asks while something is at work.
-            waits = waits or [f"a process for {each}" for each in find_due()]
+            # `list_due` lists whole prefixes, so it is called only while no run is under way.
+            waits = waits or [f"a process for {each}" for each in list_due()]
             if not waits:
                 return
             wait_for(", ".join(waits))
             time.sleep(_POLL_SECONDS)
-        raise DemoError(
-            f"not done after {_LIMIT_SECONDS / 60:.0f} minutes: `liftloop status` says what waits, the Prefect UI why"
-        )
+        raise DemoError(f"not done after {_LIMIT_SECONDS / 60:.0f} minutes: see `liftloop status` and the Prefect UI")
 
     def _under_way(self) -> list[Manifest]:
-        """The runs that have not ended; those that have are told of, once each."""
+        """The unfinished runs; prints each finished one once."""
         listed = (item.key for item in self.store.list(RUNS) if item.modified >= self.since)
         read = read_records(self.store, (key for key in listed if key not in self.ended))
         ours = {key: each for key, each in read.items() if each and each.flow in FLOWS and each.source in SOURCES}
         for key, manifest in ours.items():
             if manifest.ended_at:
                 self.ended.add(key)
-                self._tell(manifest)
+                self._print(manifest)
         return [manifest for manifest in ours.values() if not manifest.ended_at]
 
-    def _tell(self, manifest: Manifest) -> None:
+    def _print(self, manifest: Manifest) -> None:
         seconds = (manifest.ended_at or self.since).timestamp() - manifest.started_at.timestamp()
         unchanged = "  unchanged" if manifest.steps and all(step.is_reused for step in manifest.steps) else ""
         about = f"{manifest.source:<12} {manifest.flow:<12} {manifest.status:<10}"
@@ -122,13 +120,13 @@ class _Runs:
 
 
 def _next_stages(store: Store) -> list[str]:
-    """What the loop has still to do, the next flow of each source."""
+    """The next due flow of each source."""
     stages = {source: SourceState.read(store, load_contract(source)).next_stage for source in SOURCES}
     return [f"{stage} of {source}" for source, stage in stages.items() if stage]
 
 
 def _start_evaluation(settings: Settings, source: str) -> str:
-    """Before the hour comes round; returns the id of the run."""
+    """Start an evaluation ahead of its schedule; returns the id of the run."""
     deployment = ask(settings, "/deployments/name/evaluate/evaluate")["id"]
     run: dict[str, Any] = ask(
         settings, f"/deployments/{deployment}/create_flow_run", {"parameters": {"source": source}}
@@ -137,8 +135,8 @@ def _start_evaluation(settings: Settings, source: str) -> str:
 
 
 def _unfinished(settings: Settings, runs: Sequence[str]) -> list[str]:
-    asked = [ask(settings, f"/flow_runs/{run}") for run in runs]
-    return [f"evaluate of {run['parameters']['source']}" for run in asked if run["state_type"] not in _ENDED]
+    states = [ask(settings, f"/flow_runs/{run}") for run in runs]
+    return [f"evaluate of {run['parameters']['source']}" for run in states if run["state_type"] not in _ENDED]
 
 
 def _truth_folder(settings: Settings) -> Path:

@@ -1,4 +1,4 @@
-"""The demo's last tables: what came of each source, and what the champion's decisions are truly worth."""
+"""The demo's final tables: the results of each source, and the true value of the champion's decisions."""
 
 import io
 from collections.abc import Sequence
@@ -31,11 +31,11 @@ _COLUMN_WIDTH = 46
 
 
 def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, console: Console) -> None:
-    """One column per source, then the simulated champion's lift: estimated from the log, and true."""
+    """Print one column per source, then the simulated champion's lift, estimated from the log and true."""
     newest = {source: Registry(store, source).versions()[-1] for source in sources}
     verdicts = {source: _verdict(store, version) for source, version in newest.items()}
     facts = {source: _facts(store, newest[source], verdicts[source]) for source in sources}
-    table = Table("", title="What came of it", title_justify="left")
+    table = Table("", title="Results", title_justify="left")
     for source in sources:
         table.add_column(source, max_width=_COLUMN_WIDTH)
     for label in facts[sources[0]]:
@@ -64,7 +64,7 @@ def _facts(store: Store, version: ModelVersion, verdict: Verdict) -> dict[str, s
 
 
 def _verdict(store: Store, version: ModelVersion) -> Verdict:
-    assert version.evidence is not None  # the gate has judged every version of a completed run
+    assert version.evidence is not None  # the gate judges every version of a completed run
     return Verdict.model_validate_json(store.get_verified(version.evidence))
 
 
@@ -89,6 +89,6 @@ def _lift_table(store: Store, verdict: Verdict, truth: Truth) -> Table:
 
 
 def _true_rate(truth: Truth, decisions: pd.DataFrame, ad_column: str) -> float:
-    seen = (decisions[name] for name in ("user_id", "placement_id", "device", "event_timestamp", ad_column))
-    user_id, placement_id, device, event_timestamp, ad_id = seen
+    names = ("user_id", "placement_id", "device", "event_timestamp", ad_column)
+    user_id, placement_id, device, event_timestamp, ad_id = (decisions[name] for name in names)
     return float(truth.click_probability(user_id, placement_id, device, event_timestamp, ad_id).mean())

@@ -1,4 +1,4 @@
-"""Arrow columns in Feast's wire format: a column at a time, no object per value."""
+"""Arrow columns in Feast's wire format: one column at a time, without an object per value."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -51,7 +51,7 @@ _DIGITS = np.arange(10, dtype=np.uint64)  # a varint of 64 bits has up to ten
 
 @dataclass(frozen=True)
 class ViewRows:
-    """What is to be written of a view: one row a key, under the names that the view gives its columns."""
+    """Rows of a view to write: one row per key, with the view's column names."""
 
     view: FeatureView
     table: pa.Table
@@ -60,7 +60,7 @@ class ViewRows:
 
     @property
     def is_native(self) -> bool:
-        """Whether all of it is encoded here; a view without keys is not."""
+        """Whether this module can encode the whole view; not for a view without keys."""
         names = set(self.table.column_names)
         fields = [*self.view.entity_columns, *self.view.features]
         return (
@@ -70,12 +70,12 @@ class ViewRows:
         )
 
     def parts(self, rows: int) -> Iterator["ViewRows"]:
-        """Its rows in their order, so many at a time, each column in one piece."""
+        """The rows in order, in parts of `rows` rows, with each column contiguous."""
         for start in range(0, len(self.table), rows):
             yield replace(self, table=self.table.slice(start, rows).combine_chunks())
 
     def keys(self, suffix: bytes = b"") -> pa.BinaryArray:
-        """Each row's entity key in Feast's serialization 3, and the suffix.
+        """Each row's entity key in Feast's serialization 3, followed by the suffix.
 
         Raises:
             ValueError: a key is NULL.
@@ -90,7 +90,7 @@ class ViewRows:
 
 
 def native_values(column: pa.Array, field: Field) -> pa.Array:
-    """The values in the one Arrow type that stands for the feature's type; NaN is NULL, times are whole seconds.
+    """The values in the Arrow type that represents the feature's type; NaN becomes NULL, times are whole seconds.
 
     Raises:
         pa.ArrowInvalid: an integer is too large for the feature's type.
@@ -104,9 +104,9 @@ def native_values(column: pa.Array, field: Field) -> pa.Array:
 
 
 def value_bytes(column: pa.Array, field: Field) -> pa.BinaryArray:
-    """Each value as a serialized `feast.types.Value`, as Feast's local engine writes it: without content where missing.
+    """Each value as a serialized `feast.types.Value`, as Feast's local engine writes it; empty if missing.
 
-    Integers stay exact beside missing ones, where Feast rounds them to floats.
+    In columns with missing values integers stay exact, where Feast rounds them to floats.
     """
     value_type, values = field.dtype.to_value_type(), native_values(column, field)
     if value_type == ValueType.UNIX_TIMESTAMP:
@@ -123,24 +123,24 @@ def value_bytes(column: pa.Array, field: Field) -> pa.BinaryArray:
 
 
 def time_bytes(microseconds_since_1970: npt.NDArray[np.int64]) -> pa.BinaryArray:
-    """Each time as a serialized `google.protobuf.Timestamp`, whose zeros are left out."""
+    """Each time as a serialized `google.protobuf.Timestamp`, which omits zero fields."""
     seconds, rest = np.divmod(microseconds_since_1970, 1_000_000)
     parts = ((seconds, SECONDS_TAG), (rest * 1_000, NANOSECONDS_TAG))
     return joined(*(pc.if_else(pa.array(part != 0), _varints(part, tag), _NOTHING) for part, tag in parts))
 
 
 def microseconds(column: pa.Array, missing: int = 0) -> npt.NDArray[np.int64]:
-    """Timestamps of any unit and zone in microseconds since 1970; what is finer is cut off."""
+    """Timestamps of any unit and zone in microseconds since 1970; finer digits are truncated."""
     return _filled(column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64()), missing)
 
 
 def joined(*parts: pa.Array | pa.Scalar) -> pa.BinaryArray:
-    """The parts of each row, one after the other."""
+    """The concatenated parts of each row."""
     return pc.binary_join_element_wise(*parts, _NOTHING)
 
 
 def _is_native(kind: pa.DataType, value_type: ValueType) -> bool:
-    """Whether a column of this type is encoded here for values of that type."""
+    """Whether this module encodes a column of this Arrow type as values of this Feast type."""
     if value_type in (ValueType.DOUBLE, ValueType.FLOAT):
         return bool(pa.types.is_floating(kind))
     if value_type in (ValueType.INT64, ValueType.INT32):
@@ -164,7 +164,7 @@ def _key_part(column: pa.Array, field: Field) -> pa.BinaryArray:
 
 
 def _varints(numbers: npt.NDArray[Any], tag: int) -> pa.BinaryArray:
-    """The tag and each integer in groups of seven bits, the lowest first; a set eighth bit says that more follow."""
+    """The tag and each integer as a varint: groups of seven bits, lowest first; a set eighth bit means more follow."""
     unsigned = numbers.astype(np.int64).view(np.uint64)[:, None]
     groups = unsigned >> (7 * _DIGITS)
     is_used = groups != 0
@@ -178,7 +178,7 @@ def _varints(numbers: npt.NDArray[Any], tag: int) -> pa.BinaryArray:
 
 
 def _packed(*parts: tuple[str, Any]) -> pa.BinaryArray:
-    """Numbers of a fixed width one after the other: pairs of NumPy type and column, or one number for all rows."""
+    """Concatenated fixed-width numbers: pairs of NumPy type and column, or one number for all rows."""
     rows = max(np.size(values) for _, values in parts)
     records = np.empty(rows, [(str(number), kind) for number, (kind, _) in enumerate(parts)])
     for number, (_, values) in enumerate(parts):

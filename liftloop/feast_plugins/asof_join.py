@@ -1,6 +1,6 @@
 """Point-in-time joins of Parquet tables to entity rows, by DuckDB's ASOF join, in parts that read only their own days.
 
-Nothing here knows of Feast, which takes seconds to import: Dask workers need none of it.
+Independent of Feast, which takes seconds to import and is not needed in Dask workers.
 """
 
 # mypy: allow-untyped-calls
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from liftloop.feast_plugins.duckdb_s3 import S3Access, connect, literal, quoted
 
-# A part reads its own days and one TTL before: with three TTLs of its own a third is read twice. Longer ones hold more.
+# A part reads its own days and one TTL before: with parts of three TTLs a third is read twice. Longer ones need memory.
 TTLS_PER_PART = 3
 SHORTEST_PART = timedelta(days=7)
 
@@ -27,20 +27,20 @@ _EPOCH = pd.Timestamp(0, tz=UTC)
 
 
 class FeatureTableError(LookupError):
-    """There is no such table; the message says where it was looked for."""
+    """A table has no files; the message names the path."""
 
 
 @dataclass(frozen=True)
 class ParquetTable:
-    """Parquet files with an event time. Of rows with equal keys and event time the newest created counts.
+    """Parquet files with an event time. Of rows with equal keys and event time the most recently created counts.
 
-    Where that decides nothing, it is the last row of the last file. Times without a zone are UTC.
+    Among these, it is the last row of the last file. Times without a zone are UTC.
     """
 
     path: str  # may be a pattern, such as `…/date=*/*.parquet`
     event_time: str
     created: str | None = None
-    date_partition: str | None = "date"  # a folder `date=2026-03-01` holds that UTC day of the event time, nothing else
+    date_partition: str | None = "date"  # a folder `date=2026-03-01` holds exactly that UTC day of the event time
 
     def files(self, connection: duckdb.DuckDBPyConnection) -> list[str]:
         """All files, in order.
@@ -51,12 +51,12 @@ class ParquetTable:
         found = connection.execute("SELECT file FROM glob(?) ORDER BY file", [self.path]).fetchall()
         if not found:
             raise FeatureTableError(
-                f"no file matches {self.path!r}: write the features, or mend the path of their source"
+                f"no file matches {self.path!r}: write the features, or correct the path of their source"
             )
         return [file for (file,) in found]
 
     def rows(self, files: Sequence[str], since: datetime | None, until: datetime | None) -> str:
-        """SQL for after FROM: the rows of a span of time, its ends included."""
+        """SQL to follow FROM: the rows of a time span, ends included."""
         read = ", ".join(map(literal, self._files_of_span(files, since, until)))
         bounds = {">=": since, "<=": until}
         conditions = [f"{_instant(self.event_time)} {sign} {_time(bound)}" for sign, bound in bounds.items() if bound]
@@ -64,12 +64,12 @@ class ParquetTable:
 
     @property
     def rank(self) -> str:
-        """SQL for what is greatest in the row that counts."""
+        """SQL for a value that is greatest in the row that counts."""
         created = [f"coalesce({_instant(self.created)}, '-infinity')"] if self.created else []
         return f"ROW({_instant(self.event_time)}, ROW({', '.join([*created, 'file_index', 'file_row_number'])}))"
 
     def _files_of_span(self, files: Sequence[str], since: datetime | None, until: datetime | None) -> list[str]:
-        """Those that may hold rows of the span; and the first of all, as that one tells the types of the columns."""
+        """The files that may hold rows of the span, and the first file, which defines the types of the columns."""
         day_of = re.compile(rf"/{re.escape(self.date_partition or '')}=(\d{{4}}-\d\d-\d\d)/").search
         first, last = (str(bound.date()) for bound in (since or datetime.min, until or datetime.max))
         wanted = (file for file in files if not (day := day_of(file)) or first <= day[1] <= last)
@@ -78,23 +78,23 @@ class ParquetTable:
 
 @dataclass(frozen=True)
 class AsofJoin:
-    """What of a table is joined to entity rows, and how."""
+    """How a table is joined to entity rows."""
 
     table: ParquetTable
-    keys: Mapping[str, str]  # the table's column -> the entity rows' column; NULL equals nothing
+    keys: Mapping[str, str]  # the table's column -> the entity rows' column; NULL matches nothing
     features: Mapping[str, str]  # the table's column -> its name in the result
-    time_to_live: timedelta | None = None  # a value of just that age still counts; None: it never expires
-    is_known_when_created: bool = False  # else at its event time, whenever it was created
+    time_to_live: timedelta | None = None  # a value of exactly this age still counts; None: it never expires
+    is_known_when_created: bool = False  # otherwise from its event time on, whenever it was created
 
     def query(self, files: Sequence[str], oldest: datetime, newest: datetime) -> str:
-        """Over the table `entities` (row, moment, key_0 …), whose moments lie in the span: row, value_0 …"""
+        """The query over the table `entities` (row, moment, key_0 …), with moments in the span: row, value_0 …"""
         age = self.time_to_live
         is_alive = f"moment <= event_time + to_seconds({age.total_seconds()})" if age else "moment <= 'infinity'"
         values = [
             f"CASE WHEN {is_alive} THEN value_{number} END AS value_{number}" for number in range(len(self.features))
         ]
         equal = [f"entities.key_{number} = features.key_{number}" for number in range(len(self.keys))]
-        # NULL is greater than all that may stand beside an equal time.
+        # NULL sorts after every rank with an equal time.
         before = "ROW(moment, NULL) >= known"
         return (
             f"SELECT {', '.join(['row', *values])} FROM entities ASOF LEFT JOIN"
@@ -103,7 +103,7 @@ class AsofJoin:
         )
 
     def _known(self, rows: str) -> str:
-        """The table's rows, each with the time from which it is known and its rank; without those that never count."""
+        """The table's rows, each with the time from which it is known and its rank, without rows that never count."""
         keys = [f"{quoted(name)} AS key_{number}" for number, name in enumerate(self.keys)]
         values = [f"{quoted(name)} AS value_{number}" for number, name in enumerate(self.features)]
         event_time, created, rank = _instant(self.table.event_time), self.table.created, self.table.rank
@@ -114,7 +114,7 @@ class AsofJoin:
         past = f"PARTITION BY {', '.join(f'key_{number}' for number in range(len(keys)))} ORDER BY known"
         return (
             f"SELECT {columns}, {known} AS known FROM {rows} AND {quoted(created)} IS NOT NULL"
-            f" QUALIFY {rank} = max({rank}) OVER ({past})"  # what ranks lower than something known before never counts
+            f" QUALIFY {rank} = max({rank}) OVER ({past})"  # a row that ranks below an earlier known one never counts
         )
 
 
@@ -125,12 +125,12 @@ def join_features(
     joins: Sequence[AsofJoin],
     dask_scheduler: str | None = None,
 ) -> pa.Table:
-    """The features of each entity row as they were known at its time, in the order of the rows.
+    """The features of each entity row as known at its time, in the order of the rows.
 
     Args:
         access: to the tables.
         entities: the columns that the joins name, and `moment`, in UTC; a row without a moment gets no features.
-        dask_scheduler: its address; then its workers compute the parts, which leads to the same values.
+        dask_scheduler: the address of a scheduler whose workers compute the parts, with the same values.
 
     Returns:
         One column per feature, in the order of the joins.
@@ -155,14 +155,14 @@ def join_features(
 
 @dataclass(frozen=True)
 class _Part:
-    """Some days of the entity rows, joined to one table: the unit of work."""
+    """Some days of the entity rows, joined to one table; the unit of work."""
 
     join: int  # which of the joins
     query: str
     entities: pa.Table
 
     def compute(self, connection: duckdb.DuckDBPyConnection) -> tuple[int, pa.Table]:
-        # DuckDB does not know how many rows an Arrow table has; for few it would compare all with all.
+        # DuckDB does not know the size of an Arrow table, and would use a nested loop as for a small one.
         connection.execute("SET asof_loop_join_threshold = 0")
         connection.register("entities", self.entities)
         return self.join, connection.execute(self.query).to_arrow_table()
@@ -172,7 +172,7 @@ def _parts(
     number: int, join: AsofJoin, entities: pd.DataFrame, moment: str, connection: duckdb.DuckDBPyConnection
 ) -> Iterator[_Part]:
     files = join.table.files(connection)
-    moments = entities[moment].dt.floor("us")  # as DuckDB counts
+    moments = entities[moment].dt.floor("us")  # DuckDB's resolution
     columns = {"row": np.arange(len(entities)), "moment": moments}
     columns |= {f"key_{place}": entities[name] for place, name in enumerate(join.keys.values())}
     rows = pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
@@ -183,7 +183,7 @@ def _parts(
 
 
 def _places_by_days(moments: "pd.Series[pd.Timestamp]", time_to_live: timedelta | None) -> list[Any]:
-    """Where the rows of each part stand; all are one part where a value never expires, else each would read it all."""
+    """The positions of each part's rows. Without a TTL all rows are one part: each part would read the whole table."""
     if time_to_live is None or moments.isna().all():
         return [np.arange(len(moments))]
     days = moments.dt.floor("D")
@@ -194,7 +194,7 @@ def _places_by_days(moments: "pd.Series[pd.Timestamp]", time_to_live: timedelta 
 def _computed(
     access: S3Access, dask_scheduler: str | None, connection: duckdb.DuckDBPyConnection, parts: Iterable[_Part]
 ) -> Iterator[tuple[int, pa.Table]]:
-    """One after the other right here, or as they come from the workers."""
+    """The results of the parts: computed here one after the other, or by the workers in any order."""
     if dask_scheduler is None:
         yield from (part.compute(connection) for part in parts)
         return

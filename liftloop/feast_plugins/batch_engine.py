@@ -1,6 +1,6 @@
-"""Feast's batch engine on Arrow columns: the online store holds the same bytes, a view is written ten times as fast.
+"""A Feast batch engine on Arrow columns: the same bytes in the online store, written ten times as fast.
 
-Feast's local engine makes an object of every value, and writes one view after the other.
+Feast's local engine creates an object per value, and writes one view after the other.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,9 @@ class ArrowComputeEngineConfig(LocalComputeEngineConfig):
 
 
 class ArrowComputeEngine(LocalComputeEngine):
-    """Writes plain views of scalar features to Redis or to `WideSqliteOnlineStore`; the rest goes Feast's own way.
+    """Writes plain views of scalar features to Redis or `WideSqliteOnlineStore`; Feast's local engine does the rest.
 
-    Of each key it reads the newest row only, as Feast does with `pull_latest_features`.
+    It reads only the newest row of each key, as Feast does with `pull_latest_features`.
     """
 
     def __init__(self, views_at_once: int = 4, **options: Any) -> None:
@@ -49,7 +49,7 @@ class ArrowComputeEngine(LocalComputeEngine):
         tasks: MaterializationTask | list[MaterializationTask],
         **options: Any,
     ) -> list[MaterializationJob]:
-        """Several views at once. A job that failed has its error; the others are not stopped."""
+        """Several views at once. A failed job carries its error and does not stop the others."""
         listed = [tasks] if isinstance(tasks, MaterializationTask) else tasks
         with ThreadPoolExecutor(self._views_at_once) as threads:
             return list(threads.map(lambda task: self._materialize_one(registry, task, **options), listed))
@@ -66,12 +66,12 @@ class ArrowComputeEngine(LocalComputeEngine):
             if not rows.is_native:
                 return super()._materialize_one(registry, task, **options)
             write(rows)
-        except Exception as error:  # Feast raises it when the other views are through
+        except Exception as error:  # Feast raises it after the other views
             return LocalMaterializationJob(job_id, MaterializationJobStatus.ERROR, error)
         return LocalMaterializationJob(job_id, MaterializationJobStatus.SUCCEEDED)
 
     def _writer(self) -> _Writer | None:
-        """How this online store is written in bulk."""
+        """The function that writes this online store in bulk, or None."""
         config, store = self.repo_config, self.online_store
         if isinstance(store, WideSqliteOnlineStore):
             return lambda rows: store.write_rows(config, rows)
@@ -102,7 +102,7 @@ class ArrowComputeEngine(LocalComputeEngine):
 
 
 def _is_plain(task: MaterializationTask) -> bool:
-    """Whether the view's rows go from the offline to the online store as they are."""
+    """Whether the view's rows are copied unchanged from the offline to the online store."""
     view = task.feature_view
     is_bare = type(view) is FeatureView and not view.source_views and not view.enable_validation
     return is_bare and view.online and not view.offline and task.only_latest

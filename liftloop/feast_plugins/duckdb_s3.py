@@ -1,4 +1,4 @@
-"""DuckDB over Parquet files, local or in S3: as the plugins and the rest of the project open it."""
+"""DuckDB connections to Parquet files, local or in S3; shared by the plugins and `liftloop.storage`."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import duckdb
 
-# Loaded where the package put it: installing it would write to the user's home folder.
+# Loaded from the package's folder, because installing it would write to the user's home folder.
 _EXTENSION = f"extensions/v{duckdb.__version__}/httpfs.duckdb_extension"
 
 
 @dataclass(frozen=True)
 class S3Access:
-    """Where s3:// leads. `endpoint_url`: None for AWS, where keys may come from the environment."""
+    """Address and keys for s3://. `endpoint_url`: None for AWS, where keys may come from the environment."""
 
     endpoint_url: str | None = None
     region: str = "us-east-1"
@@ -32,7 +32,7 @@ def connect(access: S3Access, database: str | Path = ":memory:") -> duckdb.DuckD
 
 
 def attach_s3(connection: duckdb.DuckDBPyConnection, access: S3Access) -> None:
-    """Let an open connection read s3://."""
+    """Enable s3:// on an open connection."""
     connection.execute(f"LOAD {literal(files('duckdb_extension_httpfs') / _EXTENSION)}")
     if access.endpoint_url is None:
         connection.execute("CREATE OR REPLACE SECRET store (TYPE s3, PROVIDER config, REGION ?)", [access.region])
@@ -51,7 +51,7 @@ def quoted(name: str) -> str:
 
 
 def literal(value: object) -> str:
-    """A constant, safe to place in SQL where a parameter cannot stand."""
+    """A constant, safe to place in SQL where a parameter is not allowed."""
     if value is None:
         return "NULL"
     if isinstance(value, (bool, int, float)):

@@ -1,7 +1,7 @@
-"""Feast's DuckDB offline store with ASOF joins: the same values, rows in their order, and fast on hourly tables.
+"""Feast's DuckDB offline store with ASOF joins: the same values, in row order, and fast on hourly tables.
 
-Feast's own store joins every entity row with every feature row before it and then keeps the newest of each; it also
-downloads DuckDB's S3 extension, and cannot take a TTL of mixed units such as 7 days and 1 hour.
+Feast's own store joins every entity row with every earlier feature row and then keeps the newest; it also downloads
+DuckDB's S3 extension, and does not accept a TTL of mixed units such as 7 days and 1 hour.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ class AsofDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):
     s3_access_key_id: StrictStr | None = None
     s3_secret_access_key: SecretStr | None = None
     dask_scheduler: StrictStr | None = None  # its address; None: joins are computed in this process
-    date_partition: StrictStr | None = "date"  # folders of this name hold a UTC day of the event time; None: none do
+    date_partition: StrictStr | None = "date"  # folders of this name hold one UTC day of event time; None: none do
 
     @property
     def access(self) -> S3Access:
@@ -43,7 +43,7 @@ class AsofDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):
 
 
 class AsofDuckDBOfflineStore(DuckDBOfflineStore):
-    """Reads Parquet files; every query has a connection of its own, so threads may share the store."""
+    """Reads Parquet files; every query opens its own connection, so threads may share the store."""
 
     supports_filter_by_created_timestamp = True
 
@@ -60,11 +60,11 @@ class AsofDuckDBOfflineStore(DuckDBOfflineStore):
     ) -> RetrievalJob:
         """The newest feature row at or before each entity row, unless its TTL has passed; rows keep their order.
 
-        Of feature rows with equal event time the newest created counts, where the source tells. With
-        `filter_by_created_timestamp` a row created after the entity row's time is not seen.
+        Of feature rows with equal event time the most recently created counts, if the source has creation times. With
+        `filter_by_created_timestamp` a row created after the entity row's time is ignored.
         """
         if not isinstance(entity_df, pd.DataFrame):
-            raise TypeError(f"entity rows come as a pandas frame, not as {type(entity_df).__name__}")
+            raise TypeError(f"entity rows must be a pandas frame, not {type(entity_df).__name__}")
         moment = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
         entities = entity_df.assign(**{moment: pd.to_datetime(entity_df[moment], utc=True, cache=False)})
         joins = [
@@ -102,7 +102,7 @@ class AsofDuckDBOfflineStore(DuckDBOfflineStore):
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        """The row of each key that counts at the end of a span of time, its ends included."""
+        """The row of each key that counts at the end of a time span, ends included."""
         table = _table(config, data_source, timestamp_field, created_timestamp_column)
         columns = [*join_key_columns, *feature_name_columns]
         return _pull(config, table, columns, join_key_columns, (start_date, end_date))
@@ -118,9 +118,9 @@ class AsofDuckDBOfflineStore(DuckDBOfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """All rows of a span of time, its ends included; of those with equal keys and event time the newest created.
+        """All rows of a time span, ends included; of rows with equal keys and event time the most recently created.
 
-        Without a column for that all are there, as in a saved dataset.
+        Without a column of creation times all rows are returned, as for a saved dataset.
         """
         table = _table(config, data_source, timestamp_field, created_timestamp_column)
         columns = [*join_key_columns, *feature_name_columns]
@@ -129,7 +129,7 @@ class AsofDuckDBOfflineStore(DuckDBOfflineStore):
 
 
 class _ArrowJob(IbisRetrievalJob):
-    """Feast's job, over a function that computes an Arrow table instead of an Ibis table."""
+    """Feast's job over a function that computes an Arrow table instead of an Ibis table."""
 
     table: Callable[[], pa.Table]
 
@@ -171,7 +171,7 @@ def _join(
     full_feature_names: bool,
     is_known_when_created: bool,
 ) -> AsofJoin:
-    """One view's part of the `view:feature` references; a view may be joined several times, by other keys each."""
+    """The join of one view in the `view:feature` references; a view may be joined several times, by different keys."""
     source = _file_source(view.batch_source)
     name_in_refs = f"{view.projection.name_to_use()}:"  # type: ignore[no-untyped-call]
     names = [ref.removeprefix(name_in_refs) for ref in feature_refs if ref.startswith(name_in_refs)]
@@ -201,7 +201,7 @@ def _pull(
     one_of: list[str] | None,
     span: tuple[datetime | None, datetime | None],
 ) -> RetrievalJob:
-    """Columns and times of the rows in a span; only the one that counts of those with equal values of `one_of`."""
+    """Columns and times of the rows in a span; only the row that counts among rows with equal values of `one_of`."""
     times = [table.event_time, *([table.created] if table.created else [])]
 
     def compute() -> pa.Table:
@@ -224,7 +224,7 @@ def _table(config: RepoConfig, source: DataSource, event_time: str, created: str
 
 def _file_source(source: DataSource | None) -> FileSource:
     if not isinstance(source, FileSource):
-        raise TypeError(f"a view reads Parquet files through a FileSource, not through {type(source).__name__}")
+        raise TypeError(f"the source of a view must be a FileSource of Parquet files, not {type(source).__name__}")
     return source
 
 

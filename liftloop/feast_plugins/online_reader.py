@@ -1,7 +1,7 @@
-"""Online features as serving reads them: straight from Redis or the embedded store, without Feast and its registry.
+"""Reads online features for serving: directly from Redis or the embedded store, without Feast and its registry.
 
-Both stores read alike: an unknown key, an expired row and a value that was never written are all missing (None).
-Numbers and text are what Feast gives; a boolean is 0 or 1, a time its seconds since 1970.
+Both stores behave alike: an unknown key, an expired row and a value never written are all missing (None). Numbers and
+text are as Feast returns them; a boolean is 0 or 1, a time is in seconds since 1970.
 """
 
 import sqlite3
@@ -19,7 +19,7 @@ from redis import Redis
 
 from liftloop.feast_plugins.wire_format import key_prefix, key_value, read_time, read_value
 
-KEYS_PER_QUERY = 1_000  # of SQLite, which takes a limited number of parameters
+KEYS_PER_QUERY = 1_000  # SQLite limits the number of parameters
 
 Key = str | int | tuple[str | int, ...]
 Values = tuple[Any, ...]
@@ -28,15 +28,15 @@ StoredRow = tuple[int, Values]  # event time in microseconds since 1970, and val
 
 @dataclass(frozen=True)
 class ViewSchema:
-    """What a reader has to know of a Feast view."""
+    """A Feast view as a reader needs it."""
 
     name: str
     join_keys: tuple[str, ...]
     features: tuple[str, ...]
-    ttl: timedelta  # zero: values live for ever
+    ttl: timedelta  # zero: values never expire
 
     def entity_key(self, key: Key) -> bytes:
-        """Feast's serialization 3 of a key: text or an INT64, or one of them for each of `join_keys`."""
+        """Feast's serialization 3 of a key: text or an INT64, or a tuple with one for each of `join_keys`."""
         values = key if isinstance(key, tuple) else (key,)
         ordered = sorted(zip(self.join_keys, values, strict=True))
         return self._key_prefix + b"".join(key_value(value) for _, value in ordered)
@@ -54,7 +54,7 @@ class ViewSchema:
 
 @dataclass(frozen=True)
 class FeatureRequest:
-    """Keys of one view, and the time as of which they are asked: one for all, or one for each."""
+    """Keys of one view, and the time as of which they are read: one for all, or one for each."""
 
     view: ViewSchema
     keys: Sequence[Key]
@@ -62,17 +62,17 @@ class FeatureRequest:
 
 
 class OnlineReader(ABC):
-    """Reads several views at once. Not for several threads: open one for each."""
+    """Reads several views at once. Not thread-safe: open one reader per thread."""
 
-    def read(self, *asked: FeatureRequest) -> list[list[Values]]:
-        """For each question the values of its keys, in the order of the view's features; None where missing."""
-        keys = [[each.view.entity_key(key) for key in each.keys] for each in asked]
-        found = self._fetch([(each.view, list(dict.fromkeys(some))) for each, some in zip(asked, keys, strict=True)])
-        return [_alive(*part) for part in zip(asked, keys, found, strict=True)]
+    def read(self, *requests: FeatureRequest) -> list[list[Values]]:
+        """For each request the values of its keys, in the order of the view's features; None where missing."""
+        keys = [[each.view.entity_key(key) for key in each.keys] for each in requests]
+        found = self._fetch([(each.view, list(dict.fromkeys(some))) for each, some in zip(requests, keys, strict=True)])
+        return [_alive(*part) for part in zip(requests, keys, found, strict=True)]
 
     @abstractmethod
     def _fetch(self, wanted: list[tuple[ViewSchema, list[bytes]]]) -> list[dict[bytes, StoredRow]]:
-        """What is stored under these keys of each view."""
+        """The stored rows of these keys of each view."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -85,7 +85,7 @@ class OnlineReader(ABC):
 
 
 class RedisReader(OnlineReader):
-    """Reads the hashes that Feast's Redis store keeps, all in one round trip."""
+    """Reads the hashes of Feast's Redis store, all in one round trip."""
 
     def __init__(self, client: Redis, project: str) -> None:
         self._client, self._project = client, project.encode()
@@ -109,7 +109,7 @@ class SqliteReader(OnlineReader):
     """Reads the wide rows of `WideSqliteOnlineStore`.
 
     Raises:
-        LookupError: the store was never made, or lacks a view or a feature.
+        LookupError: the store does not exist, or lacks a view or a feature.
     """
 
     def __init__(self, path: Path, project: str) -> None:
@@ -139,7 +139,7 @@ def stored_rows(
     connection: sqlite3.Connection, table: str, features: Iterable[str], keys: list[bytes]
 ) -> dict[bytes, StoredRow]:
     """The rows of these keys in a table of wide rows, whose name is already quoted."""
-    # Without the table's name SQLite would take an unknown column for a text.
+    # Without the table's name SQLite would read an unknown column as a string.
     columns = ", ".join(f"stored.{quoted(name)}" for name in ("_key", "_event_us", *features))
     found: dict[bytes, StoredRow] = {}
     for start in range(0, len(keys), KEYS_PER_QUERY):
@@ -156,15 +156,15 @@ def quoted(name: str) -> str:
 
 
 def is_alive(event_us: int, now_us: int, ttl: timedelta | None) -> bool:
-    """Whether a row still counts: for the whole of its TTL, its end included; for ever where that is zero."""
+    """Whether a row has not expired: it is valid up to and including its TTL, and forever if that is zero."""
     return not ttl or now_us - event_us <= ttl // timedelta(microseconds=1)
 
 
-def _alive(asked: FeatureRequest, keys: list[bytes], found: dict[bytes, StoredRow]) -> list[Values]:
-    missing = (None,) * len(asked.view.features)
-    times = [asked.now_us] * len(keys) if isinstance(asked.now_us, int) else asked.now_us
+def _alive(request: FeatureRequest, keys: list[bytes], found: dict[bytes, StoredRow]) -> list[Values]:
+    missing = (None,) * len(request.view.features)
+    times = [request.now_us] * len(keys) if isinstance(request.now_us, int) else request.now_us
     rows = ((found.get(key), now_us) for key, now_us in zip(keys, times, strict=True))
-    return [row[1] if row and is_alive(row[0], now_us, asked.view.ttl) else missing for row, now_us in rows]
+    return [row[1] if row and is_alive(row[0], now_us, request.view.ttl) else missing for row, now_us in rows]
 
 
 def _decoded(answer: list[bytes | None]) -> StoredRow:

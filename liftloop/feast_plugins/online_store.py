@@ -1,6 +1,6 @@
-"""Feast's embedded online store as one wide row a key in SQLite: fast to fill, never older than it was, and no zombies.
+"""An embedded online store for Feast with one wide row per key in SQLite: fast to fill, and without stale values.
 
-Feast's own keeps one row a value, lets an older value overwrite a newer one, and serves what expired.
+Feast's own SQLite store keeps one row per value, lets older values overwrite newer ones, and serves expired values.
 """
 
 import sqlite3
@@ -28,12 +28,12 @@ from liftloop.feast_plugins.arrow_encoding import ViewRows, microseconds, native
 from liftloop.feast_plugins.online_reader import StoredRow, is_alive, quoted, stored_rows
 from liftloop.feast_plugins.wire_format import MISSING_TIME
 
-ROWS_PER_WRITE = 50_000  # then other writers have their turn
+ROWS_PER_WRITE = 50_000  # per transaction, so that other writers get a turn
 BUSY_SECONDS = 60
 OWN_COLUMNS = ("_key", "_event_us", "_created_us")  # times in microseconds since 1970
-UNKNOWN = -(2**63)  # the created time where the source has none: before all others
+UNKNOWN = -(2**63)  # created time of sources without one; sorts before all others
 
-# Feast's type -> the column's type, and the field of `feast.types.Value`; of other types the whole Value is kept.
+# Feast's type -> the column's type, and the field of `feast.types.Value`; other types store the serialized Value.
 _COLUMNS = {
     ValueType.DOUBLE: ("REAL", "double_val"),
     ValueType.FLOAT: ("REAL", "float_val"),
@@ -51,19 +51,19 @@ _Found = tuple[datetime | None, dict[str, Value] | None]
 
 class WideSqliteOnlineStoreConfig(FeastConfigBaseModel):
     type: StrictStr = "liftloop.feast_plugins.online_store.WideSqliteOnlineStore"
-    path: StrictStr = "online_features.db"  # from the feature repository's folder on
+    path: StrictStr = "online_features.db"  # relative to the feature repository
 
 
 class WideSqliteOnlineStore(OnlineStore):
     """One writer at a time, any number of readers, in any number of processes (SQLite's write-ahead log).
 
-    A write counts unless the key's row has a newer event time, or an equal one and a newer created time. It replaces
-    the row: features that it leaves out become missing. What has outlived the view's TTL is not read.
+    A write is ignored if the key's row has a newer event time, or an equal one and a newer created time. It replaces
+    the whole row: omitted features become missing. Rows older than the view's TTL are not read.
     """
 
     def __init__(self) -> None:
         self._of_thread = threading.local()
-        self._turn = threading.Lock()  # threads that wait on SQLite's own lock would poll for it
+        self._write_lock = threading.Lock()  # threads that wait for SQLite's own lock would poll
 
     def update(
         self,
@@ -74,7 +74,7 @@ class WideSqliteOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Entity],  # noqa: ARG002
         partial: bool,  # noqa: ARG002
     ) -> None:
-        """Make, alter and drop tables. A feature that is new or has another type is missing until the next write."""
+        """Create, alter and drop tables. A feature with a new name or type is missing until the next write."""
         with self._writing(config) as connection:
             for view in tables_to_delete:
                 connection.execute(f"DROP TABLE IF EXISTS {_table(config, view)}")
@@ -102,7 +102,7 @@ class WideSqliteOnlineStore(OnlineStore):
             progress(len(data))
 
     def write_rows(self, config: RepoConfig, rows: ViewRows) -> None:
-        """The same in bulk, straight from columns; by key, as a tree that grows at its end is built faster."""
+        """Write columns in bulk, ordered by key, because appending to a B-tree is faster."""
         keys = [(field.name, "ascending") for field in rows.view.entity_columns]
         for part in replace(rows, table=rows.table.sort_by(keys)).parts(ROWS_PER_WRITE):
             self._write(config, rows.view, _tuples(part))
@@ -114,7 +114,7 @@ class WideSqliteOnlineStore(OnlineStore):
         entity_keys: list[EntityKey],
         requested_features: list[str] | None = None,
     ) -> list[_Found]:
-        """Each key's event time and values; nothing where the key is unknown or its row has expired."""
+        """Each key's event time and values; None if the key is unknown or its row has expired."""
         fields = [field for field in table.features if not requested_features or field.name in requested_features]
         keys = [serialize_entity_key(key, config.entity_key_serialization_version) for key in entity_keys]
         found = stored_rows(self._connection(config), _table(config, table), [field.name for field in fields], keys)
@@ -136,7 +136,7 @@ class WideSqliteOnlineStore(OnlineStore):
     @contextmanager
     def _writing(self, config: RepoConfig) -> Iterator[sqlite3.Connection]:
         connection = self._connection(config)
-        with self._turn, connection:
+        with self._write_lock, connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
 
@@ -156,7 +156,7 @@ def _table(config: RepoConfig, view: FeatureView) -> str:
 
 
 def _shape(connection: sqlite3.Connection, table: str, fields: list[Field]) -> None:
-    """Give a table the columns of these features and no others; a column of another type begins empty."""
+    """Give a table exactly the columns of these features; a column whose type changed starts empty."""
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {table} (_key BLOB PRIMARY KEY, _event_us INTEGER NOT NULL,"
         " _created_us INTEGER NOT NULL) WITHOUT ROWID"
@@ -185,7 +185,7 @@ def _tuples(rows: ViewRows) -> Iterator[tuple[Any, ...]]:
 
 
 def _column_type(field: Field) -> str:
-    """SQLite takes any words for a type, and the first one counts; the second tells when a feature's type changes."""
+    """SQLite's type, and Feast's as a second word, which SQLite ignores: it reveals a change of the feature's type."""
     value_type = field.dtype.to_value_type()
     return f"{_COLUMNS.get(value_type, ('BLOB', ''))[0]} {value_type.name}"
 

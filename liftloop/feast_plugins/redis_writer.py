@@ -14,8 +14,8 @@ from liftloop.feast_plugins.arrow_encoding import ViewRows, joined, microseconds
 
 ROWS_PER_WRITE = 2_000
 
-# The check and the write are one step on the server, so writers that run at the same time keep the rule too. Numbers
-# are doubles there, which hold seconds and nanoseconds, but not both in one, nor a negative number's 64 bits.
+# Check and write are atomic on the server, so the rule also holds for concurrent writers. Lua's numbers are doubles,
+# which can hold seconds and nanoseconds, but not both in one number, nor the 64 bits of a negative number.
 _WRITE_UNLESS_OLDER = """
 local function varint(bytes, first)
   local last = first
@@ -48,7 +48,7 @@ return 1
 
 
 def write_rows(client: Redis, config: RepoConfig, rows: ViewRows) -> None:
-    """Write the rows whose event time is not older than what their key has; what is equally old is replaced.
+    """Write the rows whose event time is not older than the stored one; rows of equal event time are replaced.
 
     Raises:
         redis.RedisError: the server does not answer or refuses a row.
@@ -58,7 +58,7 @@ def write_rows(client: Redis, config: RepoConfig, rows: ViewRows) -> None:
         awaited = 0
         for part in rows.parts(ROWS_PER_WRITE):
             connection.send_packed_command([memoryview(_commands(script, config, part))])
-            _read_replies(connection, awaited)  # of the part before: the server works while the next is encoded
+            _read_replies(connection, awaited)  # of the previous part, which the server executes during the encoding
             awaited = len(part.table)
         _read_replies(connection, awaited)
 
@@ -69,7 +69,7 @@ def _connection(client: Redis) -> Iterator[Any]:
     try:
         yield connection
     except BaseException:
-        connection.disconnect()  # replies that nobody read would answer the next command
+        connection.disconnect()  # unread replies would be taken for replies to the next command
         raise
     finally:
         client.connection_pool.release(connection)

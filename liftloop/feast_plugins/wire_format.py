@@ -1,4 +1,4 @@
-"""The bytes in which Feast keeps values, times and keys, one at a time; `arrow_encoding.py` writes whole columns."""
+"""Feast's wire format of single values, times and keys; `arrow_encoding.py` writes whole columns."""
 
 import struct
 from collections.abc import Iterable, Iterator
@@ -8,14 +8,14 @@ from typing import Any
 TEXT_TAG, INT32_TAG, INT64_TAG, DOUBLE_TAG, FLOAT_TAG, BOOL_TAG, TIME_TAG = 0x12, 0x18, 0x20, 0x29, 0x35, 0x38, 0x40
 SECONDS_TAG, NANOSECONDS_TAG = 0x08, 0x10  # of `google.protobuf.Timestamp`
 TEXT_KEY, INT64_KEY = 2, 4  # `feast.types.ValueType`
-MISSING_TIME = -(2**63)  # what Feast writes for a missing `UnixTimestamp`
+MISSING_TIME = -(2**63)  # Feast's encoding of a missing `UnixTimestamp`
 
 _DOUBLE, _FLOAT = struct.Struct("<xd"), struct.Struct("<xf")
 _VARINT_TAGS = (TEXT_TAG, INT32_TAG, INT64_TAG, BOOL_TAG, TIME_TAG)
 
 
 def key_prefix(join_keys: Iterable[str]) -> bytes:
-    """What Feast's serialization 3 of an entity key begins with: the names of the join keys, sorted."""
+    """The start of an entity key in Feast's serialization 3: the sorted names of the join keys."""
     names = [name.encode() for name in sorted(join_keys)]
     parts = (struct.pack("<II", TEXT_KEY, len(name)) + name for name in names)
     return struct.pack("<I", len(names)) + b"".join(parts)
@@ -36,10 +36,10 @@ def read_time(timestamp: bytes) -> int:
 
 
 def read_value(data: bytes | None) -> Any:
-    """A serialized scalar `feast.types.Value`: a byte for its field and type, then the value; None where missing.
+    """The value of a serialized scalar `feast.types.Value`, whose first byte is its field and type; None if missing.
 
     Raises:
-        TypeError: it is of another type, such as a list.
+        TypeError: it has an unsupported type, such as a list.
     """
     if not data:
         return None
@@ -49,7 +49,7 @@ def read_value(data: bytes | None) -> Any:
     if tag == FLOAT_TAG:
         return _FLOAT.unpack(data)[0]
     if tag not in _VARINT_TAGS:
-        raise TypeError(f"a value of a type that is not served, field {tag >> 3} of feast.types.Value")
+        raise TypeError(f"unsupported type of value: field {tag >> 3} of feast.types.Value")
     number, end = read_varint(data, 1)
     if tag == TEXT_TAG:  # the number is the text's length
         return data[end:].decode()
@@ -57,7 +57,7 @@ def read_value(data: bytes | None) -> Any:
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """A signed integer of 64 bits in groups of seven, the lowest first, and where it ends."""
+    """A signed 64-bit varint (groups of seven bits, lowest first), and the position after it."""
     value = shift = 0
     while True:
         byte = data[at]

@@ -11,6 +11,6 @@ def _as_it_is(target: T) -> T:
     return target
 
 
-# Feast marks its classes for typeguard, which would parse and compile every method of theirs anew whenever a process
-# imports them: two seconds each time, for checks that mypy has made of our calls.
+# Feast decorates its classes with typeguard, which parses and compiles every method again in each process that imports
+# them: two seconds, for checks that mypy already makes of our calls.
 typeguard.typechecked = _as_it_is  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""What lets Feast's own commands run on the settings in force: `feature_store.yaml` names these classes, no address."""
+"""Classes that `feature_store.yaml` names instead of addresses, so that Feast's own commands use our settings."""
 
 from typing import Any
 
@@ -24,23 +24,23 @@ class SettingsOfflineStoreConfig(AsofDuckDBOfflineStoreConfig):
 
 
 class SettingsOfflineStore(AsofDuckDBOfflineStore):
-    """Reads from the object store of the settings in force."""
+    """Reads from the object store in our settings."""
 
 
 class SettingsProvider(PassthroughProvider):
-    """Writes to the online store of the settings in force."""
+    """Writes to the online store in our settings."""
 
     def __init__(self, config: RepoConfig) -> None:
         config.online_config = repo_config(load_settings()).online_config
-        config._online_store = None  # what it may have made of the default
+        config._online_store = None  # it may have created the default one
         super().__init__(config)
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
-        """Nothing: Feast's own check asks AWS for the bucket's region, and a new source has no tables yet."""
+        """Do nothing: Feast's own check asks AWS for the bucket's region, and a new source has no tables yet."""
 
 
 class RegistryAddress(CreateEnginePlugin):
-    """SQLAlchemy's plugin `liftloop`: an engine on the registry of the settings in force, whatever its URL says."""
+    """SQLAlchemy's plugin `liftloop`: an engine on the registry in our settings, regardless of its URL."""
 
     def update_url(self, url: URL) -> URL:  # noqa: ARG002
         return make_url(repo_config(load_settings()).registry.path)

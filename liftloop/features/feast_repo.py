@@ -1,4 +1,4 @@
-"""What Feast knows of us, built from the settings and the contracts: stores, entities, views, feature services."""
+"""Feast's configuration and objects, from settings and contracts: stores, entities, views, feature services."""
 
 import json
 from collections.abc import Iterable
@@ -15,13 +15,13 @@ from liftloop.features.windows import features_pattern
 from liftloop.settings import Settings
 from liftloop.storage.store import Store
 
-# Named, not imported: Feast finds them by their path, as it does for whoever uses them without the rest.
+# Named and not imported: Feast loads them by path, as in any other project that uses the plugins.
 _BATCH_ENGINE = "liftloop.feast_plugins.batch_engine.ArrowComputeEngine"
 _EMBEDDED_ONLINE_STORE = "liftloop.feast_plugins.online_store.WideSqliteOnlineStore"
 
 
 def open_feature_store(settings: Settings) -> FeatureStore:
-    """Feast on the registry and the stores that the settings point at."""
+    """Feast on the registry and the stores in the settings."""
     return FeatureStore(config=repo_config(settings))
 
 
@@ -50,7 +50,7 @@ def repo_config(settings: Settings) -> RepoConfig:
 
 
 def offline_store_options(settings: Settings) -> dict[str, Any]:
-    """What of the settings the offline store needs: the object store, and the Dask scheduler if there is one."""
+    """The settings that the offline store needs: the object store, and the Dask scheduler if there is one."""
     names = ("s3_endpoint_url", "s3_region", "s3_access_key_id", "s3_secret_access_key")
     scheduler = settings.dask_scheduler if settings.has_dask_scheduler else None
     return {name: getattr(settings, name) for name in names} | {"dask_scheduler": scheduler}
@@ -62,12 +62,12 @@ def _redis(url: str) -> dict[str, Any]:
     options.pop("connection_class", None)
     address = f"{options.pop('host')}:{options.pop('port')}"
     listed = ",".join([address, *(f"{name}={json.dumps(value)}" for name, value in options.items())])
-    # Without it Feast's own writes would drop a correction that bears the event time of the row it corrects.
+    # Without it Feast's own writes would drop a correction with the event time of the row it corrects.
     return {"type": "redis", "connection_string": listed, "skip_dedup": True}
 
 
 def apply_features(store: Store, contracts: Iterable[Contract]) -> FeatureStore:
-    """Make the contracts' entities, views and services known to Feast, and open it. A second time changes nothing."""
+    """Apply the contracts' entities, views and services to Feast, and open it. Repeating it changes nothing."""
     feast = open_feature_store(store.settings)
     feast.apply(feature_objects(contracts, store.bucket))
     return feast

@@ -1,4 +1,4 @@
-"""Bringing derived tables up to date: only the partitions whose sources changed, here or on Dask workers."""
+"""Updates derived tables: only the partitions whose sources changed, in this process or on Dask workers."""
 
 import io
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ from liftloop.storage.runs import Step, record
 from liftloop.storage.store import ObjectRef, Store, references
 
 ROWS_PER_GROUP = 250_000
-PARTITIONS_PER_TASK = 3  # few, so that no worker is left with many; neighbours, for they share sources
+PARTITIONS_PER_TASK = 3  # few, to balance the workers; adjacent days, because they share sources
 
 
 @dataclass(frozen=True)
 class Partition:
-    """One UTC day of a derived table: where it lies, and the query over its sources that makes it.
+    """One UTC day of a derived table: its key, its sources, and the query that computes it from them.
 
-    `query` reads the view `sources` and may use `$start` and `$end` of the day beside its own parameters.
+    `query` reads the view `sources` and may use `$start` and `$end` of the day in addition to its own parameters.
     """
 
-    table: str  # the prefix of all its days
+    table: str  # the prefix of the table
     file: str
     day: date
     sources: tuple[Source, ...]
@@ -58,7 +58,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class _Result:
-    """A partition that is up to date. `rows`: None if a run that died had written it already."""
+    """A partition that is up to date. `rows`: None if an earlier, interrupted run wrote it."""
 
     entry: Entry
     ref: ObjectRef
@@ -66,10 +66,10 @@ class _Result:
 
 
 def update_partitions(store: Store, name: str, index_key: str, partitions: Sequence[Partition]) -> Step:
-    """Compute the partitions whose sources or query changed; drop those that are no longer wanted.
+    """Compute the partitions whose sources or query changed, and delete obsolete ones.
 
-    The index tells what has changed, so one more day costs the same however long the history is. An update that finds
-    nothing changed looks at all partitions, and makes again what was deleted or overwritten behind our back.
+    Changes are found by the index, so one more day costs the same however long the history is. An update without
+    changes compares all partitions with the store, and rebuilds what was deleted or overwritten by others.
 
     Raises:
         SwapConflict: another update of these tables wrote the index meanwhile.
@@ -86,13 +86,13 @@ def update_partitions(store: Store, name: str, index_key: str, partitions: Seque
         store.delete(sorted(unwanted))
     results = _bring_up_to_date(store, changed)
     step = _step(store, name, started, partitions, results)
-    record(step)  # before the index knows them: what a killed run has not recorded, the next one finds and records
+    record(step)  # before the index is written: the next run finds and records what a killed run has not
     index.with_changes(unwanted, (result.entry for result in results))
     return step
 
 
 def _look_at_all(store: Store, index: Index, partitions: Sequence[Partition]) -> tuple[list[Partition], set[str]]:
-    """The partitions that are not in the store as the index says, and the keys there that nobody wants."""
+    """The partitions whose object differs from the index, and the keys in the store that are obsolete."""
     present = {item.key: item.etag for table in {each.table for each in partitions} for item in store.list(table)}
     known = {each.key: index.entries.get(each.key) for each in partitions}
     changed = [each for each in partitions if (entry := known[each.key]) is None or entry.etag != present.get(each.key)]
@@ -114,7 +114,7 @@ def _step(store: Store, name: str, started: float, partitions: Sequence[Partitio
 
 
 def _bring_up_to_date(store: Store, partitions: Sequence[Partition]) -> list[_Result]:
-    """On the workers of a scheduler where the settings name one; else here, where DuckDB uses every core by itself."""
+    """On Dask workers if the settings name a scheduler; otherwise here, where DuckDB uses every core by itself."""
     if not partitions:
         return []
     if not store.settings.has_dask_scheduler:
@@ -134,25 +134,27 @@ def _on_worker(partitions: Sequence[Partition], settings: Settings) -> list[_Res
 
 @lru_cache(maxsize=1)
 def _store_of_worker(settings: Settings) -> Store:
-    """One for all tasks: a new client takes as long as a small partition."""
+    """One store for all tasks: creating a client takes as long as a small partition."""
     return Store(settings)
 
 
 def _update(store: Store, partitions: Sequence[Partition]) -> list[_Result]:
     with connect(store.settings) as connection:
-        connection.execute("SET enable_http_metadata_cache = true")  # neighbours share sources; these stay as listed
+        connection.execute(
+            "SET enable_http_metadata_cache = true"
+        )  # adjacent days share sources, which do not change meanwhile
         return [_updated(store, partition, connection) for partition in partitions]
 
 
 def _updated(store: Store, partition: Partition, connection: duckdb.DuckDBPyConnection) -> _Result:
-    """A partition that a killed update, or a worker that was lost, has put into the store is not computed again."""
+    """A partition already written by a killed update, or by a lost worker, is not computed again."""
     found = store.head(partition.key)
     if found is not None and found.fingerprint == partition.fingerprint:
         return _Result(Entry(partition.key, found.etag, partition.fingerprint), found.ref)
     uris = [store.uri(source.key) for source in partition.sources]
     rows = partition.compute(connection, connection.read_parquet(uris, union_by_name=True))
     body = io.BytesIO()
-    # In one chunk: the pieces in which a result arrives must not show in the bytes.
+    # In one chunk, so that the bytes do not depend on the chunks in which DuckDB returns the result.
     pq.write_table(rows.combine_chunks(), body, compression="zstd", row_group_size=ROWS_PER_GROUP)
     ref, etag = store.put_version(partition.key, body.getvalue(), fingerprint=partition.fingerprint)
     return _Result(Entry(partition.key, etag, partition.fingerprint), ref, rows.num_rows)

@@ -1,4 +1,4 @@
-"""Features of rows: as they stood at each row's time (offline), and as they stand now (online)."""
+"""Features of rows: point-in-time values from the offline store, current values from the online store."""
 
 import json
 from datetime import datetime
@@ -36,7 +36,7 @@ def historical_features(store: Store, contract: Contract, rows: pd.DataFrame) ->
         rows: the contract's key columns and `event_timestamp`, in any time zone; without one it is UTC.
 
     Returns:
-        The rows' own columns and the features as floats; NaN where the key is NULL, unknown or silent for too long.
+        The rows' own columns and the features as floats; NaN where the key is NULL, unknown or expired.
     """
     if rows.empty:  # Feast needs a first and a last time
         return rows.reindex(columns=[*rows.columns, *feature_columns(contract)])
@@ -50,20 +50,20 @@ def historical_features(store: Store, contract: Contract, rows: pd.DataFrame) ->
 
 
 def online_features(store: Store, contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
-    """The same columns from the online store, where `event_timestamp` is the row's now."""
+    """The same columns from the online store, as of each row's `event_timestamp`."""
     entities = _entity_rows(contract, rows)
-    asked = [_asked(contract, key, entities) for key in contract.keys]
+    requests = [_request(contract, key, entities) for key in contract.keys]
     with open_reader(store.settings) as reader:
-        answers = reader.read(*asked)
+        answers = reader.read(*requests)
     stored = [
         pd.DataFrame(values, columns=list(each.view.features), index=entities.index[entities[key].notna()])
-        for key, each, values in zip(contract.keys, asked, answers, strict=True)
+        for key, each, values in zip(contract.keys, requests, answers, strict=True)
     ]
     return _appended(contract, rows, pd.concat(stored, axis="columns").reindex(entities.index), entities)
 
 
 def served_view(contract: Contract, key: str) -> ViewSchema:
-    """A key's view as readers of the online store need it."""
+    """The schema of a key's view, for readers of the online store."""
     return ViewSchema(view_name(contract, key), (key,), tuple(table_columns(contract, key)), TIME_TO_LIVE)
 
 
@@ -71,13 +71,13 @@ def materialized_at(store: Store, source: str) -> datetime:
     """The time as of which the online store was filled.
 
     Raises:
-        KeyError: it never was.
+        KeyError: it was never filled.
     """
     return datetime.fromisoformat(json.loads(store.get(materialized_key(source)))["as_of"])
 
 
-def _asked(contract: Contract, key: str, entities: pd.DataFrame) -> FeatureRequest:
-    """The question for a key's features in the rows that have the key."""
+def _request(contract: Contract, key: str, entities: pd.DataFrame) -> FeatureRequest:
+    """The request for a key's features, for the rows that have the key."""
     known = entities[entities[key].notna()]
     times = known["event_timestamp"].dt.as_unit("us").astype("int64")
     return FeatureRequest(served_view(contract, key), known[key].tolist(), times.tolist())
@@ -91,7 +91,7 @@ def _entity_rows(contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _appended(contract: Contract, rows: pd.DataFrame, stored: pd.DataFrame, entities: pd.DataFrame) -> pd.DataFrame:
-    """Stored features beside the rows, times turned into seconds before the row's own time."""
+    """The rows with their stored features; times become seconds before the row's own time."""
     features = stored[[column for key in contract.keys for column in table_columns(contract, key)]].astype(float)
     features.columns, features.index = pd.Index(feature_columns(contract)), rows.index
     recency = list(recency_columns(contract).values())
@@ -105,7 +105,7 @@ def _seconds(times: "pd.Series[pd.Timestamp]") -> "pd.Series[float]":
 
 
 def open_reader(settings: Settings) -> OnlineReader:
-    """A reader of the online store that the settings point at."""
+    """A reader of the online store in the settings."""
     if settings.redis_url:
         return RedisReader(Redis.from_url(settings.redis_url), FEAST_PROJECT)
     return SqliteReader(settings.online_database, FEAST_PROJECT)

@@ -1,4 +1,4 @@
-"""The online store: for each key the latest features, written by Feast."""
+"""Fills the online store with the latest features of each key, by Feast."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,15 +22,15 @@ from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Listed, ObjectRef, Store, references
 
 _STEP = "update_online_store"
-_LAYOUT = 2  # of the store's tables: where an upgrade makes them anew they are filled again
+_LAYOUT = 2  # version of the store's tables; a change fills them again
 
 
 def update_online_store(store: Store, contract: Contract) -> Step:
-    """Write every key's newest features, as of the newest impression, unless the online store has just those.
+    """Write every key's newest features, as of the newest impression, unless the online store has them already.
 
-    Feast's incremental window would miss late arrivals, so the whole span of the TTL is looked through each time. Where
-    files have left the lake since, corrected or erased, the store is emptied first: otherwise rows newer than the
-    rebuilt tables would survive.
+    Feast's incremental window would miss late arrivals, so the whole TTL is materialized each time. If files were
+    removed from the lake since, by a correction or an erasure, the store is emptied first: otherwise rows newer than
+    the rebuilt tables would survive.
     """
     lake = Lake(store, contract)
     as_of = lake.newest_event()
@@ -49,8 +49,8 @@ def _update(lake: Lake, as_of: datetime) -> Step:
     known = store.head(materialized_key(contract.source))
     is_reused = known is not None and known.fingerprint == fingerprint and _is_filled(feast, contract)
     written = known.ref if known and is_reused else _fill(lake, as_of, feast, tables, fingerprint)
-    said = {name: value for name, value in json.loads(store.get(written.key)).items() if name != "lake"}
-    metrics = said | {"seconds": round(perf_counter() - started, 3)}
+    stored = {name: value for name, value in json.loads(store.get(written.key)).items() if name != "lake"}
+    metrics = stored | {"seconds": round(perf_counter() - started, 3)}
     inputs = references(store, (table.key for table in recent))
     return Step(name=_STEP, inputs=inputs, outputs=(written,), metrics=metrics, is_reused=is_reused)
 
@@ -62,13 +62,13 @@ def _fill(
     tables: Mapping[str, Sequence[Entry]],
     fingerprint: str,
 ) -> ObjectRef:
-    """Bring the online store up to date; returns the record of what it was filled from, written last."""
+    """Update the online store; returns the record of its sources, which is written last."""
     store, contract = lake.store, lake.contract
     key = materialized_key(contract.source)
     if not _known_lake(store, key) <= _versions(lake.files):
         _empty(feast, contract)
     _materialize(feast, contract, as_of)
-    first = (as_of - TIME_TO_LIVE - contract.outcome.horizon).date()  # of the impressions that this rests on
+    first = (as_of - TIME_TO_LIVE - contract.outcome.horizon).date()  # the first day whose impressions can matter
     known = {
         "as_of": as_of.isoformat(),
         "keys_online": _count_keys(store, tables, as_of),
@@ -78,7 +78,7 @@ def _fill(
 
 
 def _recent_tables(store: Store, contract: Contract, as_of: datetime) -> dict[str, list[Entry]]:
-    """By key column, the partitions that hold the newest row of each of its values alive at `as_of`."""
+    """By key column: the partitions that can hold a row that is newest for its key and not expired at `as_of`."""
     days = by_day(Index.read(store, features_index_key(contract.source)).entries.values())
     first, last = (as_of - TIME_TO_LIVE).date(), as_of.date()
     recent = [table for day, tables in sorted(days.items()) if first <= day <= last for table in tables]
@@ -87,7 +87,7 @@ def _recent_tables(store: Store, contract: Contract, as_of: datetime) -> dict[st
 
 
 def _known_lake(store: Store, key: str) -> set[str]:
-    """The versions of the lake's files that the online store was filled from last."""
+    """The versions of the lake's files from which the online store was last filled."""
     try:
         return {*json.loads(store.get(key)).get("lake", ())}
     except KeyError:
@@ -105,12 +105,12 @@ def _empty(feast: FeatureStore, contract: Contract) -> None:
 
 def _materialize(feast: FeatureStore, contract: Contract, as_of: datetime) -> None:
     views = [view_name(contract, key) for key in contract.keys]
-    with redirect_stdout(StringIO()):  # it prints as it goes
+    with redirect_stdout(StringIO()):  # Feast prints its progress
         feast.materialize(as_of - TIME_TO_LIVE, as_of, feature_views=views)
 
 
 def _is_filled(feast: FeatureStore, contract: Contract) -> bool:
-    """Whether this registry's online store was ever written: the record in the bucket may be of another's."""
+    """Whether the online store of this registry was ever written; the bucket's record may describe another one."""
     return all(view.most_recent_end_time is not None for view in _views(feast, contract))
 
 
@@ -119,7 +119,7 @@ def _views(feast: FeatureStore, contract: Contract) -> list[FeatureView]:
 
 
 def _count_keys(store: Store, tables: Mapping[str, Sequence[Entry]], as_of: datetime) -> dict[str, int]:
-    """How many values of each key have features alive at `as_of`."""
+    """The number of values of each key with unexpired features at `as_of`."""
     span = f"event_timestamp BETWEEN {_time(as_of - TIME_TO_LIVE)} AND {_time(as_of)}"
     counts: dict[str, int] = {}
     with connect(store.settings) as connection:

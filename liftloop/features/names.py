@@ -1,4 +1,4 @@
-"""What the features of a source are called, and the Feast views and the service that hold them."""
+"""Names of a source's features, and of their Feast views and service."""
 
 from datetime import timedelta
 
@@ -9,20 +9,20 @@ FEAST_PROJECT = "liftloop"
 WINDOW_HOURS = {"1h": 1, "1d": 24, "7d": 168}
 LONGEST_WINDOW = timedelta(hours=max(WINDOW_HOURS.values()))
 
-# A key that fell silent has zeros for one more longest window, and then no value at all.
+# A key without events keeps zeros until the longest window has passed, and then has no value.
 TIME_TO_LIVE = LONGEST_WINDOW + timedelta(hours=1)
 
 # Smoothed rate = (clicks + 1) / (impressions + 100): every key starts as if it had one click in a hundred impressions.
-# A constant cannot leak the future, and it stays the same between two rows of a key; a rate taken from the data would
-# move every hour for every key, and the latest row would no longer hold the value at *t*.
+# A constant cannot leak the future and does not change between two rows of a key. A prior estimated from the data would
+# change every hour for every key, and the latest row would no longer hold the value at *t*.
 PRIOR_CLICKS = 1
 PRIOR_IMPRESSIONS = 100
 
-EVENTS = ("impression", "click")  # those whose recency is a feature
+EVENTS = ("impression", "click")  # whose recency is a feature
 
 
 def feature_columns(contract: Contract, *keys: str) -> list[str]:
-    """The numeric columns that a model reads, recency (seconds since an event) included; those of all keys or some."""
+    """The numeric feature columns that a model reads, including recency (seconds since an event); default: all keys."""
     recency = recency_columns(contract)
     stored = (column for key in keys or contract.keys for column in table_columns(contract, key))
     return [recency.get(column, column) for column in stored]
@@ -46,7 +46,7 @@ def view_name(contract: Contract, key: str) -> str:
 
 
 def measures(contract: Contract) -> list[str]:
-    """What is summed over each window: what the source reports at all."""
+    """The columns that are summed over each window, if the source reports them."""
     optional = {"conversions": "conversion", "revenue": "revenue"}
     return ["impressions", "clicks", *(name for name, column in optional.items() if column in contract.columns)]
 

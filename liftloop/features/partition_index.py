@@ -1,7 +1,7 @@
-"""What the partitions of a derived table were made from, in one object: so nobody asks for each of them.
+"""An index of a derived table's partitions in one object, which saves a request for each of them.
 
-An entry says that the object with this etag was made from the sources with this fingerprint. The index repeats what
-the partitions themselves bear: one that is lost or damaged is made again from them.
+An entry says that the object with this etag was computed from sources with this fingerprint. The partitions carry the
+same fingerprints, so a lost or damaged index is rebuilt from them.
 """
 
 import json
@@ -16,7 +16,7 @@ from liftloop.storage.store import Store
 
 @dataclass(frozen=True)
 class Entry:
-    """One partition, as it was last seen in the store."""
+    """One partition, as last found in the store."""
 
     key: str
     etag: str
@@ -31,7 +31,7 @@ class _File(Frozen):
 
 @dataclass(frozen=True)
 class Index:
-    """The index at a key, as it was read or written. `etag`: None while there is none."""
+    """The index at a key, as read or written. `etag`: None if it does not exist."""
 
     store: Store
     key: str
@@ -40,7 +40,7 @@ class Index:
 
     @classmethod
     def read(cls, store: Store, key: str) -> "Index":
-        """The index, or an empty one where there is none or it cannot be read."""
+        """The index, or an empty one if it does not exist or is damaged."""
         try:
             body, head = store.get_version(key)
         except KeyError:
@@ -56,12 +56,12 @@ class Index:
         return entry is not None and entry.fingerprint == fingerprint
 
     def without(self, keys: Iterable[str]) -> "Index":
-        """Written before these partitions change: a killed update leaves no entry that is not true."""
+        """Written before these partitions change, so that a killed update leaves no wrong entry."""
         gone = set(keys)
         return self._written({name: entry for name, entry in self.entries.items() if name not in gone})
 
     def with_changes(self, removed: Iterable[str], entries: Iterable[Entry]) -> "Index":
-        """Written after these partitions are in the store, and those that nobody wants are not.
+        """Written after these partitions are stored and the removed ones deleted.
 
         Raises:
             SwapConflict: another update wrote the index meanwhile.

@@ -1,4 +1,4 @@
-"""Online/offline skew: whether decisions see the values that a training on the same moment would see."""
+"""Online/offline skew: whether decisions read the same feature values as a training as of the same time."""
 
 from dataclasses import dataclass
 
@@ -22,14 +22,14 @@ _SHOWN = 20
 
 
 class SkewError(UserError):
-    """Online and offline features differ; the message lists keys, values and who wrote either."""
+    """Online and offline features differ; the message lists keys, values and the runs that wrote them."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One value that decisions see otherwise than trainings do; NaN: missing."""
+    """One feature value that differs between online and offline store; NaN: missing."""
 
-    key: str  # the key column that the feature is kept for
+    key: str  # the key column of the feature
     value: str
     feature: str
     online: float
@@ -40,9 +40,9 @@ class Difference:
 
 
 def find_skew(store: Store, contract: Contract) -> list[Difference]:
-    """Compare the features of a sample of the keys served last, as of the online store's own time.
+    """Compare the features of a sample of recently served keys, as of the online store's own time.
 
-    Right after both were brought up to date they must be equal within float tolerance; missing equals missing.
+    Right after both were updated they must be equal within float tolerance; missing equals missing.
     """
     files = Lake(store, contract).newest_files()
     if not files:
@@ -55,7 +55,7 @@ def find_skew(store: Store, contract: Contract) -> list[Difference]:
     found = [_difference(contract, online.iloc[row], offline.iloc[row], columns[place]) for row, place in differing]
     found = list(dict.fromkeys(found))  # a key may have been served several times
     metrics = {"rows_sampled": len(rows), "values_compared": rows.shape[0] * len(columns), "differing": len(found)}
-    record(Step(name=_STEP, metrics=metrics, is_reused=True))  # it makes nothing
+    record(Step(name=_STEP, metrics=metrics, is_reused=True))  # it has no outputs
     return found
 
 
@@ -67,7 +67,7 @@ def is_equal(contract: Contract, online: pd.DataFrame, offline: pd.DataFrame) ->
 
 
 def require_no_skew(store: Store, contract: Contract, differences: list[Difference]) -> None:
-    """Do nothing where there are none.
+    """Require that there are no differences.
 
     Raises:
         SkewError: there are some.
@@ -81,7 +81,7 @@ def require_no_skew(store: Store, contract: Contract, differences: list[Differen
         f"offline values of {key}: {table}, written by {writer_of(store, table)}" for key, table in tables.items()
     ]
     shown = [str(each) for each in differences[:_SHOWN]]
-    raise SkewError("\n".join([f"{len(differences)} online values are not the offline ones:", *shown, *writers]))
+    raise SkewError("\n".join([f"{len(differences)} online values differ from the offline ones:", *shown, *writers]))
 
 
 def _served_keys(store: Store, contract: Contract, files: list[str]) -> pd.DataFrame:

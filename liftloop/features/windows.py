@@ -3,7 +3,7 @@
 The row of a key at an hour's boundary knows the tiles of hours that ended by then and nothing later. There is a row at
 every boundary where a window changes: where an active hour ends, and where it leaves a window. So the latest row at or
 before a time *t* holds the windows at the last full hour before *t*, and no rows are needed for idle hours. The last
-boundary is on the newest day of the lake: beyond it nobody knows.
+boundary is on the newest day of the lake: later values are unknown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,7 +65,7 @@ def update_feature_tables(store: Store, contract: Contract) -> Step:
 
 
 def _tiles(store: Store, contract: Contract) -> dict[str, dict[date, list[Source]]]:
-    """The tiles of each key by day, as their index knows them."""
+    """The tiles of each key by day, from their index."""
     known: list[Source] = [*Index.read(store, tiles_index_key(contract.source)).entries.values()]
     if not known:
         known += store.list(tiles_prefix(contract.source))
@@ -74,7 +74,7 @@ def _tiles(store: Store, contract: Contract) -> dict[str, dict[date, list[Source
 
 
 def feature_partitions(contract: Contract, key: str, tiles: Mapping[date, Sequence[Source]]) -> list[Partition]:
-    """A day's rows are made from its own tiles and those of eight days before: a new day never touches the history."""
+    """A day's rows are computed from its tiles and those of the preceding eight days: a new day changes no old one."""
     table, query = features_prefix(contract.source, key), _query(contract, key)
     return [Partition(table, _FILE, day, files, query) for day, files in looking_back(tiles, _DAYS_BACK).items()]
 

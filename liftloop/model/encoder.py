@@ -1,9 +1,9 @@
-"""Raw columns to the numbers that XGBoost reads. Fitted once, kept as JSON with the model.
+"""Encodes raw columns as the numbers that XGBoost reads. Fitted once, stored as JSON with the model.
 
-Dask and pandas number categories anew in every frame (dmlc/xgboost #9678), so the codes are ours.
+Dask and pandas assign category codes separately in every frame (dmlc/xgboost #9678), so we assign our own.
 
-Two stages: every raw column becomes a number by itself (`to_codes`), then the model's columns are made of those
-(`to_features`). So an impression and the ads that compete for it can be encoded apart and put together in between.
+Two stages: each raw column becomes a number (`to_codes`), then the model's columns are computed from these codes
+(`to_features`). So an impression and its competing ads can be encoded separately and combined in between.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,22 +17,22 @@ from pydantic import ConfigDict, Field, FiniteFloat
 
 from liftloop.storage.frozen import Frozen
 
-MINIMUM_OCCURRENCES = 20  # a rarer category teaches its own few rows by heart
-KNOWN_OCCURRENCES = 2  # what occurs only once stands in for what was never seen
-KNOWN_VALUES = 20_000  # of one column, the most frequent: tables stay small, for they travel with the model
+MINIMUM_OCCURRENCES = 20  # a model would overfit rarer categories
+KNOWN_OCCURRENCES = 2  # values that occur only once represent unseen ones
+KNOWN_VALUES = 20_000  # of one column, the most frequent: tables stay small, because they are stored with the model
 
 Matrix = NDArray[np.float32]
 
 
 class Lookup(Frozen):
-    """A column of the model that is looked up: a value for each known code of one text column, or of two together."""
+    """A model column by lookup: a value for each known code of one text column or a pair."""
 
     columns: tuple[str, ...]
-    codes: tuple[int, ...]  # ascending; of two columns: first * KNOWN_VALUES + second
+    codes: tuple[int, ...]  # ascending; for a pair: first * KNOWN_VALUES + second
     values: tuple[FiniteFloat, ...]
 
     def find(self, codes: NDArray[np.float64]) -> Matrix:
-        """The values of codes, shape (rows,); NaN for what is not known, or where a code is missing."""
+        """The values of codes, shape (rows,); NaN for missing and unknown codes."""
         known, values = self._arrays
         place = np.searchsorted(known, codes).clip(max=len(known) - 1)
         return np.where(known[place] == codes, values[place], np.float32(np.nan))
@@ -43,11 +43,11 @@ class Lookup(Frozen):
 
 
 class Encoder(Frozen):
-    """What is known of the text columns, which columns are numbers, and what a model reads of both.
+    """The categories of text columns, the numeric columns, and which columns of the model derive from them.
 
-    A category's code is its position. `categorical` says how many of a text column's first categories XGBoost sees as
-    such; a column that it does not name enters only by its lookups. Without it all of every column are seen. Of the
-    columns in `presence` a model learns only whether there is a value.
+    A category's code is its position. `categorical` gives the number of a text column's leading categories that XGBoost
+    reads as categories; other text columns enter only by their lookups, and None means all categories of all columns.
+    Of the columns in `presence` a model reads only whether there is a value.
     """
 
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
@@ -60,35 +60,35 @@ class Encoder(Frozen):
 
     @classmethod
     def fit(cls, counts: Mapping[str, Mapping[str, int]], numbers: Iterable[str], presence: Iterable[str] = ()) -> Self:
-        """Learn the categories from how often each value occurs, by column, in the training part alone."""
+        """The encoder with the known values of each column, given how often they occur in the training part."""
         known = {name: _known(values) for name, values in sorted(counts.items())}
         categorical = {name: sum(counts[name][value] >= MINIMUM_OCCURRENCES for value in known[name]) for name in known}
         return cls(categories=known, numbers=tuple(numbers), categorical=categorical, presence=tuple(presence))
 
     @property
     def raw_columns(self) -> list[str]:
-        """The columns read, in the order of what `to_codes` returns."""
+        """The raw columns, in the order of `to_codes`."""
         return [*self.categories, *self.numbers, *self.presence]
 
     @property
     def columns(self) -> list[str]:
-        """The model's columns, in the order of what `encode` returns."""
+        """The model's columns, in the order of `encode`."""
         return [*self._categorical, *self.numbers, *self.presence_columns, *self.lookups]
 
     @property
     def sources(self) -> dict[str, tuple[str, ...]]:
-        """The raw columns that each of the model's columns is made of."""
+        """The raw columns that each of the model's columns is computed from."""
         plain = {name: (name,) for name in (*self._categorical, *self.numbers)}
         plain |= {known: (name,) for known, name in self.presence_columns.items()}
         return plain | {name: lookup.columns for name, lookup in self.lookups.items()}
 
     @property
     def feature_types(self) -> list[str]:
-        """XGBoost's word for each of the model's columns: `c`ategory or `q`uantity."""
+        """XGBoost's type of each of the model's columns: `c`ategory or `q`uantity."""
         return ["c"] * len(self._categorical) + ["q"] * (len(self.numbers) + len(self.presence) + len(self.lookups))
 
     def select(self, columns: Iterable[str]) -> Self:
-        """The encoder of these of the model's columns alone, which reads no more than they need."""
+        """The encoder for these model columns only, reading only the raw columns that they need."""
         kept = set(columns)
         read = {raw for name in kept for raw in self.sources[name]}
         return type(self)(
@@ -108,7 +108,7 @@ class Encoder(Frozen):
         return pd.DataFrame(self.to_features(self.to_codes(rows)), index=rows.index, columns=self.columns)
 
     def to_codes(self, rows: pd.DataFrame) -> Matrix:
-        """Every raw column as numbers, shape (rows, raw columns): text as codes; NaN where missing or not known.
+        """Every raw column as numbers, shape (rows, raw columns): text as codes; NaN where missing or unknown.
 
         Raises:
             ValueError: a column is missing.
@@ -124,7 +124,7 @@ class Encoder(Frozen):
         return coded
 
     def to_features(self, coded: Matrix) -> Matrix:
-        """The model's columns, shape (rows, columns), of what `to_codes` returned."""
+        """The model's columns, shape (rows, columns), from the result of `to_codes`."""
         place = {name: position for position, name in enumerate(self.raw_columns)}
         derived = np.empty((len(coded), len(self.columns)), dtype=np.float32)
         for position, (name, count) in enumerate(self._categorical.items()):
@@ -138,7 +138,7 @@ class Encoder(Frozen):
         return derived
 
     def codes(self, name: str, values: "pd.Series[str]") -> NDArray[np.float64]:
-        """The codes of one text column, shape (rows,); NaN where missing or not known."""
+        """The codes of one text column, shape (rows,); NaN where missing or unknown."""
         codes = self._indexes[name].get_indexer(pd.Index(values, dtype=object))
         return np.where(codes < 0, np.nan, codes)
 
@@ -152,7 +152,7 @@ class Encoder(Frozen):
 
     @cached_property
     def presence_columns(self) -> dict[str, str]:
-        """The model's columns that say whether a value is there, and the raw column of each."""
+        """The model's columns for presence of a value, and the raw column of each."""
         return {f"known({name})": name for name in self.presence}
 
     @cached_property
@@ -161,12 +161,12 @@ class Encoder(Frozen):
 
 
 def joint_codes(codes: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """One number for the codes of one column or of two, shape (rows,)."""
+    """One code for one column or a pair, shape (rows,)."""
     return codes[0] if len(codes) == 1 else codes[0] * KNOWN_VALUES + codes[1]
 
 
 def _known(occurrences: Mapping[str, int]) -> tuple[str, ...]:
-    """The most frequent first; of equally many by name."""
+    """Known values, most frequent first, ties by name."""
     often = [(-count, value) for value, count in occurrences.items() if count >= KNOWN_OCCURRENCES]
     return tuple(value for _, value in sorted(often)[:KNOWN_VALUES])
 

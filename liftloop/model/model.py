@@ -1,4 +1,4 @@
-"""A trained model: booster, encoder and calibration, kept as two blobs that nothing has to unpickle."""
+"""A trained model: booster, encoder and calibration, stored as two blobs without pickle."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ from liftloop.storage.hashing import fingerprint_of, sha256_of
 
 
 class ModelSpec(Frozen):
-    """All of a model but its trees."""
+    """Everything in a model except its trees."""
 
     reward: Reward
     feature_service: str
@@ -42,7 +42,7 @@ class Model:
         return self.predict_codes(self.spec.encoder.to_codes(rows))
 
     def predict_codes(self, codes: Matrix) -> NDArray[np.float64]:
-        """Calibrated P(reward), shape (rows,), from what the encoder's `to_codes` returned."""
+        """Calibrated P(reward), shape (rows,), from the result of the encoder's `to_codes`."""
         features = self.spec.encoder.to_features(codes)
         return self.spec.calibration.apply(predict_uncalibrated(self.booster, features))
 
@@ -52,11 +52,11 @@ class Model:
 
     @classmethod
     def from_blobs(cls, booster: bytes, spec: bytes) -> Self:
-        """The model that `to_blobs` wrote.
+        """The model that `to_blobs` serialized.
 
         Raises:
-            ValueError: the spec is not one.
-            xgboost.core.XGBoostError: the booster is not one.
+            ValueError: the spec is invalid.
+            xgboost.core.XGBoostError: the booster is invalid.
         """
         return cls(xgboost.Booster(model_file=bytearray(booster)), ModelSpec.model_validate_json(spec))
 
@@ -70,7 +70,7 @@ class Model:
 
 
 def predict_uncalibrated(booster: xgboost.Booster, features: Matrix) -> NDArray[np.float32]:
-    """What the trees alone predict, shape (rows,), for features as the model's encoder returns them."""
-    # From a plain array: ten times faster than through a data frame when rows are few.
+    """The trees' prediction, shape (rows,), before calibration, for features from the model's encoder."""
+    # From a plain array: for few rows ten times faster than from a data frame.
     probabilities: NDArray[np.float32] = booster.inplace_predict(features, validate_features=False)
     return probabilities

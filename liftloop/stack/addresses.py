@@ -1,4 +1,4 @@
-"""Where the embedded parts are, and who is told: our own settings, each role, and the plain `prefect` command."""
+"""The addresses and keys of the embedded parts, written for our own settings, each role and the `prefect` command."""
 
 import json
 from pathlib import Path
@@ -10,27 +10,28 @@ from liftloop.settings import Settings
 from liftloop.stack.layout import HOST, Credentials, Layout, write_private
 from liftloop.stack.roles import GRANTS
 
-_HEAD = "# Written by `liftloop up`, which writes it anew each time."
+_MARK = "# Written by `liftloop up`"
+_HEAD = f"{_MARK}, which overwrites it each time."
 _PREFECT_USER = "liftloop"
 
 
 def s3_url(settings: Settings) -> str:
-    """Where the embedded object store listens."""
+    """The URL of the embedded object store."""
     return f"http://{HOST}:{settings.s3_port}"
 
 
 def prefect_url(settings: Settings) -> str:
-    """Where the embedded Prefect server listens."""
+    """The API URL of the embedded Prefect server."""
     return f"http://{HOST}:{settings.prefect_port}/api"
 
 
 def bridge_url(settings: Settings) -> str:
-    """Where the bridge listens."""
+    """The URL of the bridge."""
     return f"http://{HOST}:{settings.bridge_port}"
 
 
 def user_settings(settings: Settings) -> Settings:
-    """The settings without what an earlier `up` wrote: an address that is still None is ours to serve."""
+    """The settings without what an earlier `up` generated; where an address is then None, we run the part."""
     generated = dotenv_values(settings.generated_file) | dotenv_values(settings.keys_file(settings.role))
     ours = [name for name, value in settings.as_environment().items() if generated.get(name) == value]
     return settings.model_copy(update={name.removeprefix("LIFTLOOP_").lower(): None for name in ours})
@@ -54,13 +55,13 @@ def running_settings(settings: Settings, credentials: Credentials) -> Settings:
 
 
 def write_generated_file(settings: Settings, running: Settings) -> None:
-    """Write, for `load_settings`, what `running` knows and the user's own `settings` leave open."""
+    """Write the values of `running` that the user's own `settings` leave open, for `load_settings`."""
     found = {name: value for name, value in running.as_environment().items() if name not in settings.as_environment()}
     _write_variables(settings.generated_file, found)
 
 
 def write_keys_files(running: Settings, credentials: Credentials) -> None:
-    """Write, for `Settings.as_role`, each role's keys to the embedded store."""
+    """Write each role's keys for the embedded store, for `Settings.as_role`."""
     names = ("LIFTLOOP_S3_ENDPOINT_URL", "LIFTLOOP_S3_ACCESS_KEY_ID", "LIFTLOOP_S3_SECRET_ACCESS_KEY")
     for role in GRANTS:
         keys = credentials.keys(role)
@@ -73,14 +74,14 @@ def _write_variables(file: Path, values: dict[str, str]) -> None:
 
 
 def write_prefect_toml(file: Path, settings: Settings, running: Settings, layout: Layout) -> bool:
-    """Lead the plain `prefect` command in this folder to the embedded server and to no home but ours.
+    """Point the `prefect` command in this folder to the embedded server and to our own Prefect home.
 
-    With a Prefect server of the user's own, the file goes, and the user's own profile counts again.
+    If the user runs their own Prefect server, the file is removed, and the user's own profile applies again.
 
     Returns:
-        False where the file is the user's own, which is left as it is.
+        False if the file is the user's own, which is left unchanged.
     """
-    if file.exists() and not file.read_text().startswith(_HEAD):
+    if file.exists() and not file.read_text().startswith(_MARK):
         return False
     if settings.prefect_api_url is None:
         write_private(file, _prefect_toml(running.as_environment(), layout))

@@ -1,13 +1,13 @@
 """Run a silent command and count its seconds: `counted.py WORDS COMMAND...`.
 
-Run as a script, by the Python that there is before anything is installed.
+Runs as a script, by the system's Python, before anything is installed.
 """
 
 import subprocess
 import sys
 import time
 
-SECONDS_BETWEEN_LINES = 15  # where nobody watches, so that a log shows the command alive
+SECONDS_BETWEEN_LINES = 15  # without a terminal, so that a log shows the command is alive
 
 
 def main(words: str, *command: str) -> int:
@@ -31,7 +31,7 @@ def _is_running(process: "subprocess.Popen[bytes]", interval: float) -> bool:
 
 
 def _say(words: str, began: float) -> None:
-    """Over what was said before, on a terminal; else on a line of its own."""
+    """Overwrites the line on a terminal; prints a new line otherwise."""
     start = "\r" if sys.stdout.isatty() else "\n"
     print(f"{start}{words}: {time.monotonic() - began:.0f} s", end="", flush=True)
 

@@ -1,4 +1,4 @@
-"""What a new stack needs once: work pool, feature registry, deployments."""
+"""Initialises a new stack: work pool, feature registry, deployments."""
 
 import hashlib
 import json
@@ -14,14 +14,14 @@ from liftloop.project import find_project
 from liftloop.settings import Settings, load_settings
 from liftloop.stack.addresses import user_settings
 from liftloop.stack.layout import Layout, StackError, last_line, write_private
-from liftloop.stack.lifecycle import Progress, WaitFor, say_nothing, up
+from liftloop.stack.lifecycle import Progress, WaitFor, ignore_progress, up
 from liftloop.stack.parts import SCRIPTS, WORK_POOL, home_environment, prefect_client, prefect_environment
 from liftloop.stack.prefect_api import ask
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One command, and the files on which its outcome depends; or also what is deployed, which anybody may change."""
+    """One command and the files it depends on; for a deployment also the server's state, which anyone may change."""
 
     command: tuple[str, ...]
     inputs: tuple[str, ...] = ()
@@ -41,20 +41,20 @@ class _Step:
 
 
 def initialise(
-    settings: Settings, on_progress: Progress, wait_for: WaitFor = say_nothing, *, project: Path | None = None
+    settings: Settings, on_progress: Progress, wait_for: WaitFor = ignore_progress, *, project: Path | None = None
 ) -> None:
     """Create the work pool, apply the feature repository, deploy the flows.
 
-    Leaves out what it has done before for the same server and the same files.
+    Skips what it has done before for the same server and the same files.
 
     Args:
-        settings: those that `up` returned, or that `load_settings` finds after it.
-        on_progress: is given one line per command.
-        wait_for: is told what is waited for.
+        settings: as returned by `up`, or by `load_settings` after it.
+        on_progress: called with one line per command.
+        wait_for: called with the name of the current command.
         project: the folder with `deployments.yaml`, `flows/` and `feature_repo/`; None: the project's root.
 
     Raises:
-        StackError: nothing was brought up before, or a command failed.
+        StackError: the stack is not up, or a command failed.
     """
     if settings.prefect_api_url is None:
         raise StackError("there is no Prefect server yet: run `liftloop up` first")
@@ -67,29 +67,29 @@ def initialise(
         for step in due:
             on_progress(step.line)
         wait_for(", ".join(step.line for step in due))
-        with ThreadPoolExecutor() as pool:  # each spends its seconds on starting Python
+        with ThreadPoolExecutor() as pool:  # each command spends seconds on starting Python
             list(pool.map(lambda step: _run(step, layout, environment), due))
         done |= {step.line: step.digest(settings, layout.project) for step in due}
         write_private(file, json.dumps(done, indent=2))
 
 
-def start(on_progress: Progress, wait_for: WaitFor = say_nothing) -> Settings:
-    """All that `liftloop up` does in the project: check the contracts, bring every part up, initialise it.
+def start(on_progress: Progress, wait_for: WaitFor = ignore_progress) -> Settings:
+    """Everything that `liftloop up` does: check the contracts, bring every part up, initialise the stack.
 
-    `wait_for` is told what is waited for.
+    `on_progress` is called with one line per stage, `wait_for` with the name of the part being waited for.
 
     Raises:
         UserError: a contract cannot be used, or a part does not start.
     """
     for source in declared_sources():
-        load_contract(source)  # a broken one is told before anything starts
+        load_contract(source)  # so that a broken contract is reported before anything starts
     settings = up(load_settings(), on_progress, wait_for, prefect_toml=find_project().root / "prefect.toml")
     initialise(settings, on_progress, wait_for)
     return settings
 
 
 def command_environment(settings: Settings) -> dict[str, str]:
-    """The environment in which any command, in any folder, works with the stack that `settings` describe."""
+    """The environment in which any command, in any folder, uses the stack of these settings."""
     layout = Layout.of(settings)
     ours = settings.as_environment() | home_environment(layout)
     if settings.prefect_api_url is None:
@@ -100,8 +100,8 @@ def command_environment(settings: Settings) -> dict[str, str]:
 
 
 def _stages(settings: Settings, project: Path) -> Iterator[list[_Step]]:
-    """The commands of one stage need nothing of each other."""
-    if not _is_server_ours(settings):  # on ours the worker has made its pool
+    """Commands by stage; the commands of one stage do not depend on each other."""
+    if not _is_server_ours(settings):  # on our server the worker creates its pool
         yield [_Step(("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt"))]
     applied = (
         "feature_repo/**/*.yaml",
@@ -122,7 +122,7 @@ def _is_server_ours(settings: Settings) -> bool:
 
 
 def _deployed(settings: Settings) -> list[str]:
-    """The deployments on our own server; those of a server elsewhere are its owner's concern."""
+    """The deployments on our own server; empty for an external one, which its owner manages."""
     if not _is_server_ours(settings):
         return []
     return sorted(deployment["name"] for deployment in ask(settings, "/deployments/filter", {}))
@@ -132,16 +132,16 @@ def _run(step: _Step, layout: Layout, environment: Mapping[str, str]) -> None:
     done = subprocess.run(
         [SCRIPTS / step.command[0], *step.command[1:]],
         cwd=layout.project,
-        env={**environment, "PWD": str(layout.project)},  # deployments.yaml names its folder by it
+        env={**environment, "PWD": str(layout.project)},  # deployments.yaml refers to it
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    said = done.stdout.replace("An exception occurred.", "")  # Prefect's last words, which tell nothing
+    output = done.stdout.replace("An exception occurred.", "")  # Prefect's last line, which carries no information
     log = layout.log_file("initialise")
     with log.open("a") as file:
-        file.write(f"$ {step.line}\n{said}\n")
-    is_there = "create" in step.command and "already exists" in " ".join(said.split())  # it may be wrapped
+        file.write(f"$ {step.line}\n{output}\n")
+    is_there = "create" in step.command and "already exists" in " ".join(output.split())  # the message may be wrapped
     if done.returncode != 0 and not is_there:
-        raise StackError(f"`{step.line}` failed. The last line of {log}: {last_line(said)}")
+        raise StackError(f"`{step.line}` failed. The last line of {log}: {last_line(output)}")

@@ -1,4 +1,4 @@
-"""Bring the embedded stack up, take it down, say how it is."""
+"""Starts and stops the embedded stack, and reports its status."""
 
 import fcntl
 import time
@@ -19,7 +19,7 @@ from liftloop.stack.addresses import (
     write_prefect_toml,
 )
 from liftloop.stack.certificate import write_certificate
-from liftloop.stack.checks import check_binaries, check_disk, check_keys, check_ports
+from liftloop.stack.checks import require_binaries, require_free_disk, require_free_ports, require_matching_keys
 from liftloop.stack.layout import Credentials, Layout, StackError, last_line, write_private
 from liftloop.stack.parts import (
     OBJECT_STORE,
@@ -37,8 +37,8 @@ Progress = Callable[[str], None]
 WaitFor = Callable[[str], object]
 
 
-def say_nothing(_words: str) -> None:
-    """For whom nobody watches."""
+def ignore_progress(_words: str) -> None:
+    """The default where no one watches the progress."""
 
 
 @dataclass(frozen=True)
@@ -54,42 +54,42 @@ class PartStatus:
 def up(
     settings: Settings,
     on_progress: Progress,
-    wait_for: WaitFor = say_nothing,
+    wait_for: WaitFor = ignore_progress,
     *,
     project: Path | None = None,
     prefect_toml: Path | None = None,
 ) -> Settings:
-    """Start every part that the user's settings point nowhere else, and wait until each does its work.
+    """Start every part that is not external by the user's settings, and wait until each is ready.
 
-    Parts that run already are left alone, so a second call is quick. Two calls at once take turns.
+    Running parts are left alone, so a second call is quick. Concurrent calls run one after the other.
 
     Args:
-        settings: where files, ports and external parts are.
-        on_progress: is given one line per stage.
-        wait_for: is told which part is waited for.
+        settings: files, ports and external parts.
+        on_progress: called with one line per stage.
+        wait_for: called with the name of the part being waited for.
         project: the folder in which the worker runs flows; None: the project's root.
-        prefect_toml: the file that tells the plain `prefect` command of our server; None: tell it nothing.
+        prefect_toml: the file that points the `prefect` command to our server; None: write no file.
 
     Returns:
-        The settings with the addresses and keys of what runs now, as `load_settings` will find them.
+        The settings with the addresses and keys of the running parts, as `load_settings` will read them.
 
     Raises:
-        StackError: a port is taken, a program is missing, the disk is full, `home` cannot be written,
-            or a part does not come up.
+        StackError: a port is taken, a program is missing, the disk is full, `home` is not writable,
+            or a part does not start.
     """
     own = user_settings(settings)
-    check_keys(own)
+    require_matching_keys(own)
     layout = Layout.of(own, project)
     layout.create()
-    with _turn(layout):
+    with _exclusive(layout):
         credentials = Credentials.load(layout.credentials_file)
         parts = embedded_parts(own, layout, credentials)
         supervisor, config = Supervisor(layout), config_text(parts, layout)
         if is_new := not supervisor.is_configured(config):
-            check_binaries(parts)
-            check_disk(own, layout)
+            require_binaries(parts)
+            require_free_disk(own, layout)
             _end_former(supervisor, on_progress)
-            check_ports(parts)
+            require_free_ports(parts)
         running = _write_files(own, layout, credentials)  # the parts read them when they start
         if is_new:
             supervisor.start(config)
@@ -104,20 +104,20 @@ def up(
 
 
 def down(settings: Settings) -> None:
-    """Stop everything that `up` started, and return when no process of it is left. Data stays.
+    """Stop everything that `up` started, and return once all processes have ended. The data stays.
 
     Raises:
-        StackError: a process cannot be ended.
+        StackError: a process does not end.
     """
     layout = Layout.of(settings)
-    with _turn(layout) if layout.lock_file.exists() else nullcontext():
+    with _exclusive(layout) if layout.lock_file.exists() else nullcontext():
         Supervisor(layout).stop()
         layout.remove_temporary_folders()
         remove_store_sockets(settings)
 
 
 def status(settings: Settings) -> list[PartStatus]:
-    """How each part is, asked of supervisor and of the part itself."""
+    """The status of each part, from supervisor and from the part itself."""
     own = user_settings(settings)
     layout = Layout.of(own)
     supervised = Supervisor(layout).processes()
@@ -127,7 +127,7 @@ def status(settings: Settings) -> list[PartStatus]:
 
 
 @contextmanager
-def _turn(layout: Layout) -> Iterator[None]:
+def _exclusive(layout: Layout) -> Iterator[None]:
     with layout.lock_file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -137,20 +137,20 @@ def _start_stopped(parts: Sequence[Part], supervisor: Supervisor) -> None:
     supervised = supervisor.processes()
     for part in parts:
         if not supervised[part.name].is_up:
-            check_ports([part])
+            require_free_ports([part])
             supervisor.start_part(part.name)
 
 
 def _end_former(supervisor: Supervisor, on_progress: Progress) -> None:
     if supervisor.members():
-        on_progress("ending what ran before with other settings, or without its supervisor")
+        on_progress("stopping parts from an earlier start with other settings, or without their supervisor")
         supervisor.stop()
 
 
 def _write_files(settings: Settings, layout: Layout, credentials: Credentials) -> Settings:
-    """Put down all secrets, each where it is needed; returns the settings with those of the embedded parts."""
+    """Write all secrets where they are needed; returns the settings with the secrets of the embedded parts."""
     running = running_settings(settings, credentials)
-    credentials.save(layout.credentials_file)
+    credentials.write(layout.credentials_file)
     if settings.s3_endpoint_url is None:
         write_private(identities_file(layout), identities(settings, credentials))
         write_keys_files(running, credentials)
@@ -173,8 +173,8 @@ def _wait_until_ready(part: Part, supervisor: Supervisor, on_progress: Progress)
 
 
 def _failure(part: Part, waited_seconds: float, log: Path) -> str:
-    said = log.read_text(errors="replace") if log.exists() else ""
-    return f"{part.name} did not come up in {waited_seconds:.0f} s. The last line of {log}: {last_line(said)}"
+    output = log.read_text(errors="replace") if log.exists() else ""
+    return f"{part.name} did not start within {waited_seconds:.0f} s. The last line of {log}: {last_line(output)}"
 
 
 def _status_of(part: Part, now: Supervised, layout: Layout) -> PartStatus:

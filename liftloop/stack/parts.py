@@ -1,4 +1,4 @@
-"""The parts of the embedded stack: how each is started, where it listens, what it must and must not do."""
+"""The parts of the embedded stack: how each is started, where it listens, and how it is secured."""
 
 import socket
 import sys
@@ -13,7 +13,7 @@ from liftloop.stack import wait
 from liftloop.stack.addresses import bridge_url, prefect_url, running_settings, s3_url
 from liftloop.stack.certificate import certificate_environment
 from liftloop.stack.layout import HOST, Credentials, Layout
-from liftloop.stack.probes import is_polling, takes_writes
+from liftloop.stack.probes import accepts_writes, is_polling
 
 OBJECT_STORE = "object-store"
 PREFECT_SERVER = "prefect-server"
@@ -21,7 +21,7 @@ WORK_POOL = "liftloop"
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
-# SeaweedFS looks for a part's gRPC port 10,000 above its HTTP port, whatever it is told.
+# SeaweedFS expects a service's gRPC port 10,000 above its HTTP port, regardless of its configuration.
 _GRPC_OFFSET = 10_000
 _STORE_SERVICES = ("s3", "master", "volume", "filer", "admin")
 
@@ -39,19 +39,19 @@ class Part:
 
     name: str
     command: tuple[str, ...]
-    binaries: tuple[str, ...]  # what it needs of the environment's scripts folder
+    binaries: tuple[str, ...]  # that it needs in the environment's scripts folder
     address: str
-    is_ready: Callable[[float], bool] = field(repr=False)  # given when it was started, in epoch seconds
+    is_ready: Callable[[float], bool] = field(repr=False)  # called with its start time in epoch seconds
     environment: Mapping[str, str] = field(repr=False)
     ports: tuple[int, ...] = ()
     port_setting: str = ""  # the setting that moves the ports
-    stop_limit_seconds: int = 10  # then it is killed
+    stop_limit_seconds: int = 10  # after that it is killed
     priority: int = 10  # lower starts first and stops last
-    note: str = ""  # for who opens its address
+    note: str = ""  # for the user who opens its address
 
 
 def embedded_parts(settings: Settings, layout: Layout, credentials: Credentials) -> list[Part]:
-    """The parts that the user's settings point nowhere else, in the order in which they come up."""
+    """The parts that are not external by the user's settings, in starting order."""
     running = running_settings(settings, credentials)
     store = [object_store(running, layout, credentials)] if settings.s3_endpoint_url is None else []
     prefect = [prefect_server(running, layout), worker(running, layout)] if settings.prefect_api_url is None else []
@@ -59,13 +59,13 @@ def embedded_parts(settings: Settings, layout: Layout, credentials: Credentials)
 
 
 def store_ports(settings: Settings) -> dict[str, int]:
-    """Every port of the object store by its flag: five in a row from `s3_port`, and their gRPC twins."""
+    """Every port of the object store by its flag: five from `s3_port` on, and the gRPC port of each."""
     http = {f"{service}.port": settings.s3_port + offset for offset, service in enumerate(_STORE_SERVICES)}
     return http | {f"{flag}.grpc": port + _GRPC_OFFSET for flag, port in http.items()}
 
 
 def object_store(settings: Settings, layout: Layout, credentials: Credentials) -> Part:
-    """SeaweedFS, closed to all but signed S3 requests on loopback."""
+    """SeaweedFS, open only to signed S3 requests on loopback."""
     ports = store_ports(settings)
     flags = {
         "dir": layout.store_folder,
@@ -75,13 +75,13 @@ def object_store(settings: Settings, layout: Layout, credentials: Credentials) -
         "s3.config": identities_file(layout),
         "filer.localSocket": layout.socket_folder / "filer.sock",
         "s3.localSocket": layout.socket_folder / "s3.sock",
-        "disableHttp": "true",  # the filer's and the master's HTTP APIs know nothing of S3 identities
+        "disableHttp": "true",  # the filer's and the master's HTTP APIs ignore S3 identities
         "master.telemetry": "false",
         "webdav": "false",
         "admin.ui": "false",
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
-        "idleTimeout": 10,  # seconds; at the end it waits this long for idle connections
+        "idleTimeout": 10,  # seconds; on shutdown it waits this long for idle connections
         **ports,
     }
     return Part(
@@ -89,7 +89,7 @@ def object_store(settings: Settings, layout: Layout, credentials: Credentials) -
         command=(str(SCRIPTS / "weed"), "-logtostderr=true", "mini", *(f"-{key}={flags[key]}" for key in flags)),
         binaries=("weed",),
         address=s3_url(settings),
-        is_ready=lambda _: takes_writes(
+        is_ready=lambda _: accepts_writes(
             s3_url(settings), settings.bucket, credentials.s3_access_key_id, credentials.s3_secret_access_key
         ),
         environment={
@@ -98,8 +98,8 @@ def object_store(settings: Settings, layout: Layout, credentials: Credentials) -
             "WEED_JWT_SIGNING_READ_KEY": credentials.volume_read_key,
             "WEED_JWT_FILER_SIGNING_KEY": credentials.filer_write_key,
             "WEED_JWT_FILER_SIGNING_READ_KEY": credentials.filer_read_key,
-            "GOGC": "50",  # less memory for a little more work; under a fixed limit it would collect without end
-            "AWS_ACCESS_KEY_ID": "",  # it would let these keys in as an administrator's
+            "GOGC": "50",  # less memory for a little more CPU; with a fixed limit it would collect continuously
+            "AWS_ACCESS_KEY_ID": "",  # otherwise it would accept these keys as an administrator's
             "AWS_SECRET_ACCESS_KEY": "",
             **certificate_environment(layout),
             **_notices(settings),
@@ -111,7 +111,7 @@ def object_store(settings: Settings, layout: Layout, credentials: Credentials) -
 
 
 def remove_store_sockets(settings: Settings) -> None:
-    """Those that a killed store left: SeaweedFS puts them there, whatever it is told."""
+    """Remove sockets left in /tmp by a killed store; SeaweedFS puts them there regardless of its configuration."""
     for port in store_ports(settings).values():
         for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
             if not _is_listened_to(left):
@@ -128,19 +128,19 @@ def identities_file(layout: Layout) -> Path:
 
 
 def _notices(settings: Settings) -> dict[str, str]:
-    """What has the store tell the bridge of every object that lands."""
-    told = {
+    """Environment variables that make the store notify the bridge of every landed object."""
+    options = {
         "ENABLED": "true",
         "ENDPOINT": f"{bridge_url(settings)}/landing",
         "BEARER_TOKEN": settings.as_environment()["LIFTLOOP_BRIDGE_TOKEN"],
         "EVENT_TYPES": "create update",
         "PATH_PREFIXES": f"/buckets/{settings.bucket}/landing/",
     }
-    return {f"WEED_NOTIFICATION_WEBHOOK_{name}": value for name, value in told.items()}
+    return {f"WEED_NOTIFICATION_WEBHOOK_{name}": value for name, value in options.items()}
 
 
 def prefect_server(settings: Settings, layout: Layout) -> Part:
-    """The Prefect server on SQLite, closed to all who do not know the password."""
+    """The Prefect server on SQLite, protected by a password."""
     address = prefect_url(settings)
     port = settings.prefect_port
     return Part(
@@ -154,11 +154,11 @@ def prefect_server(settings: Settings, layout: Layout) -> Part:
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{layout.prefect_folder / 'prefect.db'}",
             "PREFECT_SERVER_API_AUTH_STRING": settings.as_environment()["LIFTLOOP_PREFECT_AUTH"],
             "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
-            # The server's own pages may call it; those of other sites may not.
+            # The server's own pages may call it; other sites may not.
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
-            # Limits held by a run that crashed are given back.
+            # Releases the concurrency limits held by a crashed run.
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-            "PREFECT_SERVER_DATABASE_TIMEOUT": "30",  # seconds; on a loaded machine SQLite may keep one waiting
+            "PREFECT_SERVER_DATABASE_TIMEOUT": "30",  # seconds; SQLite may be slow on a loaded machine
             "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
         },
         ports=(port,),
@@ -168,7 +168,7 @@ def prefect_server(settings: Settings, layout: Layout) -> Part:
 
 
 def worker(settings: Settings, layout: Layout) -> Part:
-    """One process worker, started as soon as the server answers; it makes its work pool where there is none."""
+    """One process worker, started as soon as the server answers; it creates its work pool if needed."""
     start = (str(SCRIPTS / "prefect"), "worker", "start", "--pool", WORK_POOL, "--type", "process")
     return Part(
         name="worker",
@@ -178,15 +178,15 @@ def worker(settings: Settings, layout: Layout) -> Part:
         is_ready=partial(is_polling, settings, WORK_POOL),
         environment=prefect_environment(settings, layout)
         | {
-            "PREFECT_WORKER_QUERY_SECONDS": "2",  # not 10: a run should start soon
-            "OMP_WAIT_POLICY": "PASSIVE",  # a thread of XGBoost that has to wait sleeps, and leaves the core to others
+            "PREFECT_WORKER_QUERY_SECONDS": "2",  # not 10, so that runs start soon
+            "OMP_WAIT_POLICY": "PASSIVE",  # XGBoost threads that wait sleep, and leave the core to others
         },
         priority=20,
     )
 
 
 def bridge(settings: Settings, layout: Layout, *, is_server_ours: bool) -> Part:
-    """The landing bridge, which starts runs for what landed and for what no event has started."""
+    """The bridge, which starts runs for landed files and for work that no event has started."""
     address = bridge_url(settings)
     serve = (sys.executable, "-m", "bridge")
     return Part(
@@ -205,30 +205,30 @@ def bridge(settings: Settings, layout: Layout, *, is_server_ours: bool) -> Part:
 
 
 def _after_server(settings: Settings) -> tuple[str, ...]:
-    """The words in front of a command that must wait for our Prefect server."""
+    """The prefix of a command that must wait for our Prefect server."""
     return sys.executable, "-I", "-S", wait.__file__, f"{prefect_url(settings)}/health"
 
 
 def prefect_environment(settings: Settings, layout: Layout) -> dict[str, str]:
-    """What makes any Prefect process ours: our server, a home of its own instead of the user's, and no telemetry."""
+    """The environment of our Prefect processes: our server, a separate home instead of the user's, no telemetry."""
     ours = {
         "PREFECT_HOME": str(layout.prefect_folder),
         "PREFECT_PROFILES_PATH": str(layout.prefect_folder / "profiles.toml"),
-        "PREFECT_PROFILE": "ephemeral",  # Prefect's own, whatever profile the user is in
+        "PREFECT_PROFILE": "ephemeral",  # a built-in profile, so that the user's own does not apply
     }
     return prefect_client(settings) | home_environment(layout) | ours
 
 
 def home_environment(layout: Layout) -> dict[str, str]:
-    """What keeps a process of ours, and all that it starts, to the home folder."""
+    """The environment that keeps our processes and their children inside the home folder."""
     return {
         "LIFTLOOP_HOME": str(layout.home),
         "TMPDIR": str(layout.temporary_folder),
-        "MPLCONFIGDIR": str(layout.home / "matplotlib"),  # its font cache, else under the user's home
+        "MPLCONFIGDIR": str(layout.home / "matplotlib"),  # its font cache, otherwise in the user's home
     }
 
 
 def prefect_client(settings: Settings) -> dict[str, str]:
-    """What leads any client to the Prefect server in force, whoever runs it."""
+    """The environment that points any client to the Prefect server in the settings, embedded or external."""
     auth = {"PREFECT_API_AUTH_STRING": settings.prefect_auth.get_secret_value()} if settings.prefect_auth else {}
     return {"PREFECT_API_URL": str(settings.prefect_api_url), **auth, **_NO_TELEMETRY}

@@ -1,4 +1,4 @@
-"""One question to the embedded Prefect server's API, without Prefect's client, which takes seconds to import."""
+"""Single requests to the Prefect server's API, without Prefect's client, which takes seconds to import."""
 
 import base64
 import json
@@ -16,10 +16,10 @@ _LIMIT_SECONDS = 10
 
 
 def ask(settings: Settings, path: str, body: Mapping[str, object] | None = None) -> Any:
-    """The JSON answer to a GET of `path`, or with a body to a POST.
+    """The JSON response to a GET of `path`, or to a POST if there is a body.
 
     Raises:
-        OSError: the server does not answer, or with an error (urllib.error.HTTPError).
+        OSError: the server does not answer, or answers with an error (urllib.error.HTTPError).
     """
     if body is None:
         return _answer(settings, path, {})
@@ -30,7 +30,7 @@ def ask(settings: Settings, path: str, body: Mapping[str, object] | None = None)
 
 
 def _is_busy(error: BaseException) -> bool:
-    """Prefect answers 503 while its database is locked; nothing was done then."""
+    """Whether Prefect answered 503: its database was locked, and the request had no effect."""
     return isinstance(error, HTTPError) and error.code == 503
 
 

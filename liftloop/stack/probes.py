@@ -1,4 +1,4 @@
-"""Whether a part does its work, asked as its users would ask."""
+"""Readiness of a part, probed the way its clients use it."""
 
 from datetime import datetime
 
@@ -18,8 +18,8 @@ _ONE_SHORT_TRY = Config(
 )
 
 
-def takes_writes(url: str, bucket: str, access_key_id: str, secret_access_key: str) -> bool:
-    """Whether the object store accepts a signed write: it shows its bucket seconds before it can."""
+def accepts_writes(url: str, bucket: str, access_key_id: str, secret_access_key: str) -> bool:
+    """Whether the object store accepts a signed write: it lists its bucket seconds before it accepts writes."""
     client = boto3.client(
         "s3",
         endpoint_url=url,

@@ -1,4 +1,4 @@
-"""Who may do what in the embedded object store: one identity a role, least privilege by prefix."""
+"""Permissions in the embedded object store: one identity per role, least privilege by prefix."""
 
 import json
 from collections.abc import Iterator
@@ -28,16 +28,16 @@ _READ, _WRITE, _DELETE = "s3:GetObject", "s3:PutObject", "s3:DeleteObject"
 
 @dataclass(frozen=True)
 class Grant:
-    """The prefixes that a role may use; an empty prefix is the whole bucket. Who may read one may list it."""
+    """The prefixes that a role may use; an empty prefix is the whole bucket. Permission to read includes listing."""
 
     read: tuple[str, ...]
     write: tuple[str, ...] = ()
-    delete: tuple[str, ...] = ()  # the store tells writing from deleting, but not from overwriting
+    delete: tuple[str, ...] = ()  # the store separates writing from deleting, but not from overwriting
 
 
 GRANTS: dict[Role, Grant] = {
     "ingest": Grant(
-        # The bridge is of this role too, and asks of features and models whether they are due.
+        # The bridge has this role too, and reads features and registry to see what is due.
         read=(ERASURES, FEATURES, LAKE, LANDING, LEDGER, QUARANTINE, REGISTRY, REPORTS, RUNS),
         write=(LAKE, LEDGER, QUARANTINE, REPORTS, RUNS),
         delete=(ledger_prefix("*", "held"), LAKE),
@@ -53,7 +53,7 @@ GRANTS: dict[Role, Grant] = {
 
 
 def identities(settings: Settings, credentials: Credentials) -> str:
-    """The store's identities: the operator, who has the bucket but administers nothing, and each role (JSON)."""
+    """The store's identities as JSON: the operator, with the whole bucket but no admin rights, and each role."""
     every = [f"{action}:{settings.bucket}" for action in ("Read", "List", "Write", "Tagging")]
     operator = _signer("operator", credentials) | {"actions": every}
     roles = [_signer(role, credentials) | {"policyNames": [role]} for role in GRANTS]
@@ -74,7 +74,7 @@ def _policy(bucket: str, grant: Grant) -> str:
 
 
 def _statements(bucket: str, grant: Grant) -> Iterator[dict[str, object]]:
-    """The grant in the language of AWS's policies (IAM User Guide, "IAM JSON policy elements reference")."""
+    """The grant as AWS policy statements (IAM User Guide, "IAM JSON policy elements reference")."""
     for action, prefixes in ((_READ, grant.read), (_WRITE, grant.write), (_DELETE, grant.delete)):
         if prefixes:
             yield {"Effect": "Allow", "Action": [action], "Resource": [f"{bucket}/{each}*" for each in prefixes]}

@@ -1,4 +1,4 @@
-"""The object store without the other parts, for tests and benchmarks; what it holds is thrown away."""
+"""The object store without the other parts, for tests and benchmarks."""
 
 import os
 import subprocess
@@ -17,16 +17,16 @@ _LIMIT_SECONDS = 60
 
 
 @contextmanager
-def object_store_alone(settings: Settings) -> Iterator[Settings]:
-    """SeaweedFS, up in about two seconds; the settings point at it and at no Prefect server.
+def standalone_object_store(settings: Settings) -> Iterator[Settings]:
+    """SeaweedFS, ready in about two seconds; the settings point at it and at no Prefect server.
 
     Raises:
-        StackError: it does not come up.
+        StackError: it does not start.
     """
     layout = Layout.of(settings)
     layout.create()
     credentials = Credentials.load(layout.credentials_file)
-    credentials.save(layout.credentials_file)
+    credentials.write(layout.credentials_file)
     running = running_settings(settings, credentials)
     write_private(identities_file(layout), identities(settings, credentials))
     write_keys_files(running, credentials)
@@ -39,7 +39,7 @@ def object_store_alone(settings: Settings) -> Iterator[Settings]:
         deadline = time.monotonic() + _LIMIT_SECONDS
         while not part.is_ready(0.0):
             if time.monotonic() > deadline:
-                raise StackError(f"{part.name} did not come up: see {log_file}")
+                raise StackError(f"{part.name} did not start: see {log_file}")
             time.sleep(0.1)
         yield running.model_copy(update={"prefect_api_url": None})
     finally:

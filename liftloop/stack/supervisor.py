@@ -1,4 +1,4 @@
-"""Supervisor: its configuration, its control, and what is left when it was killed."""
+"""Supervisor: its configuration, its control, and the cleanup after it was killed."""
 
 import configparser
 import contextlib
@@ -20,14 +20,14 @@ from liftloop.stack.parts import SCRIPTS, Part
 
 _SHUTDOWN_LIMIT_SECONDS = 60  # longer than the parts' own limits together
 _END_LIMIT_SECONDS = 20
-_NOT_CARRIED = frozenset("%;#\"'\n")  # by the format of its configuration
-# Feast sets these when it is imported, to a folder that goes when the process ends: the daemon outlives it.
+_UNSUPPORTED = frozenset("%;#\"'\n")  # in the format of its configuration
+# Feast sets these on import, to a folder that is removed when the process ends; the daemon lives longer.
 _OF_THIS_PROCESS = {"PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR"}
 
 
 @dataclass(frozen=True)
 class Supervised:
-    """What supervisor says of one process."""
+    """The state of one process according to supervisor."""
 
     state: str  # STARTING, RUNNING, BACKOFF, STOPPING, STOPPED, EXITED, FATAL, UNKNOWN
     pid: int  # 0: none
@@ -39,7 +39,7 @@ class Supervised:
 
     @property
     def has_failed(self) -> bool:
-        """Whether supervisor gave up starting it again."""
+        """Whether supervisor gave up restarting it."""
         return self.state == "FATAL"
 
 
@@ -50,7 +50,7 @@ def config_text(parts: Sequence[Part], layout: Layout) -> str:
     """Supervisor's configuration for these parts.
 
     Raises:
-        StackError: a path holds a character that the format cannot carry.
+        StackError: a path or value contains a character that the format does not support.
     """
     socket = str(layout.socket)
     sections: dict[str, dict[str, str]] = {
@@ -73,7 +73,7 @@ def config_text(parts: Sequence[Part], layout: Layout) -> str:
 
 
 def _program(part: Part, layout: Layout) -> dict[str, str]:
-    _refuse_uncarried(part, layout)
+    _require_plain_values(part, layout)
     return {
         "command": shlex.join(part.command),
         "directory": str(layout.project),
@@ -90,12 +90,12 @@ def _program(part: Part, layout: Layout) -> dict[str, str]:
     }
 
 
-def _refuse_uncarried(part: Part, layout: Layout) -> None:
+def _require_plain_values(part: Part, layout: Layout) -> None:
     paths = f"{layout.home}{layout.project}{SCRIPTS}"
-    if bad := set(paths) & _NOT_CARRIED:
+    if bad := set(paths) & _UNSUPPORTED:
         raise StackError(f"supervisor cannot run in a path with {min(bad)!r} in it: move to a plainer path")
     for name, value in part.environment.items():
-        if bad := set(value) & _NOT_CARRIED:
+        if bad := set(value) & _UNSUPPORTED:
             raise StackError(f"{name} of the {part.name} has {min(bad)!r} in it: choose plainer LIFTLOOP_* settings")
 
 
@@ -106,13 +106,13 @@ class Supervisor:
     layout: Layout
 
     def start(self, config: str) -> None:
-        """Write the configuration and start the daemon, in a session of its own.
+        """Write the configuration and start the daemon in a new session.
 
         Raises:
             StackError: it does not start.
         """
         write_private(self.layout.config_file, config)
-        self.layout.socket.unlink(missing_ok=True)  # one that a killed supervisor left
+        self.layout.socket.unlink(missing_ok=True)  # left over from a killed supervisor
         done = subprocess.run(
             [SCRIPTS / "supervisord", "-c", self.layout.config_file],
             env={name: value for name, value in os.environ.items() if name not in _OF_THIS_PROCESS} | self._mark,
@@ -126,16 +126,16 @@ class Supervisor:
 
     @property
     def _mark(self) -> dict[str, str]:
-        """Supervisor gives this variable to all it starts; ours carries it too, so that we know it again."""
+        """Supervisor sets this variable in all it starts; the daemon itself gets it too, so that we can find it."""
         return {"SUPERVISOR_SERVER_URL": f"unix://{self.layout.socket}"}
 
     def is_configured(self, config: str) -> bool:
-        """Whether the daemon runs, with this very configuration."""
+        """Whether the daemon runs with this configuration."""
         file = self.layout.config_file
         return bool(self.processes()) and file.exists() and file.read_text() == config
 
     def processes(self) -> dict[str, Supervised]:
-        """The supervised processes by name; empty where the daemon does not answer."""
+        """The supervised processes by name; empty if the daemon does not answer."""
         try:
             answers = self._call("getAllProcessInfo")
         except (OSError, xmlrpc.client.Error):
@@ -143,7 +143,7 @@ class Supervisor:
         return {each["name"]: Supervised(each["statename"], each["pid"], each["start"]) for each in answers}
 
     def start_part(self, name: str) -> None:
-        """Start one supervised process that is not up, without waiting for it."""
+        """Start one supervised process that is not running, without waiting for it."""
         self._call("startProcess", name, False)
 
     def _call(self, method: str, *arguments: Any) -> Any:
@@ -152,16 +152,16 @@ class Supervisor:
             return getattr(server.supervisor, method)(*arguments)
 
     def stop(self) -> None:
-        """Stop the daemon with all it started, orphans of a killed one too; return when none is left.
+        """Stop the daemon and everything it started, including orphans of a killed one; return when all have ended.
 
         Raises:
-            StackError: a process cannot be ended.
+            StackError: a process does not end.
         """
         try:
             daemon = psutil.Process(self._call("getPID"))
             self._call("shutdown")
         except (OSError, xmlrpc.client.Error, psutil.Error):
-            pass  # it does not run, or no longer answers: then it is one of those ended below
+            pass  # it does not run, or does not answer and is ended below
         else:
             _living_after([daemon], _SHUTDOWN_LIMIT_SECONDS)
         self._end_members()
@@ -189,7 +189,7 @@ def _environment_of(process: psutil.Process) -> dict[str, str]:
 
 
 def _living_after(processes: Sequence[psutil.Process], limit_seconds: float) -> list[psutil.Process]:
-    """Those of `processes` that still run when the limit is over; returns at once when none does."""
+    """The processes that still run after the time limit; returns at once when none does."""
     deadline = time.monotonic() + limit_seconds
     while living := [process for process in processes if _is_alive(process)]:
         if time.monotonic() > deadline:

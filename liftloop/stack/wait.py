@@ -1,6 +1,6 @@
 """Wait until a web address answers, then become another command: `wait.py URL COMMAND...`.
 
-Run as a script, so that the wait needs neither this package nor its dependencies.
+Runs as a script, so that the wait needs neither this package nor its dependencies.
 """
 
 import os

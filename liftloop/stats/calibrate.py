@@ -1,4 +1,4 @@
-"""Fits calibrations: a line, or a rising curve, where the data call for it."""
+"""Fits calibrations: a line or a rising curve, where the data support one."""
 
 from collections.abc import Callable
 
@@ -13,12 +13,11 @@ from liftloop.stats.scoring import log_loss_per_row
 
 CONSTANT_LOGITS = 1e-6  # a smaller range is single-precision noise around a constant
 CROSS_VALIDATION_FOLDS = 5
-MINIMUM_FOLD_REWARDS = 20  # and as many rows without: below, a curve is not even tried
-CLEAR_WIN_ERRORS = 2.0  # standard errors that the curve must save over the line
-TELLING = (
-    3.84  # twice the log likelihood that a ranking must add to a constant: 95 % point of chi-squared, one parameter
-)
-CALLED_FOR = 5.99  # twice the log likelihood that a line must add: 95 % point of chi-squared with its two parameters
+MINIMUM_FOLD_REWARDS = 20  # and as many rows without: with fewer, a curve is not tried
+CLEAR_WIN_ERRORS = 2.0  # standard errors by which the curve must beat the line
+# Twice the log likelihood that must be gained: 95 % points of chi-squared.
+INFORMATIVE = 3.84  # by a ranking over a constant, one parameter
+CALLED_FOR = 5.99  # by a line over the uncalibrated probabilities, two parameters
 
 
 def fit_calibration(
@@ -26,14 +25,14 @@ def fit_calibration(
 ) -> Calibration:
     """Platt's line, or the isotonic curve where that is clearly better in cross-validation over consecutive rows.
 
-    Where no likelihood-ratio test calls for the line the probabilities stay as they are: rewards are few, and their
-    rate on these rows by chance another than on those to come. Where none tells the line from a constant, what was
-    predicted says nothing: then every probability is the mean rate.
+    If a likelihood-ratio test does not favour the line, the probabilities stay as they are: with few rewards, their
+    rate on these rows differs from the future rate by chance. If the line is no better than a constant, the predictions
+    carry no information, and every probability becomes the mean rate.
 
     Args:
-        reward: 0 and 1, shape (rows,), of rows that the model did not learn from, in the order of time.
-        weight: how many rows each one stands for; None: for itself.
-        mean_rate: of these rows and those that the model learned from.
+        reward: 0 and 1, shape (rows,), of rows that the model was not trained on, in time order.
+        weight: how many rows each row represents; None: one each.
+        mean_rate: of these rows and the training rows together.
 
     Raises:
         ValueError: rewards other than 0 and 1, only one of them, or lengths differ.
@@ -49,13 +48,13 @@ def fit_calibration(
     def gained_over(predicted: Floats) -> float:
         return float(2 * (log_loss_per_row(reward, predicted) - losses) @ weight / weight.mean())
 
-    if gained_over(np.full_like(probability, np.average(reward, weights=weight))) <= TELLING:
+    if gained_over(np.full_like(probability, np.average(reward, weights=weight))) <= INFORMATIVE:
         return PlattCalibration(slope=0, intercept=float(logit(mean_rate)))
     return line if gained_over(probability) > CALLED_FOR else IDENTITY
 
 
 def fit_platt(reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | None = None) -> PlattCalibration:
-    """The line with the least log loss against Platt's smoothed targets, on rows the model did not learn from.
+    """The line with the least log loss against Platt's smoothed targets, on rows the model was not trained on.
 
     Platt 1999, "Probabilistic Outputs for Support Vector Machines". A constant prediction keeps slope 1.
 
@@ -79,8 +78,8 @@ def fit_isotonic(reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | 
     """The rising curve with the least squared error, as a line through the centres of its steps.
 
     Zadrozny and Elkan 2002, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates". Centres
-    and lines between them, for steps would tie what the model ranks: Oron and Flournoy 2017, "Centered Isotonic
-    Regression".
+    joined by lines, because steps would tie predictions that the model ranks: Oron and Flournoy 2017, "Centered
+    Isotonic Regression".
 
     Raises:
         ValueError: rewards other than 0 and 1, only one of them, or lengths differ.
@@ -94,13 +93,13 @@ def fit_isotonic(reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | 
         np.add.reduceat(values, isotonic_regression(sums[1] / sums[0], weights=sums[0]).blocks[:-1])
         for values in (*sums, sums[0] * scores)
     )
-    # As if each step had one more row of the mean rate, for a rate of 0 or 1 has no logit.
+    # As if each step had one more row of the mean rate, because a rate of 0 or 1 has no logit.
     rates = (rewards + np.average(reward, weights=weight)) / (rows + 1)
     return _rising_line(weighted_scores / rows, np.asarray(logit(rates)))
 
 
 def _rising_line(scores: Floats, logits: Floats) -> IsotonicCalibration:
-    """Through these points, but for those that are no higher than one before them."""
+    """A line through these points, without points that are no higher than an earlier one."""
     is_kept = np.r_[True, logits[1:] > np.maximum.accumulate(logits)[:-1]]
     return IsotonicCalibration(scores=tuple(scores[is_kept].tolist()), logits=tuple(logits[is_kept].tolist()))
 
@@ -112,16 +111,16 @@ def _has_enough(reward: Floats) -> bool:
 
 
 def _is_clearly_better(reward: Floats, probability: Floats, weight: Floats) -> bool:
-    """Whether the curve saves more log loss than chance would explain."""
+    """Whether the curve reduces log loss by more than chance explains."""
     line, curve = (_held_out_losses(fit, reward, probability, weight) for fit in (fit_platt, fit_isotonic))
-    saved = (line - curve) * weight / weight.mean()
-    return bool(saved.mean() > CLEAR_WIN_ERRORS * saved.std() / np.sqrt(saved.size))
+    reduction = (line - curve) * weight / weight.mean()
+    return bool(reduction.mean() > CLEAR_WIN_ERRORS * reduction.std() / np.sqrt(reduction.size))
 
 
 def _held_out_losses(
     fit: Callable[[Floats, Floats, Floats], Calibration], reward: Floats, probability: Floats, weight: Floats
 ) -> Floats:
-    """Log loss of each row by a calibration that was fitted on the other folds, shape (rows,)."""
+    """Log loss of each row under a calibration fitted on the other folds, shape (rows,)."""
     fold = np.arange(reward.size) * CROSS_VALIDATION_FOLDS // reward.size
     losses = np.empty_like(reward)
     for number in range(CROSS_VALIDATION_FOLDS):
@@ -141,7 +140,7 @@ def _weights(weight: ArrayLike | None, reward: Floats) -> Floats:
 
 def _best_line(logits: Floats, target: Floats, weight: Floats) -> tuple[float, float]:
     centre, spread = logits.mean(), logits.std()
-    scaled = (logits - centre) / spread  # else slope and intercept pull on each other, and the search crawls
+    scaled = (logits - centre) / spread  # unscaled, slope and intercept are correlated and the search is slow
     search = {"jac": True, "hess": _hessian, "method": "trust-exact", "options": {"gtol": 1e-9}}
     fit = minimize(
         _loss_and_gradient, x0=(spread, centre), args=(scaled, target, weight), **search
@@ -151,7 +150,7 @@ def _best_line(logits: Floats, target: Floats, weight: Floats) -> tuple[float, f
 
 
 def _smoothed_targets(reward: Floats, weight: Floats) -> Floats:
-    """Not quite 0 and 1, so that rows a line can separate do not drive the slope to infinity."""
+    """Slightly inside 0 and 1, so that linearly separable rows do not drive the slope to infinity."""
     positives = float((reward * weight).sum())
     high, low = (positives + 1) / (positives + 2), 1 / (float(weight.sum()) - positives + 2)
     return low + reward * (high - low)

@@ -1,4 +1,4 @@
-"""Calibrated probabilities: a line or a rising curve on the logit scale, kept as JSON with the model."""
+"""Calibrated probabilities: a line or a rising curve on the logit scale, stored as JSON with the model."""
 
 from typing import Annotated, Self
 
@@ -11,7 +11,7 @@ from liftloop.stats.columns import PROBABILITY_FLOOR, Floats, shares
 
 
 class PlattCalibration(BaseModel):
-    """A line on the logit scale; slope 0 or more, so that no ranking is turned round."""
+    """A line on the logit scale; its slope is at least 0, so that no ranking is reversed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,8 +28,8 @@ class IsotonicCalibration(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    scores: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]  # logits of what was predicted
-    logits: tuple[FiniteFloat, ...]  # of what came
+    scores: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]  # logits of predicted rates
+    logits: tuple[FiniteFloat, ...]  # logits of observed rates
 
     @model_validator(mode="after")
     def _rises(self) -> Self:

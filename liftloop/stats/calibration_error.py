@@ -1,4 +1,4 @@
-"""How far predicted rates are from observed ones, without the distance that chance alone makes."""
+"""How far predicted rates are from observed rates, corrected for chance."""
 
 import numpy as np
 import pandas as pd
@@ -21,10 +21,10 @@ def calibration_error(
 ) -> Interval:
     """Debiased expected calibration error: root mean square of predicted minus observed rate over equal-mass bins.
 
-    Each bin's squared gap less its own variance, which is what a perfect model's gap is made of (Bröcker 2012,
+    Each bin's squared gap minus its variance, which is the expected squared gap of a perfect model (Bröcker 2012,
     "Estimating reliability and resolution of probability forecasts"; Kumar, Liang & Ma 2019, "Verified Uncertainty
-    Calibration", section 5). The variance is that of sums over `blocks`; the limits take gaps for normal and bins for
-    independent. A negative square reads 0: no error is to be seen.
+    Calibration", section 5). The variance is of sums over `blocks`; the limits assume normal gaps and independent
+    bins. A negative square is reported as 0: no error is detectable.
 
     Raises:
         ValueError: lengths differ, or a reward or probability outside [0, 1].
@@ -48,7 +48,7 @@ def calibration_error(
 def _clustered_sums(
     deviation: Floats, bin_of_row: NDArray[np.intp], block_of_row: NDArray[np.intp], bins: int
 ) -> Floats:
-    """The variance of each bin's sum, what one block has in one bin being one observation."""
+    """The variance of each bin's sum, with the rows of one block in one bin as one observation."""
     cell, cell_of_row = np.unique(block_of_row * bins + bin_of_row, return_inverse=True)
     squares = np.square(np.bincount(cell_of_row, weights=deviation))
     members = np.bincount(cell % bins, minlength=bins)

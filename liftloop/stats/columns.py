@@ -1,4 +1,4 @@
-"""Checked columns: what every statistic here asks of its inputs, refused with the same words."""
+"""Validated columns: the requirements that all statistics share, with the same error messages."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,7 +38,11 @@ def binary(name: str, values: ArrayLike) -> Floats:
 
 
 def require(name: str, values: Floats, is_valid: NDArray[np.bool_], rule: str) -> None:
-    """Refuses a column some of whose values break `rule`; the message counts them and shows the first."""
+    """Require that all values follow `rule`; the message counts the others and shows the first.
+
+    Raises:
+        ValueError: some do not.
+    """
     bad = np.flatnonzero(~is_valid)
     if bad.size:
         first = int(bad[0])
@@ -48,7 +52,11 @@ def require(name: str, values: Floats, is_valid: NDArray[np.bool_], rule: str) -
 
 
 def require_same_length(**columns: Floats) -> None:
-    """Refuses columns that cannot be of the same rows."""
+    """Require columns of equal length.
+
+    Raises:
+        ValueError: lengths differ.
+    """
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError("lengths differ: " + ", ".join(f"{name} has {rows}" for name, rows in lengths.items()))

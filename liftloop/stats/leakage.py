@@ -1,4 +1,4 @@
-"""How much a single column knows of the reward: more than a cause can, and it was written after the fact."""
+"""How well a single column predicts the reward: if too well to be true, it was recorded after the outcome."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,24 +12,24 @@ from liftloop.stats.scoring import area_under_roc
 
 BINS = 64  # of a number, by equal mass; missing is one more
 RARE_ROWS = 20  # a rarer category shares its bin with the others like it
-PRIOR_ROWS = 20.0  # that the mean rate counts for in each bin
-CHANCE = 1e-6  # of one honest column being found by its pure bins
+PRIOR_ROWS = 20.0  # the weight of the mean rate in each bin
+CHANCE = 1e-6  # of a false alarm from a pure bin, per column
 
 
 @dataclass(frozen=True)
 class SingleFeature:
-    """What one column alone says of the reward."""
+    """How well one column alone predicts the reward."""
 
-    area_under_roc: float  # of rates by bin, learned on one half of the rows and judged on the other, both ways
-    pure_rows: int  # of the bin that holds rewards alone and is too large for that to be chance; 0: there is none
+    area_under_roc: float  # of rates by bin, fitted on one half of the rows and scored on the other, both ways
+    pure_rows: int  # of a bin with nothing but rewards that is too large to be chance; 0: there is none
 
 
 def single_feature(reward: Floats, values: "pd.Series[Any]") -> SingleFeature:
-    """A small univariate fit: the rate of each bin, drawn to the mean rate.
+    """A univariate fit: the rate of each bin, shrunk to the mean rate.
 
-    The alarm is that of Kaufman, Rosset & Perlich 2012, "Leakage in Data Mining": what predicts too well to be true.
-    A column known only after the outcome is filled in, or left out, exactly where there is a reward: so one of its
-    bins is pure. Its chance is that of all its rows being rewarded, at the mean rate or one half if that is less.
+    The alarm follows Kaufman, Rosset & Perlich 2012, "Leakage in Data Mining": a column that predicts too well to be
+    true. A column known only after the outcome is present, or missing, exactly where there is a reward, so one of its
+    bins is pure. The p-value of a pure bin assumes a reward probability of the mean rate, and of at least one half.
 
     Raises:
         ValueError: rewards other than 0 and 1, or only one of them in one half of the rows.
@@ -41,7 +41,7 @@ def single_feature(reward: Floats, values: "pd.Series[Any]") -> SingleFeature:
 
 
 def binned(values: "pd.Series[Any]") -> NDArray[np.intp]:
-    """A bin for each row: of like numbers, or of one category; missing values have their own."""
+    """The bin of each row: a range of numbers, or one category; missing values have their own bin."""
     if pd.api.types.is_numeric_dtype(values):
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
         is_known = np.isfinite(numbers)

@@ -1,4 +1,4 @@
-"""Many tests at once, with one chance of error between them."""
+"""Many tests at once, with one error rate for all of them together."""
 
 import numpy as np
 from numpy.typing import ArrayLike

@@ -1,8 +1,8 @@
-"""What another policy would have earned, from logged impressions and the propensities they were served with.
+"""What another policy would have earned, estimated from logged impressions and their propensities.
 
-All estimators need every ad the target policy may choose to have had a propensity above 0, and rewards that depend on
-the context and the ad alone. Look at the overlap first (`liftloop.stats.overlap`): where it is poor, an interval says
-little, however narrow it is.
+All estimators require that every ad the target policy may choose had a propensity above 0, and that rewards depend on
+context and ad alone. Check the overlap first (`liftloop.stats.overlap`): where it is poor, even a narrow interval is
+not reliable.
 """
 
 from dataclasses import dataclass, fields
@@ -17,7 +17,7 @@ from liftloop.stats.interval import BootstrapOptions, Interval, bootstrap_ratio
 
 @dataclass(frozen=True, eq=False)
 class LoggedFeedback:
-    """One row per logged impression, each array of shape (rows,); the model's two are for `doubly_robust_value`.
+    """One row per logged impression, each array of shape (rows,); `doubly_robust_value` needs the model's two.
 
     Raises:
         ValueError: lengths differ, a value is not finite, or a probability is outside its range.
@@ -28,7 +28,7 @@ class LoggedFeedback:
     target_probability: Floats  # P(logged ad | context) under the policy to be valued, in [0, 1]
     model_reward: Floats | None = None  # q(x, a): what the model expects of the logged ad
     model_target_reward: Floats | None = None  # sum over ads of pi(a | x) q(x, a): what it expects of the target policy
-    row_weight: Floats | None = None  # rows that each one stands for, where the log kept only some; None: 1
+    row_weight: Floats | None = None  # how many rows each row represents, where the log was downsampled; None: 1
 
     def __post_init__(self) -> None:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -56,13 +56,13 @@ def importance_weights(feedback: LoggedFeedback, max_weight: float | None = None
 
 
 def clipped_share(feedback: LoggedFeedback, max_weight: float | None) -> float:
-    """Share of rows whose weight `max_weight` cuts, to be reported beside every clipped value."""
+    """Share of rows whose weight exceeds `max_weight`, to be reported with every clipped value."""
     return float(np.mean(importance_weights(feedback) > importance_weights(feedback, max_weight)))
 
 
 def effective_sample_size(weights: ArrayLike) -> float:
-    """Rows of equal weight that would tell as much as these, between 0 and rows (Kish 1965; of importance weights Kong
-    1992, "A Note on Importance Sampling using Standardized Weights")."""
+    """The number of equally weighted rows with the same information, between 0 and rows (Kish 1965; for importance
+    weights Kong 1992, "A Note on Importance Sampling using Standardized Weights")."""
     weights = column("weights", weights)
     require("weights", weights, weights >= 0, "0 or more")
     return float(weights.sum() ** 2 / np.square(weights).sum()) if weights.any() else 0.0
@@ -90,9 +90,9 @@ def self_normalized_value(
 def doubly_robust_value(
     feedback: LoggedFeedback, *, max_weight: float | None = None, **options: Unpack[BootstrapOptions]
 ) -> Interval:
-    """The model's value of the target policy, mended by its weighted errors on the logged ads (Dudik et al. 2011).
+    """The model's value of the target policy, corrected by its weighted errors on the logged ads (Dudik et al. 2011).
 
-    Right when either the propensities or the model are; the model must not have learned from these rows.
+    Unbiased if either the propensities or the model are correct; the model must not be trained on these rows.
 
     Raises:
         ValueError: `feedback` lacks one of the model's two columns.
@@ -114,7 +114,7 @@ def switch_doubly_robust_value(
 
 
 def weighted_mean(feedback: LoggedFeedback, values: Floats, **options: Unpack[BootstrapOptions]) -> Interval:
-    """Mean of a value per row, over all the rows that those of `feedback` stand for."""
+    """Mean of a value per row, weighted by `row_weight`."""
     rows = _rows(feedback)
     return bootstrap_ratio(values * rows, rows, **options)
 

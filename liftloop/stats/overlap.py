@@ -1,4 +1,4 @@
-"""Whether a log tells enough about another policy's decisions for an off-policy value to be trusted."""
+"""Whether a log overlaps enough with another policy's decisions for its off-policy value to be trustworthy."""
 
 from dataclasses import dataclass
 from typing import Unpack
@@ -21,13 +21,13 @@ class Overlap:
     """Diagnostics of importance weights, after Owen 2013, "Monte Carlo theory, methods and examples", section 9.3."""
 
     effective_sample_size: float  # of the weights, unclipped
-    mean_weight: Interval  # 1 in expectation, if propensities are true and every choice may have been logged
+    mean_weight: Interval  # 1 in expectation, if propensities are correct and every choice could be logged
     clipped_share: float  # of rows
-    largest_reward_share: float  # of the sum of weighted rewards, by one row: a value may hang on that alone
+    largest_reward_share: float  # of a single row in the sum of weighted rewards
 
 
 def overlap(feedback: LoggedFeedback, max_weight: float, **options: Unpack[BootstrapOptions]) -> Overlap:
-    """What the weights of these rows say of any value that is drawn from them."""
+    """Diagnostics of the weights of these rows, which apply to every off-policy value from them."""
     weights = importance_weights(feedback)
     return Overlap(
         effective_sample_size=effective_sample_size(weights),
@@ -38,5 +38,5 @@ def overlap(feedback: LoggedFeedback, max_weight: float, **options: Unpack[Boots
 
 
 def _largest_share(parts: Floats) -> float:
-    """Of the sum, by the largest part; 1 where there is nothing, for nothing is known either."""
+    """The largest part's share of the sum; 1 (the worst case) if the sum is 0."""
     return float(parts.max() / parts.sum()) if parts.any() else 1.0

@@ -1,4 +1,4 @@
-"""What a comparison could have shown: the smallest effect that it would find, and the sample that would tell more."""
+"""Power of a comparison: the smallest effect that it detects, and the sample size that would resolve it."""
 
 from scipy.special import ndtri
 
@@ -9,7 +9,7 @@ def minimum_detectable_effect(interval: Interval, *, confidence: float, power: f
     """The true effect whose interval lies above 0 with probability `power`, in the unit of the interval.
 
     Bloom 1995, "Minimum Detectable Effects: A Simple Way to Report the Statistical Power of Experimental Designs". The
-    standard error is read off the interval, so that it is the paired bootstrap's, blocks and all.
+    standard error is derived from the interval, so it is the paired bootstrap's, blocks included.
     """
     limit = ndtri((1 + confidence) / 2)
     standard_error = (interval.high - interval.low) / (2 * limit)
@@ -17,5 +17,5 @@ def minimum_detectable_effect(interval: Interval, *, confidence: float, power: f
 
 
 def times_more_rows(interval: Interval, effect: float) -> float:
-    """How many times the rows it takes until no interval holds both 0 and `effect`: widths shrink as 1 / sqrt(rows)."""
+    """The growth of rows until no interval holds both 0 and `effect`: widths shrink as 1 / sqrt(rows)."""
     return ((interval.high - interval.low) / effect) ** 2

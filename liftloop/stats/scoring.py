@@ -11,7 +11,7 @@ from liftloop.stats.columns import PROBABILITY_FLOOR, Floats, binary, column, ra
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Rows of like predictions: what was predicted for them and what came."""
+    """Rows with similar predictions: their mean prediction and mean reward."""
 
     rows: int
     mean_probability: float
@@ -63,7 +63,7 @@ def area_under_roc(reward: ArrayLike, score: ArrayLike) -> float:
 
 
 def calibration_ratio(reward: ArrayLike, probability: ArrayLike) -> float:
-    """Predicted rewards over observed ones: above 1 the model promises too much.
+    """Predicted over observed rewards: above 1 the model overpredicts.
 
     Raises:
         ValueError: no reward was observed.
@@ -111,9 +111,9 @@ def mass_bins(probability: Floats, bins: int) -> NDArray[np.intp]:
 
 
 def sampling_weight(reward: ArrayLike, negatives_kept: float) -> Floats:
-    """How many impressions of the real traffic each one stands for, where the log dropped some without a reward.
+    """How many impressions of the full traffic each row represents, where the log dropped some without a reward.
 
-    He et al. 2014, as above, section 6.3: probabilities learned with these weights are those of the traffic.
+    He et al. 2014, as above, section 6.3: models trained with these weights predict the full traffic's probabilities.
     """
     return np.where(np.asarray(reward) > 0, 1.0, 1 / negatives_kept)
 

@@ -1,4 +1,4 @@
-"""Rates of groups of which some are small, drawn towards the mean rate."""
+"""Reward rates of groups, shrunk towards the mean rate because some groups are small."""
 
 import numpy as np
 import pandas as pd
@@ -8,11 +8,11 @@ from scipy.special import betaln
 
 from liftloop.stats.columns import Floats
 
-_LOG_STRENGTHS = (np.log(1), np.log(1e6))  # rows that the mean rate counts for, within reason
+_LOG_STRENGTHS = (np.log(1), np.log(1e6))  # bounds of the prior's weight, in rows
 
 
 def shrunken_rates(rows: ArrayLike, rewards: ArrayLike, rate: float, strength: float) -> Floats:
-    """Each group's rate, drawn towards the mean `rate` as if that stood for `strength` more rows."""
+    """Each group's rate, shrunk towards the mean `rate` as if it had `strength` more rows of that rate."""
     return (np.asarray(rewards, dtype=np.float64) + strength * rate) / (np.asarray(rows, dtype=np.float64) + strength)
 
 
@@ -32,6 +32,6 @@ def prior_strength(rows: ArrayLike, rewards: ArrayLike, rate: float) -> float:
 
 
 def smoothed_rates(counts: pd.DataFrame, rate: float) -> "pd.Series[float]":
-    """Each ad's rate drawn towards the mean rate, as strongly as the ads' own counts call for."""
+    """Each ad's rate, shrunk towards the mean rate as strongly as the ads' own counts suggest."""
     strength = prior_strength(counts["impressions"], counts["rewards"], rate)
     return pd.Series(shrunken_rates(counts["impressions"], counts["rewards"], rate, strength), index=counts.index)

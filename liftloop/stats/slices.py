@@ -1,4 +1,4 @@
-"""Ratios of sums by slice, all at once and with what their errors have in common. No resampling: slices may be many."""
+"""Ratios of sums by slice, with the covariance of their errors. Without resampling, because slices may be many."""
 
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ def log_ratios(numerator: ArrayLike, denominator: ArrayLike, values: ArrayLike, 
     """By value, in sorted order; rows of equal `blocks` depend on each other, and may be of several slices.
 
     Taylor linearization of a ratio over domains (Särndal, Swensson & Wretman 1992, "Model Assisted Survey Sampling",
-    sections 5.5 and 5.8). Slices of fewer than two blocks have no degrees of freedom, so nothing is sure of them.
+    sections 5.5 and 5.8). Slices of fewer than two blocks have no degrees of freedom, so their p-values are 1.
 
     Raises:
         ValueError: lengths differ, a value not finite, or a slice whose sums are not both above 0.
@@ -62,14 +62,14 @@ def log_ratios(numerator: ArrayLike, denominator: ArrayLike, values: ArrayLike, 
 
 
 def one_sided(distance: Floats, standard_error: Floats, blocks: NDArray[np.intp]) -> Floats:
-    """Chance of so large a distance above 0, or a larger one, if there is none; 1 where a single block says it."""
+    """One-sided p-value of a distance above 0; 1 for a single block."""
     with np.errstate(divide="ignore", invalid="ignore"):
         p = stdtr(np.maximum(blocks - 1, 1), -distance / standard_error)
     return np.where((blocks > 1) & np.isfinite(p), p, 1.0)
 
 
 def sums_error(influence: csc_array) -> Floats:
-    """Standard error of each column's sum over blocks, where that is 0 by construction, shape (columns,)."""
+    """Standard error of each column's sum over blocks, shape (columns,); the sums are 0 by construction."""
     blocks = influence.shape[0]
     squares: Floats = np.asarray(influence.power(2).sum(axis=0), dtype=np.float64)
     return np.asarray(np.sqrt(squares * blocks / max(blocks - 1, 1)))

@@ -1,4 +1,4 @@
-"""Which ads Bernoulli Thompson sampling shows, from the clicks it has seen."""
+"""Which ads Bernoulli Thompson sampling shows, given the clicks observed so far."""
 
 import numpy as np
 from numpy.typing import ArrayLike

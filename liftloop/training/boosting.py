@@ -1,7 +1,7 @@
 """One XGBoost fit: encoded rows in, booster out. Runs alike in this process and in a Dask worker.
 
-The matrix takes a part at a time and keeps one byte or two of a value, in memory or in files; either way, and wherever
-a training is taken up again, the trees are the same to the byte.
+The matrix reads one part at a time and keeps one or two bytes per value, in memory or in files. Either way, and from
+whichever round a fit resumes, the trees are identical to the byte.
 """
 
 # mypy: allow-subclassing-any
@@ -28,13 +28,13 @@ from liftloop.training.target_encoding import encode_out_of_fold
 Parameters = dict[str, float]
 AfterRound = Callable[[xgboost.Booster, float], bool | None]
 
-BINS = 64  # per number: rare rewards cannot tell finer ones apart, and a fit takes half the time of XGBoost's 256
+BINS = 64  # per numeric column: rare rewards do not resolve finer bins, and a fit takes half the time of 256 bins
 STOP_AFTER_ROUNDS = 15  # without improvement on the validation part
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows; one of weight w stands for w rows like it."""
+    """Encoded rows; a row of weight w represents w rows."""
 
     features: pd.DataFrame
     reward: "pd.Series[float]"
@@ -42,48 +42,48 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Strides:
-    """Which rows are taken: every so many of those without a reward, and of those with."""
+class DownsampleRates:
+    """Keeps one in `unrewarded` rows without a reward, and one in `rewarded` rows with one."""
 
-    others: int = 1
+    unrewarded: int = 1
     rewarded: int = 1
 
     @classmethod
-    def to_keep(cls, rows: int, part: FramePart) -> Self:
-        """At most so many rows of a part with a reward, and as many without."""
-        return cls(others=ceil((part.rows - part.rewards) / rows), rewarded=ceil(part.rewards / rows))
+    def for_at_most(cls, rows: int, part: FramePart) -> Self:
+        """Rates that keep at most `rows` rows of the part with a reward, and as many without."""
+        return cls(unrewarded=ceil((part.rows - part.rewards) / rows), rewarded=ceil(part.rewards / rows))
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all fits of one training have in common. Small: it travels to every worker."""
+    """What all fits of one training share. Small, because it is sent to every worker."""
 
     settings: Settings
     encoder: Encoder
     reward: Reward
-    reward_rate: float  # of the training part: where boosting starts from
+    reward_rate: float  # of the training part: the score that boosting starts from
     maximum_rounds: int
     seed: int
-    out_of_fold: tuple[Encoder, ...] = ()  # by fold: the encoder for its rows among those learned from
-    learned_from: frozenset[str] = frozenset()  # keys of the partitions that the encoders were made from
+    out_of_fold: tuple[Encoder, ...] = ()  # by fold: the encoder for training rows of that fold
+    encoder_partitions: frozenset[str] = frozenset()  # keys of the partitions that the encoders were fitted on
     constraints: Training = field(default_factory=Training)
     negatives_kept: float = 1.0
 
-    def load(self, ref: ObjectRef, strides: Strides = Strides()) -> Rows:
-        """A partition of the training frame, or some of its rows, encoded; no row is told of its own reward."""
+    def load(self, ref: ObjectRef, rates: DownsampleRates = DownsampleRates()) -> Rows:
+        """A partition of the training frame, downsampled and encoded; no encoding of a row contains its own reward."""
         rows = read_partition(Store(self.settings), ref)
-        kept, stands_for = thin_out(rows[self.reward].to_numpy(dtype=np.float32), strides)
+        kept, represented = downsample(rows[self.reward].to_numpy(dtype=np.float32), rates)
         rows = rows.iloc[kept]
         reward = rows[self.reward].astype(np.float32)
-        weights = stands_for * sampling_weight(reward.to_numpy(), self.negatives_kept)
+        weights = represented * sampling_weight(reward.to_numpy(), self.negatives_kept)
         return Rows(self._encode(rows, ref.key), reward, pd.Series(weights, index=rows.index, dtype=np.float32))
 
     def _encode(self, rows: pd.DataFrame, key: str) -> pd.DataFrame:
-        is_learned_from = self.out_of_fold and key in self.learned_from
-        return encode_out_of_fold(self.out_of_fold, rows) if is_learned_from else self.encoder.encode(rows)
+        is_fitted_on = self.out_of_fold and key in self.encoder_partitions
+        return encode_out_of_fold(self.out_of_fold, rows) if is_fitted_on else self.encoder.encode(rows)
 
     def select(self, columns: Sequence[str]) -> Self:
-        """The recipe of a model that reads these of the encoder's columns alone."""
+        """The recipe of a model that reads only these columns of the encoder."""
         out_of_fold = tuple(encoder.select(columns) for encoder in self.out_of_fold)
         return replace(self, encoder=self.encoder.select(columns), out_of_fold=out_of_fold)
 
@@ -101,22 +101,22 @@ class Recipe:
             "max_bin": BINS,
             "base_score": self.reward_rate,
             "seed": self.seed,
-            "seed_per_iteration": True,  # so that a round draws the same, whatever was before it
+            "seed_per_iteration": True,  # so that a round's draws do not depend on the rounds before it
             "device": self.settings.device,
         }
         return fixed | constraint_parameters(self.encoder, self.constraints) | parameters
 
 
-def thin_out(reward: NDArray[Any], strides: Strides) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """The positions of the rows that are taken, ascending, and how many rows each of them stands for.
+def downsample(reward: NDArray[Any], rates: DownsampleRates) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """The positions of the kept rows, ascending, and how many rows each one represents.
 
-    Rewards are what little there is to learn from: He et al. 2014, "Practical Lessons from Predicting Clicks on Ads at
-    Facebook", section 6.3. The weights keep the rate, and what a parameter such as min_child_weight means.
+    Rewards are scarce, so they are kept first: He et al. 2014, "Practical Lessons from Predicting Clicks on Ads at
+    Facebook", section 6.3. The weights preserve the reward rate and the meaning of parameters like min_child_weight.
     """
     is_rewarded = reward > 0
-    rewarded, others = np.flatnonzero(is_rewarded), np.flatnonzero(~is_rewarded)
-    kept = np.sort(np.r_[others[:: strides.others], rewarded[:: strides.rewarded]])
-    return kept, np.where(is_rewarded[kept], strides.rewarded, strides.others).astype(np.float32)
+    rewarded, unrewarded = np.flatnonzero(is_rewarded), np.flatnonzero(~is_rewarded)
+    kept = np.sort(np.r_[unrewarded[:: rates.unrewarded], rewarded[:: rates.rewarded]])
+    return kept, np.where(is_rewarded[kept], rates.rewarded, rates.unrewarded).astype(np.float32)
 
 
 def quantile_matrix(
@@ -126,11 +126,11 @@ def quantile_matrix(
     ref: xgboost.DMatrix | None = None,
     cache_folder: str | None = None,
 ) -> xgboost.DMatrix:
-    """The rows in bins, the same bins as those of `ref` if given.
+    """The binned rows, in the bins of `ref` if given.
 
     Args:
-        parts: gone through three times, one part at a time; each time they must be the same.
-        cache_folder: where the bins are kept, in files; None: in memory.
+        parts: iterated three times, one part in memory at a time; every pass must yield the same rows.
+        cache_folder: the folder for files of bins; None keeps them in memory.
     """
     options = {"max_bin": BINS, "enable_categorical": True, "nthread": threads, "ref": ref}
     if cache_folder is None:
@@ -141,26 +141,26 @@ def quantile_matrix(
 def boost(
     recipe: Recipe,
     parameters: Parameters,
-    learned: xgboost.DMatrix,
-    judged: xgboost.DMatrix,
+    dtrain: xgboost.DMatrix,
+    dvalid: xgboost.DMatrix,
     *,
-    begun: bytes | None = None,
+    resume_from: bytes | None = None,
     after_round: AfterRound | None = None,
 ) -> xgboost.Booster:
-    """Grow trees until `judged` was not predicted better for some rounds.
+    """Grow trees until the log loss on `dvalid` stops improving for `STOP_AFTER_ROUNDS` rounds.
 
-    Not by `xgboost.train`, which counts the rounds of a continued training from 0 and forgets which one was best.
+    Not by `xgboost.train`, which counts the rounds of a continued training from 0 and forgets the best one.
 
     Args:
-        begun: the booster of this very fit after any of its rounds (UBJSON): it ends as if it never had been cut off.
-        after_round: is told of each round but the last and of its log loss; if it says True the fit ends there.
+        resume_from: the booster of the same fit after any of its rounds (UBJSON); the result is as if uninterrupted.
+        after_round: called with the booster and its log loss after each round but the last; True ends the fit.
     """
     options = recipe.train_options(parameters)
-    booster = xgboost.Booster(options, [learned, judged], model_file=bytearray(begun) if begun else None)
+    booster = xgboost.Booster(options, [dtrain, dvalid], model_file=bytearray(resume_from) if resume_from else None)
     for number in range(booster.num_boosted_rounds(), recipe.maximum_rounds):
-        booster.load_config(booster.save_config())  # a new sampler of columns: its state would be in no checkpoint
-        booster.update(learned, number)
-        log_loss = float(booster.eval(judged).rpartition(":")[2])
+        booster.load_config(booster.save_config())  # resets the column sampler, whose state no checkpoint holds
+        booster.update(dtrain, number)
+        log_loss = float(booster.eval(dvalid).rpartition(":")[2])
         if number == 0 or log_loss < booster.best_score:
             booster.set_attr(best_iteration=str(number), best_score=repr(log_loss))
         elif number - booster.best_iteration >= STOP_AFTER_ROUNDS:
@@ -171,7 +171,7 @@ def boost(
 
 
 class _Batches(xgboost.DataIter):
-    """Hands XGBoost one part after the other."""
+    """Feeds XGBoost one part after the other."""
 
     def __init__(self, recipe: Recipe, parts: Iterable[Rows], cache_prefix: str | None = None) -> None:
         self._recipe, self._parts = recipe, parts

@@ -1,4 +1,4 @@
-"""What a contract forbids its models: predictions that fall where they should rise, columns that act together."""
+"""The contract's constraints on a model: monotone columns, and which columns may interact."""
 
 import json
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ _SIGNS = {"increasing": 1, "decreasing": -1}
 
 
 def model_columns(contract: Contract) -> tuple[list[str], list[str], list[str]]:
-    """The raw columns that a model may read: text, numbers, and those of which only the presence counts.
+    """The raw columns that a model may read: text, numbers, and columns whose mere presence counts.
 
-    A user enters by features, and by being known at all, never by name.
+    A user is represented by features and by being known at all, never by an identifier.
     """
     context = [name for name, column in contract.context.items() if column.type == "string"]
     keys = [name for name in ("campaign_id", "advertiser_id", "site_id") if name in contract.columns]
@@ -25,15 +25,15 @@ def model_columns(contract: Contract) -> tuple[list[str], list[str], list[str]]:
 
 
 def raw_columns(contract: Contract) -> list[str]:
-    """All that a model may read, in whatever way."""
+    """All raw columns that a model may read."""
     return [name for names in model_columns(contract) for name in names]
 
 
-def check_constraints(contract: Contract) -> None:
-    """Are the names in `training.monotone` and `training.interactions` those of columns?
+def require_known_constraints(contract: Contract) -> None:
+    """Require that `training.monotone` and `training.interactions` name columns.
 
     Raises:
-        ContractError: one is not; the message lists those that are.
+        ContractError: a name is not a column; the message lists the allowed ones.
     """
     named = {"monotone": list(contract.training.monotone), "interactions": sum(contract.training.interactions, ())}
     allowed = {"monotone": model_columns(contract)[1], "interactions": raw_columns(contract)}
@@ -44,14 +44,14 @@ def check_constraints(contract: Contract) -> None:
             )
 
 
-def may_act_together(columns: Sequence[str], training: Training) -> bool:
-    """Whether one column of the model may be made of all these raw ones."""
+def is_interaction_allowed(columns: Sequence[str], training: Training) -> bool:
+    """Whether these raw columns may be combined into one column of the model."""
     groups = training.interactions
     return len(columns) == 1 or not groups or any(set(columns) <= set(group) for group in groups)
 
 
 def constraint_parameters(encoder: Encoder, training: Training) -> dict[str, Any]:
-    """The constraints in XGBoost's words, which count columns. A column in no group acts alone."""
+    """The constraints as XGBoost's parameters, by column position. A column in no group interacts with none."""
     found: dict[str, Any] = {}
     if training.monotone:
         signs = [_SIGNS.get(training.monotone.get(name, ""), 0) for name in encoder.columns]

@@ -1,4 +1,4 @@
-"""The device to train on: XGBoost asked for one that it lacks would only warn, and use the processor."""
+"""The device to train on. XGBoost itself only warns about a missing device, and falls back to the CPU."""
 
 # mypy: allow-untyped-calls
 
@@ -11,25 +11,25 @@ from liftloop.compute.compute import Compute, Workers
 from liftloop.errors import UserError
 
 _NO_DEVICE = (
-    "LIFTLOOP_DEVICE={!r}: XGBoost finds no such device {}. Start it where there is one, or take the setting away to"
-    " train on processors."
+    "LIFTLOOP_DEVICE={!r}: XGBoost finds no such device {}. Run on machines that have one, or remove the setting to"
+    " train on CPUs."
 )
 
 
 class NoDeviceError(UserError):
-    """The device of the settings is not where the training would be; the message says what to do."""
+    """The device in the settings is not available where the training runs; the message says what to do."""
 
 
-def check_device(compute: Compute, device: str) -> None:
-    """Nothing if everything that computes can train on it.
+def require_device(compute: Compute, device: str) -> None:
+    """Require that every process of `compute` can train on the device.
 
     Raises:
-        NoDeviceError: it cannot.
+        NoDeviceError: one cannot.
     """
     if device == "cpu":
         return
     if isinstance(compute, Workers):
-        found = {f"for the worker {address}": it for address, it in compute.client.run(has_device, device).items()}
+        found = {f"on the worker {address}": it for address, it in compute.client.run(has_device, device).items()}
     else:
         found = {"on this machine": has_device(device)}
     if lacking := [where for where, is_there in found.items() if not is_there]:
@@ -37,7 +37,7 @@ def check_device(compute: Compute, device: str) -> None:
 
 
 def has_device(device: str) -> bool:
-    """Whether XGBoost here trains on it."""
+    """Whether XGBoost in this process trains on the device."""
     with xgboost.config_context(verbosity=0):
         booster = xgboost.train({"device": device}, xgboost.DMatrix(np.eye(2), label=[0, 1]), num_boost_round=1)
     used: str = json.loads(booster.save_config())["learner"]["generic_param"]["device"]

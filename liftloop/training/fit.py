@@ -1,4 +1,4 @@
-"""One fit on all rows, which are read where they are needed and may be more than memory holds."""
+"""One fit on all rows, each read by the process that needs it; the rows may exceed memory."""
 
 import xgboost
 
@@ -7,30 +7,30 @@ from liftloop.training.boosting import Parameters, Recipe
 from liftloop.training.checkpoints import Checkpoints
 from liftloop.training.distributed import fit_on_workers
 from liftloop.training.frame import FramePart
-from liftloop.training.shards import Fit, deal, fit_share, is_in_memory
+from liftloop.training.shards import Fit, assign_partitions, fit_shard, is_in_memory
 
 
 def fit(
     compute: Compute, recipe: Recipe, parameters: Parameters, training: FramePart, validation: FramePart
 ) -> xgboost.Booster:
-    """The booster, which depends on the parts and on the number of workers, and on nothing that befalls them.
+    """The booster. It depends on the parts and the number of workers only, not on workers lost during the fit.
 
     Raises:
-        WorkersLostError: workers were lost again and again, or nothing went on for long.
+        WorkersLostError: workers were lost repeatedly, or the fit made no progress within the limit.
     """
     if isinstance(compute, Workers):
         return fit_on_workers(compute, recipe, parameters, training, validation)
-    return fit_here(compute, recipe, parameters, training, validation)
+    return fit_in_process(compute, recipe, parameters, training, validation)
 
 
-def fit_here(
+def fit_in_process(
     compute: OneProcess, recipe: Recipe, parameters: Parameters, training: FramePart, validation: FramePart
 ) -> xgboost.Booster:
-    """In this process, resumed from its last checkpoint if it was interrupted."""
-    (share,) = deal(training.partitions, validation.partitions, 1)
-    checkpoints = Checkpoints.of(recipe, parameters, [share])
+    """The booster, fitted in this process; an interrupted fit resumes from its last checkpoint."""
+    (shard,) = assign_partitions(training.partitions, validation.partitions, 1)
+    checkpoints = Checkpoints.of(recipe, parameters, [shard])
     in_memory = is_in_memory(recipe, training.rows + validation.rows, compute.memory_bytes)
     attempt = Fit(recipe, parameters, checkpoints, checkpoints.newest(), in_memory)
-    booster = fit_share(attempt, share, compute.threads)
+    booster = fit_shard(attempt, shard, compute.threads)
     checkpoints.clear()
     return booster

@@ -1,4 +1,4 @@
-"""The training frame: matured impressions with their point-in-time features, split by time, kept as Parquet."""
+"""The training frame: matured impressions with their point-in-time features, split by time, stored as Parquet."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,12 +21,12 @@ from liftloop.storage.store import ObjectRef, Store
 
 Part = Literal["training", "validation", "holdout"]
 
-FOLDS = 4  # more would tell a row more of its own reward: the others of its value have all but that
-# Stable, and spread over time, so that a fold is like the rest of the rows.
+FOLDS = 4  # more folds leak more: with all other rows of its value known, a row's own reward can be inferred
+# Stable, and spread over time, so that every fold resembles the rest.
 FOLD = f"(md5_number_lower(impression_id) % {FOLDS})::INTEGER"
 
 _ROWS = "CREATE TABLE rows AS SELECT {names}, {reward} AS reward, {fold} AS fold FROM frame"
-_TALLY = """
+_COUNTS = """
 SELECT {names}, fold, count(*) AS impressions, sum(reward)::BIGINT AS rewards
 FROM rows WHERE {known} GROUP BY {names}, fold QUALIFY sum(count(*)) OVER (PARTITION BY {names}) >= $minimum
 """
@@ -43,7 +43,7 @@ class FramePart(Frozen):
 
 
 class FrameIndex(Frozen):
-    """`frame.json`, written last: a frame without it is unfinished."""
+    """`frame.json`. Written last, so a frame without it is unfinished."""
 
     source: str
     fingerprint: str
@@ -55,7 +55,7 @@ class FrameIndex(Frozen):
         return tuple(ref for part in self.parts.values() for ref in part.partitions)
 
     def together(self, names: Sequence[Part]) -> FramePart:
-        """Neighbouring parts as one."""
+        """Adjacent parts as one."""
         parts = [self.parts[name] for name in names]
         return FramePart(
             start=parts[0].start,
@@ -68,7 +68,7 @@ class FrameIndex(Frozen):
 
 @dataclass(frozen=True)
 class TrainingFrame:
-    """The three parts as pandas frames: rows by event time, columns of the lake and then of the features."""
+    """The three parts as pandas frames: rows ordered by event time, lake columns followed by feature columns."""
 
     store: Store
     index: FrameIndex
@@ -86,21 +86,21 @@ class TrainingFrame:
         return pd.concat(self.read("holdout"), ignore_index=True)
 
     def read(self, part: Part) -> Iterator[pd.DataFrame]:
-        """The partitions of a part one by one, for where the whole of it may be too much."""
+        """The partitions of a part, one by one, because a whole part may exceed memory."""
         return (read_partition(self.store, ref) for ref in self.index.parts[part].partitions)
 
     def reward_rate(self, parts: Iterable[Part], negatives_kept: float) -> float:
-        """Rewards per impression of the real traffic, of which the log kept that share of those without a reward."""
+        """Rewards per impression of the full traffic, given the share of unrewarded impressions that the log kept."""
         counted = [self.index.parts[name] for name in parts]
         rewards, rows = sum(part.rewards for part in counted), sum(part.rows for part in counted)
         return rewards / (rewards + (rows - rewards) / negatives_kept)
 
-    def tallies(
+    def target_counts(
         self, parts: Iterable[Part], reward: str, groups: Iterable[tuple[str, ...]], minimum_occurrences: int
     ) -> list[pd.DataFrame]:
-        """`impressions` and `rewards` of parts by the values of some columns and `fold`, for each group of columns.
+        """For each group of columns: `impressions` and `rewards` of the parts by value and `fold`.
 
-        Values that are missing, or occur less often, are left out.
+        Missing values and values with fewer occurrences are left out.
         """
         groups = list(groups)
         if not groups:
@@ -109,19 +109,19 @@ class TrainingFrame:
         minimum = {"minimum": minimum_occurrences}
         with connect(self.store.settings) as connection:
             connection.read_parquet(uris).create_view("frame")
-            connection.execute(_rows(reward, groups))  # read once, however many groups; DuckDB spills it if need be
-            return [connection.execute(_tally(columns), minimum).df() for columns in groups]
+            connection.execute(_rows_query(reward, groups))  # read once for all groups; DuckDB spills if needed
+            return [connection.execute(_counts_query(columns), minimum).df() for columns in groups]
 
 
 def folds_of(rows: pd.DataFrame) -> NDArray[np.intp]:
-    """The fold of each impression, as `tallies` counts them, shape (rows,)."""
+    """The fold of each impression, as in `target_counts`, shape (rows,)."""
     with duckdb.connect() as connection:
         connection.register("impressions", rows[["impression_id"]])
         return np.asarray(connection.execute(f"SELECT {FOLD} AS fold FROM impressions").fetchnumpy()["fold"], np.intp)
 
 
 def read_partition(store: Store, ref: ObjectRef) -> pd.DataFrame:
-    """One partition, its bytes checked against the frame's index."""
+    """One partition, verified against the hash in the frame's index."""
     rows: pd.DataFrame = pq.read_table(io.BytesIO(store.get_verified(ref))).to_pandas()
     return rows
 
@@ -135,12 +135,12 @@ def open_frame(store: Store, source: str, fingerprint: str) -> TrainingFrame | N
     return TrainingFrame(store, FrameIndex.model_validate_json(body))
 
 
-def _rows(reward: str, groups: Iterable[tuple[str, ...]]) -> str:
+def _rows_query(reward: str, groups: Iterable[tuple[str, ...]]) -> str:
     names = dict.fromkeys(chain.from_iterable(groups))
     return _ROWS.format(names=", ".join(map(quoted, names)), reward=quoted(reward), fold=FOLD)
 
 
-def _tally(columns: tuple[str, ...]) -> str:
+def _counts_query(columns: tuple[str, ...]) -> str:
     names = [quoted(name) for name in columns]
     known = " AND ".join(f"{name} IS NOT NULL" for name in names)
-    return _TALLY.format(names=", ".join(names), known=known)
+    return _COUNTS.format(names=", ".join(names), known=known)

@@ -1,4 +1,4 @@
-"""Builds the training frame: reads the lake, joins features partition by partition, splits by time."""
+"""Builds the training frame: reads the lake, splits it by time, and joins features partition by partition."""
 
 import io
 from dataclasses import dataclass
@@ -24,21 +24,21 @@ from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Listed, ObjectRef, Store, references
 from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, open_frame
 
-Span = tuple[datetime, datetime]  # the start belongs to it, the end does not
+Span = tuple[datetime, datetime]  # half-open: [start, end)
 
 RULE_VERSION = "frame 1"
-ROWS_PER_JOIN = 150_000  # what is in memory at a time
-SHARES = {"training": 4, "validation": 4, "holdout": 1}  # partitions of one join: 2 or 4 workers get equal shares
+ROWS_PER_JOIN = 150_000  # in memory at a time
+PARTITIONS_PER_JOIN = {"training": 4, "validation": 4, "holdout": 1}  # 4, so that 2 or 4 workers get equal shards
 _MICROSECOND = timedelta(microseconds=1)  # the resolution of event times
 _IN_SPAN = "event_timestamp >= $start AND event_timestamp < $end"
 
 
 class FrameError(UserError):
-    """There is nothing to learn from or to judge by; the message says which part lacks what, and the remedy."""
+    """There is too little data to train on or to evaluate by; the message names the part and the remedy."""
 
 
 def build_frame(store: Store, contract: Contract) -> TrainingFrame:
-    """The frame of all matured impressions; taken as it is where lake, features and contract are unchanged.
+    """The frame of all matured impressions; reused where lake, features and contract are unchanged.
 
     Raises:
         FrameError: a part of the split has no rows, or only one kind of reward.
@@ -60,7 +60,7 @@ def build_frame(store: Store, contract: Contract) -> TrainingFrame:
 
 
 def split_by_time(matured: Span, split: Split) -> dict[Part, Span]:
-    """The newest matured rows are held out, those before them validate, all earlier ones train."""
+    """The newest matured rows are the hold-out, the rows before them validation, all earlier ones training."""
     start, end = matured
     holdout = end - split.holdout
     validation = holdout - split.validation
@@ -69,7 +69,7 @@ def split_by_time(matured: Span, split: Split) -> dict[Part, Span]:
 
 @dataclass(frozen=True)
 class _Work:
-    """One frame under construction: from where, by which contract, under which prefix."""
+    """One frame under construction."""
 
     store: Store
     contract: Contract
@@ -77,13 +77,13 @@ class _Work:
     prefix: str
 
     def build(self, lake: list[Listed]) -> dict[Part, FramePart]:
-        """Check every part before the first is written."""
+        """Measure every part before the first is written."""
         spans = split_by_time(self._open_lake(lake), self.contract.split)
         parts = {name: self._measure(name, span) for name, span in spans.items()}
         return {name: part.model_copy(update={"partitions": self._write(name, part)}) for name, part in parts.items()}
 
     def _open_lake(self, lake: list[Listed]) -> Span:
-        """Make the view `lake`; returns the span of its matured rows."""
+        """Create the view `lake`; returns the span of its matured rows."""
         if not lake:
             raise FrameError(f"the lake of {self.contract.source} is empty: land its logs and run ingest first")
         uris = [self.store.uri(item.key) for item in lake]
@@ -102,14 +102,14 @@ class _Work:
         numbers = count()
         refs: list[ObjectRef] = []
         for span in self._cut(part):
-            keys = [f"{self.prefix}{name}-{next(numbers):03}.parquet" for _ in range(SHARES[name])]
+            keys = [f"{self.prefix}{name}-{next(numbers):03}.parquet" for _ in range(PARTITIONS_PER_JOIN[name])]
             found = [ref for key in keys if (ref := self.store.find(key))]
-            # What an interrupted run left is as good as new: the prefix names everything it depends on.
+            # Partitions of an interrupted run can be reused: the prefix names everything they depend on.
             refs += found if len(found) == len(keys) else self._put(keys, self._join(span))
         return tuple(refs)
 
     def _cut(self, part: FramePart) -> list[Span]:
-        """Spans with about equal numbers of rows, cut at whole minutes."""
+        """Spans of about equal numbers of rows, cut at whole minutes."""
         pieces = {"pieces": ceil(part.rows / ROWS_PER_JOIN), "rows": part.rows}
         starts = self.connection.execute(_CUT, _times((part.start, part.end)) | pieces).fetchall()
         return list(pairwise([part.start, *(start for (start,) in starts[1:]), part.end]))
@@ -126,10 +126,10 @@ class _Work:
         return rows
 
     def _put(self, keys: list[str], rows: pa.Table) -> list[ObjectRef]:
-        """Write the rows in equal shares."""
-        bounds = pairwise(rows.num_rows * share // len(keys) for share in range(len(keys) + 1))
-        shares = (rows.slice(start, end - start).combine_chunks() for start, end in bounds)
-        return [self.store.put(key, _parquet(share)) for key, share in zip(keys, shares, strict=True)]
+        """Write the rows in partitions of equal size."""
+        bounds = pairwise(rows.num_rows * number // len(keys) for number in range(len(keys) + 1))
+        partitions = (rows.slice(start, end - start).combine_chunks() for start, end in bounds)
+        return [self.store.put(key, _parquet(each)) for key, each in zip(keys, partitions, strict=True)]
 
     def _row(self, query: str, span: Span | None = None) -> tuple[Any, ...]:
         row = self.connection.execute(query, _times(span) if span else None).fetchone()
@@ -166,7 +166,7 @@ def _fingerprint(contract: Contract, inputs: list[Listed]) -> str:
 def _lacking(contract: Contract, name: Part, span: Span, rows: int, rewards: int) -> str:
     split, (start, end) = contract.split, span
     until = f"{end:%Y-%m-%d %H:%M}"
-    when = f"{start:%Y-%m-%d %H:%M} to {until}" if start < end else f"before {until}, where the log has not begun"
+    when = f"{start:%Y-%m-%d %H:%M} to {until}" if start < end else f"before {until}, before the log starts"
     return (
         f"the {name} part of {contract.source} ({when}) has {rows} rows,"
         f" {rewards} of them with a {contract.reward}; rows with and without are needed. Land more days, or shorten"

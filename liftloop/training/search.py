@@ -1,8 +1,8 @@
 """The search: which encodings and hyperparameters predict best, by a seeded optimizer on samples.
 
-Trials are asked for in batches of one size and told of in their order. So a seed finds the same whatever computes the
-trials and whichever ends first, and a search that was cut off is gone through again from the start, with the trials on
-record taken as they are.
+Trials are asked for in batches of fixed size, and their results are reported in order. So a seed gives the same result
+whatever computes the trials and whichever ends first. An interrupted search replays from the start and reuses the
+trials on record.
 """
 
 import logging
@@ -21,25 +21,25 @@ from liftloop.contract.sections import Training
 from liftloop.model.encoder import Encoder
 from liftloop.storage.store import Store
 from liftloop.training.boosting import Parameters, Recipe
-from liftloop.training.constraints import may_act_together
-from liftloop.training.trial import Task, Trial, try_out
+from liftloop.training.constraints import is_interaction_allowed
+from liftloop.training.trial import Task, Trial, run_trial
 
 Progress = Callable[[str], object]
 Choices = dict[str, Any]
 
-BATCH = 4  # constant, for what is asked for depends on what was told before
+BATCH = 4  # constant, because the optimizer's suggestions depend on the results reported before
 
 HYPERPARAMETERS: dict[str, BaseDistribution] = {
     "max_depth": IntDistribution(2, 10),
     "eta": FloatDistribution(0.03, 0.3, log=True),
-    "min_child_weight": FloatDistribution(1, 100, log=True),  # for rare rewards: about those expected in a leaf
+    "min_child_weight": FloatDistribution(1, 100, log=True),  # for rare rewards: about their expected number in a leaf
     "lambda": FloatDistribution(0.3, 100, log=True),
-    "max_delta_step": IntDistribution(0, 1),  # 1 bounds what a leaf with few rewards may claim
+    "max_delta_step": IntDistribution(0, 1),  # 1 bounds the output of a leaf with few rewards
     "colsample_bytree": FloatDistribution(0.3, 1),
     "subsample": FloatDistribution(0.5, 1),
 }
 
-# Hardly any splits: what remains to be tried where logs hold next to no signal.
+# Hardly any splits: for logs that hold next to no signal.
 CAUTIOUS: Parameters = {
     "max_depth": 2,
     "eta": 0.2,
@@ -55,14 +55,14 @@ USUAL: Parameters = SHALLOW | {"max_depth": 5, "min_child_weight": 5, "lambda": 
 
 @dataclass(frozen=True)
 class Space:
-    """What may be chosen: XGBoost's parameters, and which of the encoder's columns a model reads."""
+    """The search space: XGBoost's parameters, and which of the encoder's columns a model reads."""
 
     encoder: Encoder
     windows: frozenset[str]  # the columns that are features of keys
 
     @cached_property
     def text(self) -> list[str]:
-        """Text columns, the strongest first."""
+        """Text columns, by falling information gain."""
         return [columns[0] for columns in self._of_kind("rate") if len(columns) == 1]
 
     @cached_property
@@ -72,6 +72,7 @@ class Space:
     @cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
         return HYPERPARAMETERS | {
+            # "native" and "strongest" are stored with trials, and keep their names for it.
             "text": CategoricalDistribution(["native", "rates", "both"]),
             "strongest": IntDistribution(min(2, len(self.text)), len(self.text)),  # how many text columns are read
             "counts": CategoricalDistribution([False, True]),
@@ -81,7 +82,7 @@ class Space:
 
     @cached_property
     def first(self) -> list[Choices]:
-        """What is tried before the optimizer knows anything."""
+        """Trials to start with, before the optimizer has any results."""
         everything = {"strongest": len(self.text), "crosses": len(self.crosses), "counts": True, "windows": True}
         return [
             CAUTIOUS | everything | {"text": "native", "crosses": 0, "counts": False},
@@ -107,13 +108,13 @@ class Space:
 
 @dataclass(frozen=True)
 class Journal:
-    """The trials of one training that have ended, on record: what a search that was cut off need not do again."""
+    """The finished trials of one training, on record, so that an interrupted search need not repeat them."""
 
     store: Store
     prefix: str
 
     def read(self, task: Task) -> Trial | None:
-        """The trial of this very task, if it is on record."""
+        """The trial of this task, or None if it is not on record."""
         try:
             trial = Trial.model_validate_json(self.store.get(self._key(task.number)))
         except (KeyError, ValidationError):
@@ -129,7 +130,7 @@ class Journal:
 
 @dataclass(frozen=True)
 class Search:
-    """One search on samples that `compute` holds."""
+    """One search on samples that are loaded in `compute`."""
 
     compute: Compute
     recipe: Recipe
@@ -140,37 +141,37 @@ class Search:
     progress: Progress
 
     def run(self) -> list[Trial]:
-        """The trials in order: all that the contract allows, or those of the batches that its budget has time for."""
+        """The trials in order: as many as the contract allows, or as many batches as fit into its time budget."""
         study = _study(self.training.seed, self.space.first)
         trials: list[Trial] = []
         started, longest_seconds = perf_counter(), 0.0
         while len(trials) < self.training.trials:
-            begun = perf_counter()
-            if trials and begun - started + longest_seconds > self.training.budget_seconds:
+            batch_started = perf_counter()
+            if trials and batch_started - started + longest_seconds > self.training.budget_seconds:
                 break
-            batch = self._try_out(self._ask(study, trials))
+            batch = self._run_batch(self._ask(study, trials))
             for trial in batch:
                 study.tell(trial.number - 1, trial.log_loss)
             trials += batch
-            longest_seconds = max(longest_seconds, perf_counter() - begun)
+            longest_seconds = max(longest_seconds, perf_counter() - batch_started)
         return trials
 
-    def _ask(self, study: optuna.Study, known: Sequence[Trial]) -> list[Task]:
-        asked = [study.ask(self.space.distributions) for _ in range(min(BATCH, self.training.trials - len(known)))]
-        numbered = enumerate(asked, start=len(known) + 1)
-        return [self._task(number, each.params, tuple(known)) for number, each in numbered]
+    def _ask(self, study: optuna.Study, earlier: Sequence[Trial]) -> list[Task]:
+        asked = [study.ask(self.space.distributions) for _ in range(min(BATCH, self.training.trials - len(earlier)))]
+        numbered = enumerate(asked, start=len(earlier) + 1)
+        return [self._task(number, each.params, tuple(earlier)) for number, each in numbered]
 
-    def _task(self, number: int, choices: Choices, rivals: tuple[Trial, ...]) -> Task:
+    def _task(self, number: int, choices: Choices, earlier: tuple[Trial, ...]) -> Task:
         parameters = {name: choices[name] for name in HYPERPARAMETERS}
         encoding = {name: choice for name, choice in choices.items() if name not in HYPERPARAMETERS}
-        return Task(number, parameters, encoding, self.space.columns(choices), rivals)
+        return Task(number, parameters, encoding, self.space.columns(choices), earlier)
 
-    def _try_out(self, tasks: Sequence[Task]) -> list[Trial]:
-        """The trials of a batch, in order; each that ends is put on record at once."""
-        known = [self.journal.read(task) for task in tasks] if self.journal else [None] * len(tasks)
-        done = [trial for trial in known if trial]
-        left = [task for task, trial in zip(tasks, known, strict=True) if trial is None]
-        for trial in self._run(left):
+    def _run_batch(self, tasks: Sequence[Task]) -> list[Trial]:
+        """The trials of a batch, in order; each is put on record as soon as it ends."""
+        on_record = [self.journal.read(task) for task in tasks] if self.journal else [None] * len(tasks)
+        done = [trial for trial in on_record if trial]
+        remaining = [task for task, trial in zip(tasks, on_record, strict=True) if trial is None]
+        for trial in self._run(remaining):
             if self.journal:
                 self.journal.write(trial)
             self.progress(_words(trial, self.training.trials))
@@ -181,17 +182,17 @@ class Search:
         if not tasks:
             return []
         shared = {"recipe": replace(self.recipe, out_of_fold=()), "threads": self.compute.threads_for(BATCH)}
-        return self.compute.run(try_out, tasks, **shared, **self.samples)
+        return self.compute.run(run_trial, tasks, **shared, **self.samples)
 
 
 def allowed_encoders(encoders: Sequence[Encoder], training: Training) -> tuple[Encoder, ...]:
     """The encoders without the crosses that the contract forbids."""
-    allowed = [name for name, columns in encoders[0].sources.items() if may_act_together(columns, training)]
+    allowed = [name for name, columns in encoders[0].sources.items() if is_interaction_allowed(columns, training)]
     return tuple(encoder.select(allowed) for encoder in encoders)
 
 
 def _study(seed: int, first: Iterable[Choices]) -> optuna.Study:
-    optuna.logging.set_verbosity(logging.WARNING)  # else every trial gets a line
+    optuna.logging.set_verbosity(logging.WARNING)  # otherwise it logs a line for every trial
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     for choices in first:
         study.enqueue_trial(choices)
@@ -199,6 +200,6 @@ def _study(seed: int, first: Iterable[Choices]) -> optuna.Study:
 
 
 def _words(trial: Trial, most: int) -> str:
-    given_up = ", given up" if trial.is_given_up else ""
+    given_up = ", pruned" if trial.is_given_up else ""
     reached = f"log loss {trial.log_loss:.5f} after {trial.rounds} rounds and {trial.seconds:.1f} s"
     return f"trial {trial.number} of {most}: {reached}{given_up}"

@@ -1,4 +1,4 @@
-"""Training: a search on samples, calibration by the validation part, a fit of the best on all rows."""
+"""Training: a search on samples, calibration on the validation part, a fit of the best trial on all rows."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -25,19 +25,19 @@ from liftloop.storage.hashing import fingerprint_of, sha256_of
 from liftloop.storage.keys import trials_prefix
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store
-from liftloop.training.boosting import Recipe, Strides
-from liftloop.training.constraints import check_constraints, model_columns
-from liftloop.training.devices import check_device
+from liftloop.training.boosting import DownsampleRates, Recipe
+from liftloop.training.constraints import model_columns, require_known_constraints
+from liftloop.training.devices import require_device
 from liftloop.training.fit import fit
 from liftloop.training.frame import Part, TrainingFrame
 from liftloop.training.search import Journal, Search, Space, allowed_encoders
-from liftloop.training.target_encoding import learn_encoders
+from liftloop.training.target_encoding import fit_encoders
 from liftloop.training.trial import Trial
 
 Progress = Callable[[str], object]
 
 RULE_VERSION = "training 2"
-SAMPLED_ROWS = 50_000  # with a reward, and as many without: the most that a trial sees
+SAMPLED_ROWS = 50_000  # at most, with a reward, and as many without: the sample of a trial
 FITTED: tuple[Part, ...] = ("training", "validation")
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, and how it came about. `log_loss` is on the validation part, by which it was stopped and calibrated."""
+    """A model and its search. `log_loss` is on the validation part, which also stopped and calibrated the fit."""
 
     model: Model
     trials: list[Trial]
@@ -70,15 +70,18 @@ def train(
     progress: Progress = _log.info,
     manifest: str | None = None,
 ) -> ModelVersion:
-    """Train on a frame and register the model; if just that was done before, the version on record.
+    """Train on a frame and register the model; returns the version on record if this training was done before.
 
-    `progress` is told of each trial as it ends; `manifest` is the key of the run's manifest. A training that was cut
-    off is taken up with the trials it had ended.
+    An interrupted training resumes with its finished trials.
+
+    Args:
+        progress: called with one line as each trial ends.
+        manifest: the key of the run's manifest.
 
     Raises:
-        ContractError: a constraint names no column.
+        ContractError: a constraint names an unknown column.
         ClusterError: there are no Dask workers, or they did not finish.
-        NoDeviceError: the settings name a device that is not there.
+        NoDeviceError: the device in the settings is not available.
     """
     fingerprint = training_fingerprint(contract, frame)
     known = Registry(store, contract.source).find_trained(fingerprint)
@@ -90,7 +93,7 @@ def train(
 
 
 def training_fingerprint(contract: Contract, frame: TrainingFrame) -> str:
-    """Changes with whatever a model is made from."""
+    """Changes with everything that a model depends on."""
     settings = contract.training.model_dump_json()
     kept = contract.outcome.negatives_kept
     versions = xgboost.__version__, optuna.__version__
@@ -100,25 +103,25 @@ def training_fingerprint(contract: Contract, frame: TrainingFrame) -> str:
 def fit_model(
     contract: Contract, frame: TrainingFrame, progress: Progress = _log.info, journal: Journal | None = None
 ) -> Trained:
-    """The model of a frame. In one process, the same frame and contract give the same bytes if the budget allows.
+    """The model of a frame. In one process, the same frame and contract give the same bytes if the budget suffices.
 
-    The validation part stops and calibrates a fit on the training part; then the model learns from both, with as many
-    rounds. Trials are put on record in the `journal` as they end, and those found there are not done again.
+    The validation part stops and calibrates a fit on the training part; the final model is fitted on both, with the
+    same number of rounds. Trials are written to the `journal` as they end, and not repeated if found there.
     """
     recipe = make_recipe(contract, frame)
     space = Space(recipe.encoder, windows=frozenset(feature_columns(contract)))
     with open_compute(frame.store.settings) as compute:
-        check_device(compute, frame.store.settings.device)
+        require_device(compute, frame.store.settings.device)
         samples = _load_samples(compute, recipe, frame)
         trials = Search(compute, recipe, space, samples, contract.training, journal, progress).run()
         best = min(trials, key=lambda trial: trial.log_loss)
         columns = space.columns(best.encoding)
         chosen = recipe.select(columns)
-        stopped = _fit(compute, chosen, best, frame, learned=("training",))
+        stopped = _fit(compute, chosen, best, frame, parts=("training",))
         calibration, loss = _calibrate(chosen, stopped, frame)
         whole = make_recipe(contract, frame, FITTED, crosses=space.crosses).select(columns)
         whole = replace(whole, maximum_rounds=stopped.num_boosted_rounds())
-        booster = _fit(compute, whole, best, frame, learned=FITTED)
+        booster = _fit(compute, whole, best, frame, parts=FITTED)
     return Trained(Model(booster, _spec(contract, whole.encoder, calibration)), trials, best, loss)
 
 
@@ -128,18 +131,18 @@ def make_recipe(
     parts: Sequence[Part] = ("training",),
     crosses: Sequence[tuple[str, ...]] | None = None,
 ) -> Recipe:
-    """What all fits share, learned from these parts alone. Its encoder has every column that may be chosen.
+    """What all fits share, fitted on these parts alone. Its encoder has every column that the search may choose.
 
     Args:
-        crosses: see `learn_encoders`.
+        crosses: see `fit_encoders`.
 
     Raises:
-        ContractError: a constraint names no column.
+        ContractError: a constraint names an unknown column.
     """
-    check_constraints(contract)
+    require_known_constraints(contract)
     kept = contract.outcome.negatives_kept
-    learned = learn_encoders(frame, parts, contract.reward, *model_columns(contract), kept, crosses)
-    encoder, *out_of_fold = allowed_encoders(learned, contract.training)
+    fitted = fit_encoders(frame, parts, contract.reward, *model_columns(contract), kept, crosses)
+    encoder, *out_of_fold = allowed_encoders(fitted, contract.training)
     return Recipe(
         settings=frame.store.settings,
         encoder=encoder,
@@ -148,31 +151,29 @@ def make_recipe(
         maximum_rounds=contract.training.maximum_rounds,
         seed=contract.training.seed,
         out_of_fold=tuple(out_of_fold),
-        learned_from=frozenset(ref.key for name in parts for ref in frame.index.parts[name].partitions),
+        encoder_partitions=frozenset(ref.key for name in parts for ref in frame.index.parts[name].partitions),
         constraints=contract.training,
         negatives_kept=kept,
     )
 
 
 def _load_samples(compute: Compute, recipe: Recipe, frame: TrainingFrame) -> dict[str, Sequence[Any]]:
-    """A trial's share of each part."""
+    """A trial's sample of each part."""
     parts = {name: frame.index.parts[name] for name in FITTED}
     return {
-        name: compute.load(partial(recipe.load, strides=Strides.to_keep(SAMPLED_ROWS, part)), part.partitions)
+        name: compute.load(partial(recipe.load, rates=DownsampleRates.for_at_most(SAMPLED_ROWS, part)), part.partitions)
         for name, part in parts.items()
     }
 
 
-def _fit(
-    compute: Compute, recipe: Recipe, best: Trial, frame: TrainingFrame, learned: Sequence[Part]
-) -> xgboost.Booster:
-    """Up to the round that the validation part likes best: if it is learned from, too, that is the last."""
-    booster = fit(compute, recipe, best.parameters, frame.index.together(learned), frame.index.parts["validation"])
+def _fit(compute: Compute, recipe: Recipe, best: Trial, frame: TrainingFrame, parts: Sequence[Part]) -> xgboost.Booster:
+    """The booster up to its best round on the validation part; if that is among `parts`, the last round."""
+    booster = fit(compute, recipe, best.parameters, frame.index.together(parts), frame.index.parts["validation"])
     return booster[: booster.best_iteration + 1]
 
 
 def _calibrate(recipe: Recipe, booster: xgboost.Booster, frame: TrainingFrame) -> tuple[Calibration, float]:
-    """The calibration that the validation part asks for, and the log loss with it."""
+    """The calibration fitted on the validation part, and the log loss with it."""
     scored = [
         (rows[recipe.reward].to_numpy(), predict_uncalibrated(booster, recipe.encoder.encode(rows).to_numpy()))
         for rows in frame.read("validation")

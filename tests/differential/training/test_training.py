@@ -70,12 +70,12 @@ def test_workers_grow_the_trees_of_one_process(
     seed: int,
 ) -> None:
     store, recipe = Store(object_store), make_recipe(object_store)
-    learned, judged = put_part(store, "learned", training, seed), put_part(store, "judged", validation, seed + 100)
-    here = fit(OneProcess(), recipe, chosen, learned, judged)
-    there = fit(workers, recipe, chosen, learned, judged)
+    parts = put_part(store, "training", training, seed), put_part(store, "validation", validation, seed + 100)
+    here = fit(OneProcess(), recipe, chosen, *parts)
+    there = fit(workers, recipe, chosen, *parts)
     assert there.best_iteration == here.best_iteration
     assert there.best_score == pytest.approx(here.best_score, rel=1e-5)
-    rows = pd.concat([recipe.load(ref).features for ref in judged.partitions]).to_numpy()
+    rows = pd.concat([recipe.load(ref).features for ref in parts[1].partitions]).to_numpy()
     expected, found = (model.inplace_predict(rows, validate_features=False) for model in (here, there))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -86,13 +86,13 @@ def test_a_fit_cut_off_after_any_round_comes_to_the_same_bytes(
     object_store: Settings, training: list[int], chosen: dict[str, float], seed: int, cut: int
 ) -> None:
     recipe, checkpoints = make_recipe(object_store), []
-    learned = quantile_matrix(recipe, [encoded(recipe, seed, count) for count in training], 2)
-    judged = quantile_matrix(recipe, [encoded(recipe, seed + 100, 300)], 2, learned)
+    dtrain = quantile_matrix(recipe, [encoded(recipe, seed, count) for count in training], 2)
+    dvalid = quantile_matrix(recipe, [encoded(recipe, seed + 100, 300)], 2, dtrain)
     whole = boost(
-        recipe, chosen, learned, judged, after_round=lambda it, _: checkpoints.append(bytes(it.save_raw("ubj")))
+        recipe, chosen, dtrain, dvalid, after_round=lambda it, _: checkpoints.append(bytes(it.save_raw("ubj")))
     )
-    begun = checkpoints[min(cut, len(checkpoints) - 1)]
-    assert boost(recipe, chosen, learned, judged, begun=begun).save_raw("ubj") == whole.save_raw("ubj")
+    resume_from = checkpoints[min(cut, len(checkpoints) - 1)]
+    assert boost(recipe, chosen, dtrain, dvalid, resume_from=resume_from).save_raw("ubj") == whole.save_raw("ubj")
 
 
 def encoded(recipe: Recipe, seed: int, count: int) -> Rows:
@@ -106,7 +106,7 @@ def test_out_of_core_comes_to_the_same_bytes(
     object_store: Settings, training: list[int], validation: list[int], chosen: dict[str, float], seed: int
 ) -> None:
     store, recipe = Store(object_store), make_recipe(object_store)
-    parts = put_part(store, "learned", training, seed), put_part(store, "judged", validation, seed + 100)
+    parts = put_part(store, "training", training, seed), put_part(store, "validation", validation, seed + 100)
     in_memory, in_files = (fit(OneProcess(memory_bytes=limit), recipe, chosen, *parts) for limit in (2**40, 0))
     assert in_files.save_raw("ubj") == in_memory.save_raw("ubj")
 
@@ -114,11 +114,11 @@ def test_out_of_core_comes_to_the_same_bytes(
 def test_an_early_stop_is_that_of_xgboost(object_store: Settings) -> None:
     recipe = make_recipe(object_store, maximum_rounds=200)
     chosen = {"max_depth": 5, "eta": 0.5}
-    learned = quantile_matrix(recipe, [encoded(recipe, 1, 500)], 2)
-    judged = quantile_matrix(recipe, [encoded(recipe, 2, 300)], 2, learned)
-    ours = boost(recipe, chosen, learned, judged)
-    options = {"evals": [(judged, "validation")], "early_stopping_rounds": STOP_AFTER_ROUNDS, "verbose_eval": False}
-    theirs = xgboost.train(recipe.train_options(chosen), learned, 200, **options)
+    dtrain = quantile_matrix(recipe, [encoded(recipe, 1, 500)], 2)
+    dvalid = quantile_matrix(recipe, [encoded(recipe, 2, 300)], 2, dtrain)
+    ours = boost(recipe, chosen, dtrain, dvalid)
+    options = {"evals": [(dvalid, "validation")], "early_stopping_rounds": STOP_AFTER_ROUNDS, "verbose_eval": False}
+    theirs = xgboost.train(recipe.train_options(chosen), dtrain, 200, **options)
     assert (ours.best_iteration, ours.num_boosted_rounds()) == (theirs.best_iteration, theirs.num_boosted_rounds())
     assert ours.num_boosted_rounds() < 200
     assert ours.get_dump() == theirs.get_dump()

@@ -204,15 +204,15 @@ def test_a_run_that_never_moves_is_resubmitted_and_then_does_its_work(world: Wor
     until(lambda: world.client.read_flow_run(run.id).state_name in {"Failed", "Completed"})
     world.client.set_flow_run_state(run.id, Running(), force=True)
     reaper = Reaper(world.client, world.store, Limits(running=2, crashed=1))
-    until(lambda: RESUBMITTED in looked(reaper, world, run))
+    until(lambda: RESUBMITTED in swept(reaper, world, run))
     assert world.state_names(run.id).count("Crashed") == 1
     until(lambda: world.client.read_flow_run(run.id).state_name in {"Failed", "Completed"})
     assert world.state_names(run.id).count(RESUBMITTED) == 1
 
 
-def looked(reaper: Reaper, world: World, run: FlowRun) -> list[str | None]:
+def swept(reaper: Reaper, world: World, run: FlowRun) -> list[str | None]:
     """The states that a run went through, after one more look of the reaper."""
-    reaper.look()
+    reaper.sweep()
     return world.state_names(run.id)
 
 
@@ -221,13 +221,13 @@ def test_a_healthy_long_run_is_never_reaped(world: World) -> None:
     """It works for twice the limit; only its heartbeats (one in 30 s, or later on a busy machine) speak for it."""
     run = world.start("slow", "shop")
     reaper = Reaper(world.client, world.store, Limits(pending=60, running=60), is_alive=lambda _: False)
-    until(lambda: {"Crashed", "Completed"} & {*looked(reaper, world, run)})
+    until(lambda: {"Crashed", "Completed"} & {*swept(reaper, world, run)})
     assert "Crashed" not in world.state_names(run.id)
 
 
 def fails(reaper: Reaper) -> bool:
     try:
-        reaper.look()
+        reaper.sweep()
     except httpx.HTTPError:
         return True
     return False
@@ -239,18 +239,18 @@ def test_a_server_that_was_away_ends_no_run(world: World) -> None:
     until(lambda: world.client.read_flow_run(run.id).state_name == "Running")
     now = [0.0]
     reaper = Reaper(world.client, world.store, Limits(running=25), is_alive=lambda _: False, clock=lambda: now[0])
-    reaper.look()
+    reaper.sweep()
     now[0] += 20
-    reaper.look()
+    reaper.sweep()
     server = world.process_of("prefect-server")
     for process in (server, *server.children(recursive=True)):
         process.kill()
     until(lambda: fails(reaper))
     until(lambda: world.client.api_healthcheck() is None)
     now[0] += 3600
-    reaper.look()
+    reaper.sweep()
     now[0] += 20
-    reaper.look()
+    reaper.sweep()
     assert "Crashed" not in world.state_names(run.id)
 
 

@@ -194,7 +194,7 @@ def test_status_shows_the_parts_where_the_store_is_dead(object_store: Settings, 
     words = " ".join(done.stdout.split())
     assert done.returncode == 1
     assert "object-store external http://127.0.0.1:1" in words
-    assert "how the sources are cannot be told: " in words
+    assert "the state of the sources is unknown: " in words
     assert "worker is stopped" in words
     assert "free" in words
     assert "Traceback" not in done.stderr

@@ -432,7 +432,7 @@ def test_a_part_that_does_not_come_up_is_told_with_its_log(store_alone: Settings
     store.mkdir(parents=True)
     (store / "filerldb2").write_text("not a folder")
     with pytest.raises(
-        StackError, match=r"object-store did not come up in \d+ s\. The last line of .*object-store\.log: ."
+        StackError, match=r"object-store did not start within \d+ s\. The last line of .*object-store\.log: ."
     ) as error:
         up(store_alone, print, prefect_toml=None)
     assert "\n" not in str(error.value)

@@ -117,7 +117,7 @@ def test_a_killed_worker_changes_no_bit_of_the_model(
         found = fit_closely(victims, recipe, slow, training, validation)
     assert found.save_raw("ubj") == expected.save_raw("ubj")
     (message,) = [record.getMessage() for record in caplog.records if record.name == distributed.__name__]
-    goes_on_after = re.search(r"goes on after round (\d+)", message)
+    goes_on_after = re.search(r"resumes after round (\d+)", message)
     assert goes_on_after is not None
     assert int(goes_on_after[1]) >= 10
     assert not list(store.list("checkpoints/"))
@@ -203,8 +203,8 @@ def test_empty_and_skewed_partitions(
     monkeypatch.setattr(distributed, "is_in_memory", lambda *_: in_memory)
     store, recipe = Store(object_store), make_recipe(object_store)
     cases = [([4000, 1, 0, 30], [600]), ([3000], [500, 0]), ([0, 0, 2000], [0, 900])]
-    for number, (learned, judged) in enumerate(cases):
-        parts = (put_part(store, f"{number}-l", learned, seed=1), put_part(store, f"{number}-j", judged, seed=50))
+    for number, (training, validation) in enumerate(cases):
+        parts = (put_part(store, f"{number}-t", training, seed=1), put_part(store, f"{number}-v", validation, seed=50))
         expected = fit(OneProcess(), recipe, PARAMETERS, *parts)
         assert fit(workers, recipe, PARAMETERS, *parts).save_raw("ubj") == expected.save_raw("ubj")
 

@@ -140,7 +140,7 @@ def test_tallies_count_impressions_and_rewards_by_value_and_fold(store: Store, c
     frame = build_frame(store, contract)
     parts: tuple[Part, ...] = ("training", "validation")
     groups: list[tuple[str, ...]] = [("ad_id",), ("ad_id", "device"), ("campaign_id",)]
-    by_ad, by_both, by_campaign = frame.tallies(parts, "click", groups, minimum_occurrences=70)
+    by_ad, by_both, by_campaign = frame.target_counts(parts, "click", groups, minimum_occurrences=70)
     rows = pd.concat([frame.training, frame.validation], ignore_index=True)
     rows = rows.assign(fold=folds_of(rows), impressions=1, rewards=rows["click"])
     for found, names in ((by_ad, ["ad_id"]), (by_both, ["ad_id", "device"])):

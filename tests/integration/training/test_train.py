@@ -24,7 +24,7 @@ from liftloop.registry.registry import Registry
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.storage.store import Store
 from liftloop.training.boosting import Parameters
-from liftloop.training.devices import NoDeviceError, check_device, has_device
+from liftloop.training.devices import NoDeviceError, has_device, require_device
 from liftloop.training.fit import fit
 from liftloop.training.frame import TrainingFrame
 from liftloop.training.train import fit_model, make_recipe, train
@@ -119,8 +119,8 @@ def test_a_monotone_column_is_kept(contract: Contract, frame: TrainingFrame, dir
     def steps(**constraints: Any) -> NDArray[np.float32]:
         training = contract.training.model_copy(update=constraints)
         recipe = make_recipe(contract.model_copy(update={"training": training}), frame)
-        learned = frame.index.parts["training"]
-        booster = fit(OneProcess(), recipe, EAGER, learned, learned)
+        part = frame.index.parts["training"]
+        booster = fit(OneProcess(), recipe, EAGER, part, part)
         return sign * np.diff(
             predict_uncalibrated(booster, recipe.encoder.encode(rows).to_numpy()).reshape(24, 100), axis=0
         )
@@ -206,7 +206,7 @@ def test_a_device_that_is_not_there_is_told_before_anything_starts(
         open_compute(settings) as compute,
         pytest.raises(NoDeviceError, match="LIFTLOOP_DEVICE='cuda': XGBoost finds no such device"),
     ):
-        check_device(compute, settings.device)
+        require_device(compute, settings.device)
 
 
 @pytest.mark.parametrize("scheduler", [ONE_PROCESS, None])

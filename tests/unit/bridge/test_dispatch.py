@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun, StateType
 
-from bridge.dispatch import attempt_key, attempts_on, has_passed, is_run_missing, wait_after
+from bridge.dispatch import attempt_key, has_passed, is_run_missing, list_attempts, wait_after
 from bridge.faults import Faults
 from bridge.runs import FlowRuns
 from liftloop.errors import UserError
@@ -24,12 +24,12 @@ def test_an_attempt_whose_run_was_deleted_leaves_its_number_taken() -> None:
         def __init__(self) -> None:
             """Needs no client."""
 
-        def find(self, flow: str, idempotency_keys: list[str]) -> list[FlowRun]:
+        def list_by_key(self, flow: str, idempotency_keys: list[str]) -> list[FlowRun]:
             assert flow == "ingest"
             kept = {attempt_key("k", number) for number in (2, 3, 100, 101)}
             return [FlowRun(flow_id=uuid4(), idempotency_key=key) for key in idempotency_keys if key in kept]
 
-    assert sorted(dict(attempts_on(Runs(), "k"))) == [2, 3, 100, 101]
+    assert sorted(dict(list_attempts(Runs(), "k"))) == [2, 3, 100, 101]
 
 
 def test_the_wait_doubles_up_to_an_hour() -> None:
@@ -69,13 +69,13 @@ def test_what_is_out_of_order_is_said_once_and_when_it_is_well_again(caplog: pyt
     faults = Faults()
     with caplog.at_level(logging.INFO):
         for message in ("down", "down", "still down", None, None):
-            with faults.outlive("store"):
+            with faults.survive("store"):
                 if message:
                     raise UserError(message)
-    assert caplog.messages == ["store: UserError: down", "store: UserError: still down", "store: in order again"]
+    assert caplog.messages == ["store: UserError: down", "store: UserError: still down", "store: recovered"]
 
 
 def test_a_mistake_of_our_own_leaves_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    with Faults().outlive("sweep"):
+    with Faults().survive("sweep"):
         {}["nothing"]  # type: ignore[index]
     assert caplog.records[0].exc_info

@@ -7,7 +7,7 @@ import pytest
 
 from liftloop.settings import Settings
 from liftloop.stack import StackError, status, up
-from liftloop.stack.checks import check_binaries, check_ports
+from liftloop.stack.checks import require_binaries, require_free_ports
 from liftloop.stack.layout import Credentials, Layout
 from liftloop.stack.parts import Part, embedded_parts
 
@@ -26,7 +26,7 @@ def taken_port(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def test_a_taken_port_is_named_with_its_holder_and_the_setting(taken_port: int) -> None:
     with pytest.raises(StackError) as error:
-        check_ports(parts_of(Settings(s3_port=22_000, prefect_port=taken_port)))
+        require_free_ports(parts_of(Settings(s3_port=22_000, prefect_port=taken_port)))
     message = str(error.value)
     assert message.startswith(f"port {taken_port} of the prefect-server is taken by ")
     assert f"(pid {os.getpid()})" in message
@@ -36,15 +36,15 @@ def test_a_taken_port_is_named_with_its_holder_and_the_setting(taken_port: int) 
 
 def test_a_port_that_two_parts_want_is_refused() -> None:
     with pytest.raises(StackError, match="port 22004 of the prefect-server is taken by the object-store"):
-        check_ports(parts_of(Settings(s3_port=22_000, prefect_port=22_004)))
+        require_free_ports(parts_of(Settings(s3_port=22_000, prefect_port=22_004)))
 
 
 def test_missing_program_is_named_with_the_remedy(tmp_path: Path) -> None:
     for binary in ("supervisord", "prefect"):
         (tmp_path / binary).touch()
-    with pytest.raises(StackError, match=r"weed is not in .*: install what requirements\.lock lists"):
-        check_binaries(parts_of(Settings()), tmp_path)
-    check_binaries(parts_of(Settings(s3_endpoint_url="https://s3.example.org")), tmp_path)
+    with pytest.raises(StackError, match=r"weed is not in .*: install requirements\.lock"):
+        require_binaries(parts_of(Settings()), tmp_path)
+    require_binaries(parts_of(Settings(s3_endpoint_url="https://s3.example.org")), tmp_path)
 
 
 def test_full_disk_is_refused_before_anything_starts(tmp_path_factory: pytest.TempPathFactory) -> None:

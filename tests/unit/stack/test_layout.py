@@ -49,7 +49,7 @@ def test_socket_of_a_long_home_is_short_private_and_its_own(tmp_path: Path) -> N
 def test_credentials_are_kept_and_closed_to_others(tmp_path: Path) -> None:
     file = tmp_path / "credentials.json"
     first = Credentials.load(file)
-    first.save(file)
+    first.write(file)
     assert Credentials.load(file) == first
     assert mode(file) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["credentials.json"]
@@ -67,7 +67,7 @@ def test_credentials_of_an_earlier_version_are_kept_and_added_to(tmp_path: Path)
     file = tmp_path / "credentials.json"
     file.write_text('{"s3_access_key_id": "kept"}')
     first = Credentials.load(file)
-    first.save(file)
+    first.write(file)
     assert first.s3_access_key_id == "kept"
     assert Credentials.load(file) == first
 

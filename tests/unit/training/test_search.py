@@ -13,9 +13,9 @@ from liftloop.contract.sections import Training
 from liftloop.model.encoder import Encoder, Lookup
 from liftloop.settings import Settings
 from liftloop.stats.scoring import sampling_weight
-from liftloop.training.boosting import Recipe, Rows, Strides, thin_out
+from liftloop.training.boosting import DownsampleRates, Recipe, Rows, downsample
 from liftloop.training.search import BATCH, CAUTIOUS, Search, Space
-from liftloop.training.trial import Task, Trial, try_out
+from liftloop.training.trial import Task, Trial, run_trial
 
 TEXT = ("ad_id", "device", "site_id")
 ENCODER = Encoder(
@@ -75,11 +75,11 @@ def test_choices_become_columns() -> None:
 
 def task(**changes: Any) -> Task:
     quick = CAUTIOUS | {"eta": 0.2}
-    return replace(Task(9, quick, {}, SPACE.columns(SPACE.first[1]), rivals=()), **changes)
+    return replace(Task(9, quick, {}, SPACE.columns(SPACE.first[1]), earlier=()), **changes)
 
 
 def attempt(asked: Task) -> Trial:
-    return try_out(asked, RECIPE, SAMPLES["training"], SAMPLES["validation"], threads=1)
+    return run_trial(asked, RECIPE, SAMPLES["training"], SAMPLES["validation"], threads=1)
 
 
 def shifted(trial: Trial, change: float, **changes: Any) -> Trial:
@@ -89,17 +89,17 @@ def shifted(trial: Trial, change: float, **changes: Any) -> Trial:
 def test_a_trial_behind_the_median_is_given_up() -> None:
     whole = attempt(task())
     better, worse = shifted(whole, -0.01), shifted(whole, 0.01)
-    given_up = attempt(task(rivals=(better,) * 3 + (worse,) * 2))
+    given_up = attempt(task(earlier=(better,) * 3 + (worse,) * 2))
     assert given_up.is_given_up
     assert given_up.curve == whole.curve[:15]  # 15 rounds of 0.2
     assert given_up.log_loss == min(given_up.curve)
-    for rivals in [(better,) * 2 + (worse,) * 3, (better,) * 3]:
-        assert attempt(task(rivals=rivals)).curve == whole.curve
+    for earlier in [(better,) * 2 + (worse,) * 3, (better,) * 3]:
+        assert attempt(task(earlier=earlier)).curve == whole.curve
 
 
 def test_small_steps_are_measured_by_how_far_they_have_come() -> None:
     fast = attempt(task(parameters=task().parameters | {"eta": 0.3}))
-    slow = attempt(task(parameters=task().parameters | {"eta": 0.16}, rivals=(shifted(fast, 3e-3),) * 4))
+    slow = attempt(task(parameters=task().parameters | {"eta": 0.16}, earlier=(shifted(fast, 3e-3),) * 4))
     assert not slow.is_given_up
     assert min(slow.curve) > min(fast.curve) + 3e-3  # by rounds it would have been
 
@@ -107,7 +107,7 @@ def test_small_steps_are_measured_by_how_far_they_have_come() -> None:
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 5), st.integers(1, 5))
 def test_a_sample_stands_for_all_rows(rewarded: list[bool], others: int, rewards: int) -> None:
     reward = np.array(rewarded, dtype=np.float32)
-    kept, stands_for = thin_out(reward, Strides(others, rewards))
+    kept, stands_for = downsample(reward, DownsampleRates(others, rewards))
     assert (np.diff(kept) > 0).all()
     for value, step in ((0, others), (1, rewards)):
         is_kept = reward[kept] == value

@@ -9,7 +9,13 @@ import pytest
 from liftloop.model.encoder import Encoder
 from liftloop.stats.shrinkage import prior_strength, shrunken_rates
 from liftloop.training.frame import FOLDS, folds_of
-from liftloop.training.target_encoding import Tally, choose_crosses, encode_out_of_fold, make_encoders, make_tally
+from liftloop.training.target_encoding import (
+    TargetCounts,
+    choose_crosses,
+    encode_out_of_fold,
+    make_encoders,
+    make_target_counts,
+)
 
 random = np.random.default_rng(7)
 COUNT = 4_000
@@ -27,7 +33,7 @@ RATE = CLICKS.mean()
 
 
 def count(names: list[str], clicks: "pd.Series[float]" = CLICKS) -> pd.DataFrame:
-    """As `TrainingFrame.tallies` does."""
+    """As `TrainingFrame.target_counts` does."""
     rows = ROWS[names].assign(fold=folds_of(ROWS), impressions=1, rewards=clicks)
     return rows.groupby([*names, "fold"], as_index=False).sum()
 
@@ -35,12 +41,12 @@ def count(names: list[str], clicks: "pd.Series[float]" = CLICKS) -> pd.DataFrame
 ENCODER = Encoder.fit({name: Counter(ROWS[name].tolist()) for name in ("ad_id", "device", "noise")}, [])
 
 
-def tally(*names: str, clicks: "pd.Series[float]" = CLICKS, negatives_kept: float = 1.0) -> Tally:
-    return make_tally(ENCODER, names, count(list(names), clicks), RATE, negatives_kept)
+def counts_of(*names: str, clicks: "pd.Series[float]" = CLICKS, negatives_kept: float = 1.0) -> TargetCounts:
+    return make_target_counts(ENCODER, names, count(list(names), clicks), RATE, negatives_kept)
 
 
 def test_rates_are_those_counted_by_hand() -> None:
-    found = tally("ad_id", "device")
+    found = counts_of("ad_id", "device")
     encoder, *_ = make_encoders(ENCODER, [], [found])
     known = CLICKS.groupby([ROWS["ad_id"], ROWS["device"]]).agg(["sum", "size"])
     expected = (known["sum"] + found.strength * RATE) / (known["size"] + found.strength)
@@ -53,7 +59,7 @@ def test_no_row_is_told_of_its_own_reward(row: int) -> None:
     """The prior's strength, one number for a whole column, is all that a row's own reward may move."""
     turned = CLICKS.copy()
     turned[row] = 1 - turned[row]
-    found, other = tally("noise"), tally("noise", clicks=turned)
+    found, other = counts_of("noise"), counts_of("noise", clicks=turned)
     other.__dict__["strength"] = found.strength
     encoded = [
         encode_out_of_fold(make_encoders(ENCODER, [each], [])[1:], ROWS)["rate(noise)"] for each in (found, other)
@@ -73,28 +79,28 @@ def test_folds_are_even_and_stable() -> None:
 
 
 def test_counts_are_logarithms_of_occurrences() -> None:
-    encoder, *_ = make_encoders(ENCODER, [tally("noise")], [])
+    encoder, *_ = make_encoders(ENCODER, [counts_of("noise")], [])
     occurrences = ROWS["noise"].map(ROWS["noise"].value_counts())
     np.testing.assert_allclose(encoder.encode(ROWS)["count(noise)"], np.log1p(occurrences), rtol=1e-6)
 
 
 def test_a_cross_is_chosen_where_two_columns_tell_more_than_each() -> None:
-    singles = [tally(name) for name in ("ad_id", "device", "noise")]
+    singles = [counts_of(name) for name in ("ad_id", "device", "noise")]
     pairs = [("ad_id", "device"), ("ad_id", "noise"), ("device", "noise")]
-    chosen = choose_crosses(singles, [tally(*pair) for pair in pairs])
+    chosen = choose_crosses(singles, [counts_of(*pair) for pair in pairs])
     assert chosen[0].columns == ("ad_id", "device")
-    assert chosen[0].signal > 100 > max(single.signal for single in singles)
+    assert chosen[0].information_gain > 100 > max(single.information_gain for single in singles)
 
 
 def test_noise_has_no_signal_and_is_drawn_to_the_mean() -> None:
-    found = tally("noise")
-    assert found.signal < 1
+    found = counts_of("noise")
+    assert found.information_gain < 1
     assert np.ptp(found.rates()) < 0.01
-    assert np.ptp(tally("ad_id", "device").rates()) > 0.3
+    assert np.ptp(counts_of("ad_id", "device").rates()) > 0.3
 
 
 def test_dropped_negatives_are_counted_again() -> None:
-    found, half = tally("ad_id"), tally("ad_id", negatives_kept=0.5)
+    found, half = counts_of("ad_id"), counts_of("ad_id", negatives_kept=0.5)
     np.testing.assert_allclose(half.impressions, 2 * found.impressions - found.rewards)
     np.testing.assert_array_equal(half.rewards, found.rewards)
 
