@@ -1,7 +1,7 @@
 """The Open Bandit sample: 6 x 10,000 real impressions of 24 to 30 November 2019, with their propensities.
 
-Saito et al., "Open Bandit Dataset and Pipeline", 2021, arXiv:2008.07146 (data CC BY 4.0). It travels inside the source
-distribution of the PyPI package `obp`, so pip fetches it wherever pip works.
+Saito et al., "Open Bandit Dataset and Pipeline", 2021, arXiv:2008.07146 (data CC BY 4.0). It is part of the source
+distribution of the PyPI package `obp`, so it can be fetched wherever pip works.
 """
 
 import hashlib
@@ -26,11 +26,11 @@ CAMPAIGNS = ("all", "men", "women")
 
 
 class OpenBanditError(UserError):
-    """The sample could not be had or is not what it should be; the message says what to do."""
+    """The sample could not be downloaded or is damaged; the message says what to do."""
 
 
 def obtain(cache: Path) -> bytes:
-    """The source distribution that holds the sample, downloaded unless it is in `cache`, which keeps it.
+    """The source distribution with the sample; downloaded to `cache` unless it is there.
 
     Raises:
         OpenBanditError: pip cannot download it, or its SHA-256 differs.
@@ -42,12 +42,12 @@ def obtain(cache: Path) -> bytes:
 
 
 def land_sample(sdist: bytes, land: Callable[[str, bytes], None]) -> list[str]:
-    """Lands the sample as daily files, and returns their keys.
+    """Land the sample as daily files, and return their keys.
 
     The keys are `{policy}/{campaign}/{date}.csv`, split by UTC date, and `reference/{campaign}/item_context.csv`.
 
-    Rows are byte for byte those of the source; only the nameless first column gets the name `row`. The item contexts of
-    the two policies differ in nothing but the salt of their hashed categories, so those of `random` serve for both.
+    Rows are copied byte for byte; only the unnamed first column gets the name `row`. The item contexts of the two
+    policies differ only in the salt of their hashed categories, so the contexts of `random` are used for both.
 
     Raises:
         OpenBanditError: a file is missing.
@@ -72,7 +72,7 @@ def read_log(sdist: bytes, policy: str, campaign: str) -> bytes:
 
 
 def read_prior(sdist: bytes, campaign: str) -> dict[str, list[float]]:
-    """`alpha` and `beta` by item: what Thompson sampling had seen of a campaign when the log began.
+    """`alpha` and `beta` by item: Thompson sampling's prior for a campaign at the start of the log.
 
     Raises:
         OpenBanditError: the file is missing.
@@ -85,7 +85,7 @@ def read_prior(sdist: bytes, campaign: str) -> dict[str, list[float]]:
 def _download(sdist: Path) -> None:
     sdist.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=sdist.parent) as folder:
-        # The hash stands in the requirement, so that pip runs nothing of a package that is not the expected one.
+        # The requirement contains the hash, so that pip runs no code of an unexpected package.
         requirement = Path(folder, "requirements.txt")
         requirement.write_text(f"{RELEASE.replace('-', '==')} --hash=sha256:{SDIST_SHA256}\n")
         pip = [
@@ -98,21 +98,21 @@ def _download(sdist: Path) -> None:
             "--no-input",
         ]
         options = ["--no-deps", "--no-binary", ":all:", "--ignore-requires-python", "-d", folder]
-        # By the environment, which the processes that build a package inherit: the user's cache stays as it is.
+        # Set in the environment, which pip's build processes inherit, so that the user's cache stays unchanged.
         environment = os.environ | {"PIP_NO_CACHE_DIR": "1"}
         command = [*pip, *options, "-r", str(requirement)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode != 0:
             raise OpenBanditError(
                 f"pip could not download {SDIST} ({_reason(done.stderr)}). Check that pip reaches a package index, "
-                f"or put the file into {sdist.parent} yourself, then run `liftloop fetch open-bandit` again"
+                f"or copy the file to {sdist.parent} yourself, then run `liftloop fetch open-bandit` again"
             )
         os.replace(Path(folder, SDIST), sdist)
 
 
 def _reason(stderr: str) -> str:
     """The line that says why pip failed."""
-    lines = stderr.strip().splitlines() or ["pip said nothing"]
+    lines = stderr.strip().splitlines() or ["no output"]
     return next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
 
 
@@ -138,12 +138,12 @@ def _member(archive: tarfile.TarFile, path: str) -> bytes:
     except KeyError:
         member = None
     if member is None:
-        raise OpenBanditError(f"{SDIST} holds no file {RELEASE}/{path}; delete it from the cache and fetch it again")
+        raise OpenBanditError(f"{SDIST} has no file {RELEASE}/{path}; delete it from the cache and fetch it again")
     return member.read()
 
 
 def _by_date(table: bytes) -> dict[str, bytes]:
-    """The table cut by the date of its `timestamp`, the second column, always in UTC; each piece keeps the header."""
+    """The table split by date of the second column, `timestamp`, which is in UTC; each part has the header."""
     header, *rows = table.splitlines(keepends=True)
     pieces: dict[str, list[bytes]] = {}
     for row in rows:

@@ -1,6 +1,6 @@
 """What Open Bandit's Thompson sampling would have earned on the impressions of its uniform random policy.
 
-The sample logs both policies at the same time, so the estimates stand beside what Thompson sampling truly brought.
+The sample logs both policies over the same period, so the estimates can be compared with the observed click rate.
 """
 
 import io
@@ -32,13 +32,13 @@ from liftloop.storage.keys import landing_prefix, off_policy_key
 from liftloop.storage.runs import Step, record, recorded
 from liftloop.storage.store import Store, references
 
-RULE_VERSION = "off-policy page 1"
+RULE_VERSION = "off-policy page 2"
 SOURCE = "open_bandit"
 SLOTS = 3
 DRAWS = 100_000
 SEED = 7
 FOLDS = 2
-SWITCH_WEIGHT = 10.0  # beyond, one click in 10,000 rows would move the value by a tenth of the click rate
+SWITCH_WEIGHT = 10.0  # with larger weights, one click in 10,000 rows changes the value by a tenth of the click rate
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class CampaignValue:
     estimates: dict[str, Interval]  # of Thompson sampling from the random policy's, by estimator
     effective_sample_size: float
     impressions: int
-    agreement: float  # correlation, over items and slots, of what was computed with how often it was truly shown
+    agreement: float  # correlation, over items and slots, of computed probabilities and observed shares
 
 
 def write_off_policy_page(store: Store, sdist: bytes) -> None:
-    """Write the page under `off_policy_key`, on record with the landed logs that it is about; once per sample and rule.
+    """Write the page under `off_policy_key`, recorded with its landed logs as inputs; once per sample and rule.
 
-    `sdist` is the package that `liftloop fetch open-bandit` keeps: it alone knows what Thompson sampling started from.
+    `sdist` is the package that `liftloop fetch open-bandit` caches: only it has the priors of Thompson sampling.
 
     Raises:
         OpenBanditError: a file of the package is missing.
@@ -149,7 +149,7 @@ def _plot(value: CampaignValue) -> Plot:
     intervals = value.estimates | {"random policy, as logged": value.logged, "Thompson sampling, live": value.on_policy}
     percent = {name: Interval(*(100 * x for x in (v.estimate, v.low, v.high))) for name, v in intervals.items()}
     svg = interval_plot(percent, guide=100 * value.on_policy.estimate, label="clicks per 100 impressions")
-    caption = "The dashed line is what Thompson sampling truly brought in the same week."
+    caption = "The dashed line is Thompson sampling's observed click rate in the same week."
     return Plot(f"Campaign {value.campaign}", svg, caption)
 
 
@@ -163,12 +163,12 @@ def _reading(values: list[CampaignValue]) -> Text:
     return Text(
         "How to read it",
         [
-            "What would Thompson sampling have earned on the impressions of the random policy? Both served at the same"
-            f" time, so the answer can be checked: {covered} of {sum(len(v.estimates) for v in values)} intervals hold"
-            " the click rate of its own impressions.",
-            f"How often it shows each item in each slot comes from {DRAWS:,} draws of its published posteriors"
-            " (prior_bts.yaml of the package). That is not quite what was live: how often it truly showed each item in"
-            f" each slot correlates with it by {', '.join(agreements)}.",
+            "What would Thompson sampling have earned on the impressions of the random policy? Both policies ran at the"
+            f" same time, so the estimates can be checked: {covered} of {sum(len(v.estimates) for v in values)}"
+            " intervals contain the click rate of Thompson sampling's own impressions.",
+            f"Its probabilities of showing each item in each slot are computed from {DRAWS:,} draws of its published"
+            " posteriors (prior_bts.yaml of the package). They differ from the live policy: their correlation with the"
+            f" observed shares is {', '.join(agreements)}.",
         ],
     )
 

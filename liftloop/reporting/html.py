@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file with its styles and plots inside, which works offline and phones nobody."""
+"""Self-contained HTML pages: one file with embedded styles and plots, which works offline and loads nothing."""
 
 import re
 from base64 import b64encode
@@ -33,7 +33,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells. Verdicts such as `pass` show as coloured badges, figures align to the right."""
+    """Rows of cells. Verdicts such as `pass` become coloured badges, figures are right-aligned."""
 
     kind: ClassVar[str] = "table"
     heading: str
@@ -43,14 +43,14 @@ class Table:
 
     @property
     def alignments(self) -> list[str]:
-        """A style class per column: columns of nothing but figures align to the right."""
+        """A style class per column: columns that contain only figures are right-aligned."""
         cells = ([row[position] for row in self.rows] for position in range(len(self.columns)))
         return ["number" if all(map(_is_figure, column)) else "" for column in cells]
 
 
 @dataclass(frozen=True)
 class Plot:
-    """An SVG image, as `liftloop.reporting.plots` draws them; the caption is also read to those who cannot see it."""
+    """An SVG image from `liftloop.reporting.plots`; the caption is also its alternative text."""
 
     kind: ClassVar[str] = "plot"
     heading: str
@@ -71,7 +71,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Points:
-    """A list of sentences that stand side by side."""
+    """A list of independent sentences."""
 
     kind: ClassVar[str] = "points"
     heading: str
@@ -80,7 +80,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to type, as they are."""
+    """Preformatted lines, such as commands."""
 
     kind: ClassVar[str] = "code"
     heading: str
@@ -91,13 +91,13 @@ Section = Figures | Table | Plot | Text | Points | Code
 
 
 def render_report(title: str, sections: Sequence[Section], *, subtitle: str = "", verdict: str = "") -> str:
-    """One HTML page. Every value is escaped, wherever it came from; `verdict` shows as a badge beside the title."""
+    """One HTML page. Every value is escaped; `verdict` becomes a badge next to the title."""
     page = _environment().get_template("report.html")
     return page.render(title=title, subtitle=subtitle, verdict=verdict, sections=sections)
 
 
 def copy_page(store: Store, key: str) -> Path:
-    """A page from the store, copied under `home` for a browser on this machine."""
+    """Copy a page from the store into `home`, for a browser on this machine; returns its path."""
     path = store.settings.home / key
     path.parent.mkdir(parents=True, exist_ok=True)
     store.download(key, path)
@@ -119,7 +119,7 @@ def _environment() -> Environment:
 
 
 def _shown(value: object) -> str:
-    """As a reader wants it: thousands separated, four significant digits, underscores of codes as spaces."""
+    """A value for display: thousands separated, four significant digits, underscores in verdicts as spaces."""
     if value is None:
         return "–"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Plots for reports, as SVG: no window, no global state, the same bytes for the same data."""
+"""Plots for reports, as SVG: no window, no global state, and the same bytes for the same data."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> bytes:
 
 
 def interval_plot(intervals: Mapping[str, Interval], *, guide: float, label: str) -> bytes:
-    """One line per name: the estimate as a point, its interval as a bar, `guide` as a dashed line to compare with."""
+    """One line per name: the estimate as a point, its interval as a bar, `guide` as a dashed reference line."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDE, 0.8 + 0.32 * len(intervals)), layout="constrained")
         axes = figure.subplots()
@@ -57,7 +57,7 @@ def interval_plot(intervals: Mapping[str, Interval], *, guide: float, label: str
 
 
 def share_plot(shares: Mapping[str, float]) -> bytes:
-    """One bar per name, with its share of the whole written at its end."""
+    """One bar per name, labelled with its share of the whole."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDE, 0.5 + 0.28 * max(len(shares), 1)), layout="constrained")
         axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""A publisher whose logs look real and whose truth is known: calibrated on the Open Bandit Dataset's click counts."""
+"""A simulated publisher with realistic logs and known truth, calibrated on the Open Bandit Dataset's click counts."""
 
 from liftloop.datasets.simulated.publisher import SimulationSettings, SimulationSummary, simulate
 

@@ -1,4 +1,4 @@
-"""What the simulated publisher calls its things, and the figures that every seed shares."""
+"""Names and constants of the simulated publisher, the same for every seed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The publisher's bugs: a small share of rows spoiled after the fact, one bug a row."""
+"""The publisher's bugs: a small share of rows is corrupted, with one bug per row."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 HOUR_MS = 3_600_000
 
-# Each bug sets these columns of the rows it strikes; a value is made from the whole clean table.
+# Each bug sets these columns of its rows; values are computed from the whole clean table.
 _BUGS: dict[str, dict[str, Callable[[pa.Table], pa.Array | pa.Scalar]]] = {
     "missing_impression_id": {"imp_id": lambda _: pa.scalar(None, pa.int64())},
     "missing_creative": {"creative": lambda _: pa.scalar(None, pa.string())},
@@ -27,7 +27,7 @@ KINDS = (*_BUGS, _SENT_TWICE)
 
 
 def spoil(table: pa.Table, rng: np.random.Generator, *, share: float) -> tuple[pa.Table, dict[str, int]]:
-    """The table with `share` of its rows struck by a bug of random kind, and the number of rows by kind."""
+    """The table with `share` of its rows corrupted by a random kind of bug, and the number of rows by kind."""
     struck = rng.choice(table.num_rows, round(share * table.num_rows), replace=False)
     kind = rng.integers(len(KINDS), size=len(struck))
     for index, bug in enumerate(_BUGS):

@@ -1,4 +1,4 @@
-"""Draws impressions and their outcomes: who saw which ad where and when, under which policy, and what came of it."""
+"""Draws impressions and their outcomes: user, ad, placement, time, policy, click and conversion."""
 
 from dataclasses import dataclass
 

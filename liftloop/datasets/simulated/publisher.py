@@ -1,4 +1,4 @@
-"""The simulated publisher: logs ads day by day, as the seed has it, and lands the log as files."""
+"""The simulated publisher: draws a log day by day from a seed, and lands it as files."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ class SimulationSettings(Frozen):
 
 
 class SimulationSummary(Frozen):
-    """What was landed; `rows` counts every row of every file, the spoiled ones too."""
+    """What was landed; `rows` counts every row of every file, including corrupted ones."""
 
     files: int
     rows: int
@@ -89,5 +89,5 @@ def day_files(
 
 
 def _share_out(total: int, shares: int) -> list[int]:
-    """`total` in `shares` whole numbers that differ by at most one."""
+    """`total` split into `shares` whole numbers that differ by at most one."""
     return [total // shares + (index < total % shares) for index in range(shares)]

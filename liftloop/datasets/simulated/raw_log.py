@@ -1,4 +1,4 @@
-"""The file a publisher lands: Parquet (zstd), one row per served impression, joined with what came of it.
+"""The file a publisher lands: Parquet (zstd), one row per served impression, joined with its outcome.
 
 | column | type | unit | meaning |
 |---|---|---|---|
@@ -21,7 +21,7 @@
 | `out_ts` | int64 | milliseconds since 1970, UTC | when the outcome became known |
 
 The outcome is known at the conversion, else at the click, else 30 minutes after the impression. A click comes within
-30 minutes, a conversion within 2 days of its click. Clean rows hold no null; `dirt.py` spoils some.
+30 minutes, a conversion within 2 days of its click. Clean rows have no nulls; `dirt.py` corrupts some rows.
 """
 
 import io

@@ -21,7 +21,7 @@ from liftloop.datasets.simulated.world import CONTEXT_SHAPE, LOCAL_HOUR, World
 
 
 class TruthError(ValueError):
-    """A lookup names something that the simulated world does not have."""
+    """A lookup names something that is not in the simulated world."""
 
 
 def write_truth(world: World, users: Users, folder: Path) -> None:
@@ -71,7 +71,7 @@ def _users(users: Users) -> pa.Table:
 
 @dataclass(frozen=True)
 class Truth:
-    """Looks up what is true of any impression, logged or counterfactual."""
+    """Looks up the true click probability of any impression, logged or counterfactual."""
 
     _users: pd.DataFrame  # segment and engagement (their positions in the catalogue) by user_id
     _click_probability: FloatArray  # (contexts, ads); nan where the placement does not take the ad

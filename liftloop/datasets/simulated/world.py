@@ -126,7 +126,7 @@ def _calibrate(lift: FloatArray, share: FloatArray, eligible_ads: IntArray, clic
 def _estimate_segment_click_rate(
     rng: np.random.Generator, click_probability: FloatArray, share: FloatArray, eligible_ads: IntArray
 ) -> FloatArray:
-    """What the publisher believes of each segment and eligible ad, shape (placements, segments, eligible ads)."""
+    """The publisher's estimate for each segment and eligible ad, shape (placements, segments, eligible ads)."""
     clicks = np.zeros((len(SEGMENTS), len(ADS)))
     impressions = np.zeros_like(clicks)
     for placement, ads in enumerate(eligible_ads):

@@ -86,6 +86,6 @@ def test_a_package_without_the_prior_is_named(object_store: Settings) -> None:
     tarfile.open(fileobj=empty, mode="w:gz").close()
     store = Store(object_store)
     store.delete([KEY])
-    with pytest.raises(OpenBanditError, match=r"holds no file .*prior_bts\.yaml"):
+    with pytest.raises(OpenBanditError, match=r"has no file .*prior_bts\.yaml"):
         write_off_policy_page(store, empty.getvalue())
     assert store.find(KEY) is None

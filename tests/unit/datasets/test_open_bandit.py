@@ -105,5 +105,5 @@ def test_a_damaged_cache_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named() -> None:
     empty = io.BytesIO()
     tarfile.open(fileobj=empty, mode="w:gz").close()
-    with pytest.raises(OpenBanditError, match=f"holds no file {MEMBERS}/random/all/item_context.csv"):
+    with pytest.raises(OpenBanditError, match=f"has no file {MEMBERS}/random/all/item_context.csv"):
         land_sample(empty.getvalue(), _nowhere)

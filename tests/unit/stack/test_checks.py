@@ -50,7 +50,7 @@ def test_missing_program_is_named_with_the_remedy(tmp_path: Path) -> None:
 def test_full_disk_is_refused_before_anything_starts(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("short") / "home"
     with pytest.raises(
-        StackError, match=r"MiB are free in .*/home, .* are needed: free some, .* LIFTLOOP_MIN_FREE_BYTES"
+        StackError, match=r"MiB are free in .*/home, .* are needed: free up space, .* LIFTLOOP_MIN_FREE_BYTES"
     ):
         up(Settings(home=home, min_free_bytes=2**60), print)
     assert not (home / "stack.env").exists()
