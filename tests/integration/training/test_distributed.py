@@ -110,8 +110,8 @@ def test_a_killed_worker_changes_no_bit_of_the_model(
     validation: FramePart,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    store, recipe = Store(object_store), make_recipe(object_store, maximum_rounds=60)
-    slow = PARAMETERS | {"eta": 0.02}
+    store, recipe = Store(object_store), make_recipe(object_store, maximum_rounds=200)  # time enough to strike
+    slow = PARAMETERS | {"eta": 0.005}
     expected = fit(OneProcess(), recipe, slow, training, validation)
     with strike(victims, signal.SIGKILL, has_checkpoints(store, 10)):
         found = fit_closely(victims, recipe, slow, training, validation)
