@@ -23,4 +23,4 @@ def policy_probabilities(scores: Floats, chunk: Chunk) -> Floats:
 def draw_ads(probability: Floats, chunk: Chunk, rng: np.random.Generator) -> NDArray[np.intp]:
     """One expanded row per impression: where the running sum of probabilities, 1 per impression, passes a draw."""
     drawn = np.searchsorted(np.cumsum(probability), np.arange(len(chunk.counts)) + rng.random(len(chunk.counts)))
-    return np.clip(drawn, chunk.starts, chunk.starts + chunk.counts - 1)  # rounding may leave the chunk
+    return np.clip(drawn, chunk.starts, chunk.starts + chunk.counts - 1)  # rounding may pick a neighbour's ad
