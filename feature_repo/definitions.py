@@ -1,4 +1,4 @@
-"""All that Feast knows of us: entities, one view per source and key, one service per source, from `contracts/`."""
+"""Everything that `feast apply` registers: entities, a view per source and key, and a service per source."""
 
 from liftloop.contract.contract import declared_sources, load_contract
 from liftloop.features.feast_repo import feature_objects
@@ -6,5 +6,5 @@ from liftloop.settings import load_settings
 
 _contracts = [load_contract(source) for source in declared_sources()]
 
-# Feast takes what it finds under a name of its own in this module.
+# Feast registers the objects that have a name in this module.
 globals().update({item.name: item for item in feature_objects(_contracts, load_settings().bucket)})

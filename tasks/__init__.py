@@ -1,1 +1,1 @@
-"""One step each, as Prefect tasks. Each opens what it needs from the settings in force where it runs."""
+"""Prefect tasks, one per step. Each opens its store from the settings of the process it runs in."""

@@ -1,7 +1,7 @@
-"""The ads that compete for each request, and what a model expects of each of them.
+"""The ads that compete for each request, and the model's prediction for each of them.
 
-Requests and ads are encoded apart and put together as numbers; then the model's columns are made of those, as some are
-of both.
+Requests and ads are encoded separately and combined as codes, from which the model's columns are then computed: some of
+these depend on both.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from liftloop.model.encoder import Encoder, Matrix
 from liftloop.model.model import Model
 from liftloop.stats.columns import Floats
 
-_AD_KEYS = ("ad_id", "campaign_id", "advertiser_id")  # what an ad brings with it
+_AD_KEYS = ("ad_id", "campaign_id", "advertiser_id")  # columns that belong to an ad
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Requests first:last times their candidates, flat: the candidates of one request stand together."""
+    """Requests first:last with their candidates in flat arrays, where the candidates of one request are adjacent."""
 
     first: int
     last: int
@@ -43,11 +43,11 @@ class Chunk:
 
 
 def chunks(first_ads: NDArray[np.intp], counts: NDArray[np.intp], max_candidates: int) -> list[Chunk]:
-    """All requests in pieces of about `max_candidates`, so that memory stays small.
+    """All requests in chunks of about `max_candidates` candidates, to bound memory.
 
     Args:
-        first_ads: row of the first ad that competes, per request; the others follow it.
-        counts: how many compete, per request; at least one each.
+        first_ads: row of the first candidate, per request; the others follow it.
+        counts: number of candidates, per request; at least one each.
     """
     firsts = np.unique(counts.cumsum() // max_candidates, return_index=True)[1].tolist()
     return [
@@ -58,7 +58,7 @@ def chunks(first_ads: NDArray[np.intp], counts: NDArray[np.intp], max_candidates
 
 @dataclass(frozen=True, eq=False)
 class CandidateScorer:
-    """What a model expects of candidates. `is_of_ad` marks the raw columns that change with the ad, of shape (raw,)."""
+    """Predicts rewards of candidates. `is_of_ad`, shape (raw columns,), marks the columns that depend on the ad."""
 
     model: Model
     is_of_ad: NDArray[np.bool_]
@@ -76,7 +76,7 @@ class CandidateScorer:
 
 
 def is_of_ad(contract: Contract, encoder: Encoder) -> NDArray[np.bool_]:
-    """Which raw columns of an encoder another ad would change: its keys, its context, its features; shape (raw,)."""
+    """Which raw columns of an encoder depend on the ad: its keys, context and features; shape (raw columns,)."""
     columns = ad_columns(contract)
     prefixes = tuple(f"{entity_name(key)}_" for key in contract.keys if key in columns)
     features = [name for name in feature_columns(contract) if name.startswith(prefixes)]
@@ -84,7 +84,7 @@ def is_of_ad(contract: Contract, encoder: Encoder) -> NDArray[np.bool_]:
 
 
 def ad_columns(contract: Contract) -> list[str]:
-    """What another ad would change, but for its features."""
+    """The columns that depend on the ad, without its features."""
     keys = [key for key in _AD_KEYS if key in contract.columns and key != contract.choose_among]
     return [*keys, *(name for name, column in contract.context.items() if column.about == "ad")]
 
