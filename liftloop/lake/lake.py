@@ -1,7 +1,6 @@
 """The lake of one source: the files of its canonical impressions."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
 
@@ -13,12 +12,11 @@ from liftloop.storage.keys import impressions_prefix
 from liftloop.storage.store import Listed, Store
 
 
-@dataclass(frozen=True, eq=False)
 class Lake:
     """A snapshot: listed once, on first use. What its holder writes and deletes afterwards goes through `replace`."""
 
-    store: Store
-    contract: Contract
+    def __init__(self, store: Store, contract: Contract) -> None:  # no dataclass: Prefect copies those between tasks
+        self.store, self.contract = store, contract
 
     @property
     def files(self) -> list[Listed]:
