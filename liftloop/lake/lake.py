@@ -15,7 +15,7 @@ from liftloop.storage.store import Listed, Store
 
 @dataclass(frozen=True, eq=False)
 class Lake:
-    """A snapshot: listed once, on first use. What its holder writes and deletes afterwards goes through `replace`."""
+    """A snapshot: listed once, on first use. Who writes to or deletes from the lake afterwards calls `replace`."""
 
     store: Store
     contract: Contract
@@ -31,7 +31,7 @@ class Lake:
 
     @property
     def version(self) -> str:
-        """Changes when a file does, or the features that the contract asks for."""
+        """Changes when a file changes, or a part of the contract that features depend on."""
         wanted = self.contract.model_dump_json(include={"columns", "keys", "outcome", "feature_version"})
         return fingerprint_of(wanted, *((item.key, item.etag) for item in self.files))
 
@@ -39,7 +39,7 @@ class Lake:
         return by_day(self.files)
 
     def newest_files(self) -> list[str]:
-        """The keys of the newest date."""
+        """The keys of the files of the newest date."""
         newest_date = max((key.rsplit("/", 1)[0] for key in self._files), default="")
         return [item.key for item in self.files if item.key.startswith(f"{newest_date}/")]
 
@@ -53,7 +53,7 @@ class Lake:
         return row[0] if row else None
 
     def replace(self, deleted: Iterable[str], written: Iterable[Listed]) -> None:
-        """Bring the snapshot up to date with what its holder has just done to the lake."""
+        """Update the snapshot after a write to the lake."""
         for key in deleted:
             self._files.pop(key, None)
         self._files.update({item.key: item for item in written})

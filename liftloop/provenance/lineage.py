@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import PurePath
 
 from liftloop.errors import UserError
-from liftloop.lake.ledger import entries_but, ingest_step
+from liftloop.lake.ledger import entries_except, ingest_step
 from liftloop.storage.hashing import sha256_of
 from liftloop.storage.keys import LANDING, RUNS
 from liftloop.storage.runs import Manifest, Step, read_manifests, read_records
@@ -144,7 +144,7 @@ def _steps(store: Store, manifests: Sequence[Manifest]) -> Iterator[tuple[str, S
 
 def _steps_of_killed_runs(store: Store, recorded: set[str]) -> list[tuple[datetime, str, Step]]:
     """What was ingested by runs that were killed before they put it on record: the ledger knows."""
-    return [(settled_at, "ledger", ingest_step(entry)) for settled_at, entry in entries_but(store, recorded)]
+    return [(settled_at, "ledger", ingest_step(entry)) for settled_at, entry in entries_except(store, recorded)]
 
 
 def _ids(ref: ObjectRef) -> tuple[str, str]:
