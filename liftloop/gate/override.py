@@ -49,7 +49,7 @@ def challenge_by_hand(
 def _overrides(store: Store, version: ModelVersion, reason: str, override_gate: bool) -> str | None:
     """The verdict that is overridden; None: there is none."""
     if not reason.strip():
-        raise RegistryError("a promotion needs a reason: it is kept in the audit trail")
+        raise RegistryError("a promotion needs a reason: it is recorded in the audit trail")
     verdict = read_verdict(store, version)
     if verdict is not None and verdict.verdict != "refuse":
         return None

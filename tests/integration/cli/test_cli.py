@@ -112,7 +112,7 @@ def test_rollback_restores_the_champion_before_and_is_on_record(
 
     done = liftloop(object_store, "rollback", source, "--reason", "still bad", project=project)
     assert done.returncode == 1
-    assert f"there is no champion of {source} before good to go back to" in " ".join(done.stderr.split())
+    assert f"there is no champion of {source} before good to roll back to" in " ".join(done.stderr.split())
 
 
 def test_models_lists_versions_with_their_aliases(object_store: Settings, project: Path, source: str) -> None:
