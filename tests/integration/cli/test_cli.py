@@ -184,7 +184,7 @@ def test_status_says_what_waits_and_by_how_much_the_objective_is_missed(
     words = " ".join(done.stdout.split())
     assert done.returncode == 1
     assert f"{source} 1 " in words
-    assert re.search(rf"{source}: landing/{source}/2026-01-05/part-0.parquet waits in landing, since \d+ s", words)
+    assert re.search(rf"{source}: landing/{source}/2026-01-05/part-0.parquet has waited in landing for \d+ s", words)
     assert re.search(r"\d+ s longer than the contract's freshness of 1 s", words)
 
 
