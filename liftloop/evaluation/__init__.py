@@ -1,1 +1,1 @@
-"""What matured impressions brought, and how the champion did on them."""
+"""KPIs of matured impressions, and the champion's predictions and decisions on them."""

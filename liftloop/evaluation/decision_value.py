@@ -24,7 +24,7 @@ from liftloop.stats.off_policy import (
 from liftloop.storage.frozen import Measured
 from liftloop.storage.store import Store
 
-MAX_EXPANDED_ROWS = 2_000_000  # impressions times ads; with more, impressions are sampled
+MAX_EXPANDED_ROWS = 2_000_000  # impressions times ads; above it, impressions are sampled
 
 _FEEDBACK = ("reward", "propensity", "target_probability", "model_reward", "model_target_reward")
 
@@ -69,16 +69,16 @@ def decide(
 
     Args:
         ads: as `competing_ads` returns them.
-        rows: impressions with `feature_columns`, of which a seeded sample is used if there are too many.
+        rows: impressions with `feature_columns`; a seeded sample of them is used if there are too many.
 
     Returns:
         One row per impression, in their order: `impression_id`, `event_timestamp`, the contract's keys,
         `choose_among` and context of the request, `ad_id` as logged, `chosen_ad_id` drawn from the policy,
-        `propensity`, `target_probability` of the logged ad, `weight`, `reward`, and what the model expects:
+        `propensity`, `target_probability` of the logged ad, `weight`, `reward`, and the model's expected rewards:
         `model_reward` of the logged ad (0 if it does not compete) and `model_target_reward` of the policy.
 
     Raises:
-        ValueError: there is no such impression.
+        ValueError: no impression has a propensity and competing ads.
     """
     rng = np.random.default_rng(contract.training.seed)
     rows = _sample(contract, ads, rows, max_expanded_rows, rng)
@@ -122,7 +122,7 @@ def _logged_columns(contract: Contract) -> list[str]:
 def _sample(
     contract: Contract, ads: pd.DataFrame, rows: pd.DataFrame, max_expanded_rows: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """The impressions that have candidates, or as many of them as expand to `max_expanded_rows` with their ads."""
+    """The impressions that have candidates, sampled so that impressions times ads are at most `max_expanded_rows`."""
     group = contract.choose_among
     rows = rows[rows["propensity"].notna() & rows[group].isin(ads[group])]
     if rows.empty:
@@ -133,7 +133,7 @@ def _sample(
 
 
 def _choose(candidates: LoggedCandidates, chunk: Chunk, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw an ad for each impression; and how the policy rates the logged one."""
+    """Draw an ad for each impression; with the policy's probability and the model's rewards of the logged ad."""
     scores = candidates.score(chunk)
     probability = policy_probabilities(scores, chunk)
     ad_ids = candidates.ads["ad_id"].to_numpy()

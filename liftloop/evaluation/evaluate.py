@@ -1,7 +1,7 @@
-"""The scheduled evaluation: impressions that matured since the last one, and whether the champion is healthy.
+"""The scheduled evaluation: impressions that matured since the last evaluation, and the champion's health.
 
-Each evaluation is one object, `reports/<source>/evaluations/<until>.json`, written last of all; the next one begins
-where the newest on record ends. So a run that dies is repeated, and no impression is left out.
+Each evaluation is one object, `reports/<source>/evaluations/<until>.json`, written last; the next one begins where the
+newest on record ends. So a run that dies can be repeated, and no impression is left out.
 """
 
 from typing import Literal
@@ -30,7 +30,7 @@ from liftloop.storage.store import Store, references
 
 Health = Literal["healthy", "degraded", "no_champion", "no_new_data"]
 
-MAX_SCORED_ROWS = 300_000  # of more a sample is scored, so that their features fit in memory
+MAX_SCORED_ROWS = 300_000  # above it a sample is scored, so that the features fit in memory
 
 
 class ChampionScore(Measured):
@@ -45,29 +45,29 @@ class ChampionScore(Measured):
 
 
 class Evaluation(Measured):
-    """Impressions with `since` <= event time < `until`; without new ones there are neither times nor figures."""
+    """Impressions with `since` <= event time < `until`; times and figures are empty if there are no new impressions."""
 
     source: str
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     impressions: int = 0
     rewards: int = 0
-    kpis: dict[str, Kpis] = Field(default_factory=dict)  # of all, and by policy
+    kpis: dict[str, Kpis] = Field(default_factory=dict)  # of all impressions, and by policy
     champion: ChampionScore | None = None
     health: Health
     findings: tuple[str, ...]
 
     @property
     def key(self) -> str:
-        """Where the evaluation is kept: by time, so that the newest comes last."""
-        assert self.until is not None  # only news is kept
+        """The object's key: keys sort by time, the newest last."""
+        assert self.until is not None  # an evaluation without new impressions is not written
         return evaluation_key(self.source, self.until)
 
 
 def evaluate(store: Store, contract: Contract) -> Evaluation:
-    """Evaluate the impressions that matured since the last evaluation; at first, as many as the contract holds out.
+    """Evaluate the impressions that matured since the last evaluation; the first covers the hold-out span.
 
-    Where there is a champion to judge, fewer rewards than its gate asks for wait for the next evaluation.
+    If there is a champion and fewer rewards than its gate needs, the impressions wait for the next evaluation.
     """
     last = last_evaluation(store, contract.source)
     window = matured_window(store, contract, last.until if last else None)
@@ -86,15 +86,15 @@ def evaluate(store: Store, contract: Contract) -> Evaluation:
 
 
 def last_evaluation(store: Store, source: str) -> Evaluation | None:
-    """The newest on record."""
+    """The newest evaluation on record; None: there is none."""
     keys = sorted(item.key for item in store.list(evaluations_prefix(source)))
     return Evaluation.model_validate_json(store.get(keys[-1])) if keys else None
 
 
 def write_evaluation(store: Store, evaluation: Evaluation) -> None:
-    """Put an evaluation on record, so that the next one begins where it ends."""
-    kept = store.put(evaluation.key, evaluation.model_dump_json(indent=1).encode())
-    record(Step(name="write_evaluation", outputs=(kept,)))
+    """Write an evaluation, so that the next one begins where it ends."""
+    written = store.put(evaluation.key, evaluation.model_dump_json(indent=1).encode())
+    record(Step(name="write_evaluation", outputs=(written,)))
 
 
 def _evaluate(window: Window, version: ModelVersion | None) -> Evaluation:
@@ -103,7 +103,7 @@ def _evaluate(window: Window, version: ModelVersion | None) -> Evaluation:
     needed = contract.gate.minimum_rewards if version else 1
     if rewards < needed:
         counted = f"{rewards:,} {contract.reward}s in {impressions:,} impressions matured since {window.since:%F %H:%M}"
-        return _no_news(contract, f"{counted}; fewer than {needed:,}, so they wait for the next evaluation.")
+        return _no_news(contract, f"{counted}, fewer than the {needed:,} needed: they wait for the next evaluation.")
     score = _score_champion(window, version) if version else None
     health, findings = judge_health(contract.gate, score)
     return Evaluation(
@@ -145,7 +145,7 @@ def _score_champion(window: Window, version: ModelVersion) -> ChampionScore:
 
 
 def judge_health(policy: GatePolicy, champion: ChampionScore | None) -> tuple[Health, tuple[str, ...]]:
-    """Degraded if an interval lies wholly out of bounds; the findings say which."""
+    """Degraded if a whole interval lies out of bounds; the findings name it."""
     if champion is None:
         return "no_champion", ("No model has been promoted yet; the figures describe the logged policies.",)
     entropy, ratio, bounds = champion.score.normalized_entropy, champion.calibration_ratio, policy.calibration_ratio

@@ -1,4 +1,4 @@
-"""What impressions brought: click-through rate, conversion rate, revenue and margin, with intervals."""
+"""KPIs of impressions: click-through rate, conversion rate, revenue and margin, with intervals."""
 
 import pandas as pd
 
@@ -12,17 +12,17 @@ KPI_COLUMNS = ("impression_id", "event_timestamp", "user_id", "policy", "click",
 
 
 class Kpis(Measured):
-    """KPIs of some impressions; None where the source does not report what they need, or no interval can be drawn."""
+    """KPIs of some impressions; None where the source lacks the columns, or there is no interval."""
 
     impressions: int
     click_through_rate: Interval | None  # clicks per impression
     conversion_rate: Interval | None  # conversions per click
     revenue_per_mille: Interval | None  # currency units per 1,000 impressions
-    margin_per_mille: Interval | None  # revenue less cost, likewise
+    margin_per_mille: Interval | None  # revenue minus cost, currency units per 1,000 impressions
 
 
 def kpis_by_policy(contract: Contract, rows: pd.DataFrame) -> dict[str, Kpis]:
-    """KPIs of all rows, and of those that each policy served where the source says so; rows have `KPI_COLUMNS`."""
+    """KPIs of all rows, and of each policy's rows where the source names policies; rows have `KPI_COLUMNS`."""
     by_policy = {str(policy): part for policy, part in rows.groupby("policy") if len(part) < len(rows)}
     return {name: _kpis(contract, part) for name, part in {EVERY_POLICY: rows, **by_policy}.items()}
 
@@ -44,5 +44,5 @@ def _kpis(contract: Contract, rows: pd.DataFrame) -> Kpis:
 def _ratio(
     numerator: "pd.Series[float]", denominator: "pd.Series[float]", options: BootstrapOptions
 ) -> Interval | None:
-    """A value that one row lacks counts as nothing."""
+    """The ratio of two sums; missing values of the numerator count as 0."""
     return interval_or_none(numerator.fillna(0).astype(float), denominator.astype(float), options)

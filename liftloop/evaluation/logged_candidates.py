@@ -1,4 +1,4 @@
-"""Which ads competed for logged impressions, and what a model expects of each, read from the lake and from Feast."""
+"""The ads that competed for logged impressions, and a model's scores of them, from the lake and Feast."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,35 +17,37 @@ from liftloop.stats.columns import Floats
 from liftloop.storage.duckdb import connect, quoted
 from liftloop.storage.store import Store
 
-MAX_CHUNK_CANDIDATES = 250_000  # impressions times ads at a time, so that memory stays small
+MAX_CHUNK_CANDIDATES = 250_000  # impressions times ads at a time, to limit memory
 
 _HALF_HOUR = pd.Timedelta(minutes=30)
 
 
 def competing_ads(store: Store, contract: Contract, keys: Sequence[str]) -> pd.DataFrame:
-    """The ads seen in these Parquet objects: one row per value of `choose_among` and ad, sorted.
+    """The ads in these Parquet objects: one row per value of `choose_among` and ad, sorted.
 
-    Columns: `choose_among`, the ad's own keys, and the context about the ad as its latest row had it.
+    Columns: `choose_among`, the ad's own keys, and the context about the ad in its latest row.
     """
     group = quoted(contract.choose_among)
-    brought = [name for name in ad_columns(contract) if name != "ad_id"]
-    latest = [f"arg_max({quoted(name)}, event_timestamp) AS {quoted(name)}" for name in brought]
+    others = [name for name in ad_columns(contract) if name != "ad_id"]
+    latest = [f"arg_max({quoted(name)}, event_timestamp) AS {quoted(name)}" for name in others]
     columns = ", ".join([group, "ad_id", *latest])
     uris = [store.uri(key) for key in keys]
     with connect(store.settings) as connection:
-        connection.read_parquet(uris, union_by_name=True).create_view("seen")
-        query = f"SELECT {columns} FROM seen WHERE {group} IS NOT NULL GROUP BY {group}, ad_id ORDER BY {group}, ad_id"
+        connection.read_parquet(uris, union_by_name=True).create_view("logged")
+        query = (
+            f"SELECT {columns} FROM logged WHERE {group} IS NOT NULL GROUP BY {group}, ad_id ORDER BY {group}, ad_id"
+        )
         return connection.execute(query).df()
 
 
 @dataclass(frozen=True, eq=False)
 class LoggedCandidates:
-    """Impressions times their competing ads, as a model reads them, never all of it at once.
+    """Impressions times their competing ads, as codes for a model, in chunks.
 
-    An ad's features change at whole hours only, so they are joined once per ad and hour. No decision may see which ad
-    was logged: what is about the pair is missing.
+    An ad's features change at whole hours only, so they are joined once per ad and hour. A decision must not depend on
+    which ad was logged: columns about the pair are missing.
 
-    `ads` are as `competing_ads` returns them; there are some for every one of `rows`.
+    `ads` are as `competing_ads` returns them; each of `rows` has at least one.
     """
 
     store: Store
@@ -55,7 +57,7 @@ class LoggedCandidates:
     rows: pd.DataFrame
 
     def chunks(self) -> list[Chunk]:
-        """All impressions, in pieces that fit in memory."""
+        """All impressions, in chunks of at most `MAX_CHUNK_CANDIDATES` where possible."""
         groups = self.ads.groupby(self.contract.choose_among, sort=False).size()
         group = groups.index.get_indexer(pd.Index(self.rows[self.contract.choose_among]))
         counts = np.asarray(groups, dtype=np.intp)
@@ -78,7 +80,7 @@ class LoggedCandidates:
 
     @cached_property
     def _is_recency(self) -> NDArray[np.bool_]:
-        """Among the columns about the ad."""
+        """Whether a column about the ad is a recency, shape (raw columns about the ad,)."""
         return np.array(["_seconds_since_" in name for name in self._encoder.raw_columns])[self._scorer.is_of_ad]
 
     @cached_property
@@ -96,7 +98,7 @@ class LoggedCandidates:
         return self._to_codes(features)[:, self._scorer.is_of_ad]
 
     def _to_codes(self, rows: pd.DataFrame) -> Matrix:
-        """Columns that the rows lack are missing values."""
+        """Rows as codes; columns that the rows lack are missing values."""
         return self._encoder.to_codes(rows.reindex(columns=self._encoder.raw_columns))
 
     @cached_property

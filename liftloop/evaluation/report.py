@@ -15,7 +15,7 @@ _KPIS = {
 
 
 def evaluation_page(contract: Contract, evaluation: Evaluation) -> str:
-    """One page: findings, KPIs by policy, and how the champion predicts and decides."""
+    """HTML page: findings, KPIs by policy, and the champion's predictions and decisions."""
     sections: list[Section] = [
         Figures(
             {
@@ -34,7 +34,7 @@ def evaluation_page(contract: Contract, evaluation: Evaluation) -> str:
 
 
 def kpi_rows(evaluation: Evaluation) -> list[dict[str, object]]:
-    """One row per policy, as text."""
+    """One row per policy; KPIs as text."""
     return [
         {"policy": policy, "impressions": kpis.impressions}
         | {name.replace("_", " "): _text(getattr(kpis, name), spec) for name, spec in _KPIS.items()}
@@ -45,7 +45,7 @@ def kpi_rows(evaluation: Evaluation) -> list[dict[str, object]]:
 def _kpi_table(contract: Contract, evaluation: Evaluation) -> Table:
     rows = kpi_rows(evaluation)
     note = f"{contract.gate.confidence:.0%} intervals. Conversions are per click; per mille is per 1,000 impressions."
-    return Table("What the impressions brought", list(rows[0]), [list(row.values()) for row in rows], note)
+    return Table("KPIs", list(rows[0]), [list(row.values()) for row in rows], note)
 
 
 def _main_kpi(contract: Contract, evaluation: Evaluation) -> dict[str, str]:
@@ -61,7 +61,7 @@ def _champion_sections(contract: Contract, champion: ChampionScore) -> list[Sect
         [
             "calibration ratio",
             f"{champion.calibration_ratio:.3f}",
-            f"predicted over observed; {low:g} to {high:g} is asked for",
+            f"predicted / observed rewards; bounds {low:g} to {high:g}",
         ],
     ]
     if value := champion.decisions:
@@ -72,9 +72,9 @@ def _champion_sections(contract: Contract, champion: ChampionScore) -> list[Sect
                 f"{value.self_normalized:.3%}",
                 f"effective sample size {value.effective_sample_size:,.0f}",
             ],
-            ["decisions, doubly robust", f"{value.doubly_robust:.3%}", "the model's own view, mended by the log"],
+            ["decisions, doubly robust", f"{value.doubly_robust:.3%}", "the model's estimate, corrected by the log"],
         ]
-    caption = f"Predicted against observed {contract.reward} rate; on the dashed line they agree."
+    caption = f"Predicted against observed {contract.reward} rate; the dashed line is perfect calibration."
     return [
         Table(
             f"The champion {champion.version}",

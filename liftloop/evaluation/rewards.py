@@ -1,4 +1,4 @@
-"""Matured rewards, and intervals of what they say about a model: used by gate and evaluation."""
+"""Matured rewards, and a model's measures on them with intervals: used by gate and evaluation."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,24 +20,24 @@ class Score(Frozen):
     """How well one set of predictions fits the rewards."""
 
     log_loss: Interval  # nats per impression
-    normalized_entropy: Interval  # 1 is no better than the mean rate of these very rows, known in advance
+    normalized_entropy: Interval  # 1: no better than the mean rate of the same rows
 
 
 @dataclass(frozen=True)
 class RewardSample:
-    """Rewards of some impressions, shape (rows,), and the blocks of rows that depend on each other."""
+    """Rewards of some impressions, shape (rows,), and the blocks of dependent rows."""
 
     reward: Floats
     blocks: NDArray[np.intp]
     policy: GatePolicy
     seed: int
-    negatives_kept: float = 1.0  # share of the rows without a reward that the log kept
+    negatives_kept: float = 1.0  # share of unrewarded impressions in the log
 
     @classmethod
     def of(cls, contract: Contract, rows: pd.DataFrame, reward: Floats) -> "RewardSample":
         """The rewards of these rows, which need `impression_id`, `event_timestamp` and `user_id`."""
-        kept = contract.outcome.negatives_kept
-        return cls(reward, _blocks(rows), contract.gate, contract.training.seed, kept)
+        policy, seed = contract.gate, contract.training.seed
+        return cls(reward, _blocks(rows), policy, seed, contract.outcome.negatives_kept)
 
     @property
     def rewards(self) -> int:
@@ -45,12 +45,12 @@ class RewardSample:
 
     @cached_property
     def weight(self) -> Floats:
-        """Rows that each one stands for, shape (rows,): a log may keep only some of the rows without a reward."""
+        """Impressions that each row represents, shape (rows,): a log may hold only a sample of the unrewarded ones."""
         return sampling_weight(self.reward, self.negatives_kept)
 
     @property
     def mean_rate(self) -> float:
-        """Rewards per row of the whole log."""
+        """Rewards per impression, weighted."""
         return float(np.average(self.reward, weights=self.weight))
 
     @property
@@ -59,14 +59,15 @@ class RewardSample:
             seed=self.seed, blocks=self.blocks, resamples=self.policy.resamples, confidence=self.policy.confidence
         )
 
-    def where(self, is_kept: NDArray[np.bool_]) -> "RewardSample":
-        return replace(self, reward=self.reward[is_kept], blocks=self.blocks[is_kept])
+    def where(self, is_selected: NDArray[np.bool_]) -> "RewardSample":
+        """The sample of the selected rows; `is_selected` has shape (rows,)."""
+        return replace(self, reward=self.reward[is_selected], blocks=self.blocks[is_selected])
 
     def score(self, probability: Floats) -> Score:
         """Log loss and normalized entropy of predictions.
 
         Raises:
-            ValueError: no reward, nothing but rewards, or fewer than two blocks.
+            ValueError: no row or every row has a reward, or there are fewer than two blocks.
         """
         losses, of_mean_rate = self.losses(probability), self.losses(np.full_like(self.reward, self.mean_rate))
         return Score(
@@ -75,11 +76,11 @@ class RewardSample:
         )
 
     def losses(self, probability: Floats) -> Floats:
-        """Log loss of each row times the rows that it stands for, in nats, shape (rows,)."""
+        """Log loss of each row times its weight, in nats, shape (rows,)."""
         return self.weight * log_loss_per_row(self.reward, probability)
 
     def calibration_ratio(self, probability: Floats) -> Interval:
-        """Predicted over observed rewards: above 1 the model predicts too much."""
+        """Predicted over observed rewards: above 1 the model overestimates."""
         return bootstrap_ratio(self.weight * probability, self.weight * self.reward, **self.options)
 
     def calibration_error(self, probability: Floats) -> Interval:
@@ -91,13 +92,13 @@ class RewardSample:
         return Interval(*(each / self.mean_rate for each in (error.estimate, error.low, error.high)))
 
     def loss_reduction(self, probability: Floats, baseline: Floats) -> Interval:
-        """Share of the baseline's log loss that the model saves, paired by row: above 0 the model is better."""
+        """Relative reduction of the baseline's log loss, paired by row: above 0 the model is better."""
         loss, baseline_loss = self.losses(probability), self.losses(baseline)
         return bootstrap_ratio(baseline_loss - loss, baseline_loss, **self.options)
 
 
 def _blocks(rows: pd.DataFrame) -> NDArray[np.intp]:
-    """The blocks that are resampled: a user's impressions where users are known, else those of one hour."""
+    """The block of each row, shape (rows,): the impressions of one user, or of one hour where no users are logged."""
     if rows["user_id"].notna().any():
         labels = rows["user_id"].fillna(rows["impression_id"])
     else:

@@ -1,1 +1,1 @@
-"""May a trained model become champion? All checks at once, each with what it saw and why it decides as it does."""
+"""The gate decides whether a trained model may become champion. Every check runs and reports evidence and reason."""

@@ -1,4 +1,4 @@
-"""People's decisions on a version: asked for once, and on record."""
+"""Approval: a person's decision on a version, asked for once and recorded."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from liftloop.storage.store import Store
 
 
 class Answer(Frozen):
-    """The decision on one version, with its author and reason. No answer is not written: the next run asks again."""
+    """The decision on one version, with author and reason. `no answer` is not written, so the next run asks again."""
 
     decision: Literal["promote", "refuse", "no answer"]
     reason: str
@@ -21,7 +21,7 @@ class Answer(Frozen):
 
 
 def find_answer(store: Store, source: str, version: str) -> Answer | None:
-    """The answer on record about a version; None: there is none yet."""
+    """The recorded answer about a version; None: there is none yet."""
     try:
         return Answer.model_validate_json(store.get(approval_key(source, version)))
     except KeyError:
@@ -29,13 +29,13 @@ def find_answer(store: Store, source: str, version: str) -> Answer | None:
 
 
 def write_answer(store: Store, source: str, version: str, answer: Answer) -> None:
-    """Put it on record, unless there was none."""
-    kept = store.put(approval_key(source, version), answer.model_dump_json().encode()) if answer.is_given else None
-    record(Step(name="approval", outputs=(kept,) if kept else (), metrics=answer.model_dump()))
+    """Write the answer, if one was given, and record it as a step of the run."""
+    ref = store.put(approval_key(source, version), answer.model_dump_json().encode()) if answer.is_given else None
+    record(Step(name="approval", outputs=(ref,) if ref else (), metrics=answer.model_dump()))
 
 
 def with_answer(verdict: Verdict, answer: Answer) -> Verdict:
-    """The verdict with one more check: anything but approval refuses."""
+    """The verdict with an additional check, which fails unless the answer is `promote`."""
     check = Check(
         verdict="pass" if answer.decision == "promote" else "fail",
         reason=answer.reason,

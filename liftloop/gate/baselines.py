@@ -1,4 +1,4 @@
-"""What a model has to beat: the constant, and a rate per ad. Both learn from the training and validation parts."""
+"""The baselines that a model must beat: a constant and a rate per ad, both from the training and validation parts."""
 
 from itertools import chain
 
@@ -11,28 +11,30 @@ from liftloop.storage.duckdb import connect, quoted
 from liftloop.training.frame import TrainingFrame
 
 
-def seen_keys(frame: TrainingFrame) -> list[str]:
-    """The objects of the parts before the hold-out."""
+def keys_before_holdout(frame: TrainingFrame) -> list[str]:
+    """The keys of the objects of the training and validation parts."""
     parts = (frame.index.parts[name].partitions for name in ("training", "validation"))
     return [ref.key for ref in chain(*parts)]
 
 
 def mean_rate(contract: Contract, frame: TrainingFrame) -> float:
-    """Rewards per impression of the real traffic before the hold-out."""
+    """Rewards per impression of all traffic before the hold-out, including impressions that the log omits."""
     return frame.reward_rate(["training", "validation"], contract.outcome.negatives_kept)
 
 
 def ad_counts(contract: Contract, frame: TrainingFrame) -> pd.DataFrame:
-    """`impressions` of the real traffic and `rewards` before the hold-out, by `ad_id`."""
-    uris = [frame.store.uri(key) for key in seen_keys(frame)]
+    """`impressions` of all traffic and `rewards` before the hold-out, by `ad_id`."""
+    uris = [frame.store.uri(key) for key in keys_before_holdout(frame)]
     with connect(frame.store.settings) as connection:
-        connection.read_parquet(uris).create_view("seen")
-        query = f"SELECT ad_id, count(*) AS impressions, sum({quoted(contract.reward)}) AS rewards FROM seen GROUP BY 1"
+        connection.read_parquet(uris).create_view("logged")
+        query = (
+            f"SELECT ad_id, count(*) AS impressions, sum({quoted(contract.reward)}) AS rewards FROM logged GROUP BY 1"
+        )
         counts = connection.execute(query).df().set_index("ad_id").sort_index().astype(np.float64)
     others = counts["impressions"] - counts["rewards"]
     return counts.assign(impressions=counts["rewards"] + others / contract.outcome.negatives_kept)
 
 
 def per_ad(ad_ids: "pd.Series[str]", rates: "pd.Series[float]", rate: float) -> Floats:
-    """The rate of each row's ad, shape (rows,); the mean rate for ads not seen before."""
+    """The rate of each row's ad, shape (rows,); the mean rate for new ads."""
     return np.asarray(ad_ids.map(rates).fillna(rate), dtype=np.float64)

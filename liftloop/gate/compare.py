@@ -1,4 +1,4 @@
-"""Two versions on the same impressions, unseen by both: paired by row, overall and by slice."""
+"""Paired comparison of two versions on impressions that neither was trained on, overall and by slice."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ from liftloop.stats.interval import Interval
 from liftloop.storage.store import Store
 from liftloop.training.frame import TrainingFrame, open_frame
 
-SLICES_COMPARED = 10  # of each column: those with the most rewards
+SLICES_COMPARED = 10  # of each column: the slices with the most rewards
 
 
 class ComparisonError(UserError):
@@ -28,7 +28,7 @@ class ComparisonError(UserError):
 
 @dataclass(frozen=True)
 class Compared:
-    """Both versions on some impressions. `loss_reduction`: share of the second's log loss that the first saves."""
+    """Both versions on some impressions. `loss_reduction`: relative reduction of the second's log loss by the first."""
 
     name: str
     impressions: int
@@ -40,7 +40,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Impressions with `since` <= event time < `until`: all of them first, then the slices with enough rewards."""
+    """Impressions with `since` <= event time < `until`; `rows`: all of them, then slices with enough rewards."""
 
     first: ModelVersion
     second: ModelVersion
@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def words(self) -> str:
-        """What follows from the interval."""
+        """The conclusion in one sentence."""
         reduction = self.rows[0].loss_reduction
         if reduction.low <= 0 <= reduction.high:
             return f"No significant difference between {self.first.version} and {self.second.version}."
@@ -59,34 +59,34 @@ class Comparison:
 
 
 def compare(store: Store, contract: Contract, first: ModelVersion, second: ModelVersion) -> Comparison:
-    """The paired difference on the newest hold-out on record, as far as neither was trained or calibrated on it.
+    """The paired difference on impressions of the newest hold-out that neither version was trained or calibrated on.
 
     Raises:
-        ComparisonError: they are the same or predict different rewards; a training frame is gone; there are too few
-            rewards, or a column that one of them reads is not there.
-        RegistryError: a blob is not as recorded.
+        ComparisonError: the versions are the same or predict different rewards; a training frame is gone; there are
+            too few rewards; a column is missing.
+        RegistryError: a blob is missing or changed.
     """
     if first.version == second.version or first.reward != second.reward:
         same = "the same version" if first.version == second.version else "models of different rewards"
-        raise ComparisonError(f"{first.version} and {second.version} are {same}: name two others")
-    seen_until = max(_frame_of(store, version).index.parts["validation"].end for version in (first, second))
+        raise ComparisonError(f"{first.version} and {second.version} are {same}: name two comparable versions")
+    trained_until = max(_frame_of(store, version).index.parts["validation"].end for version in (first, second))
     frame = _newest_frame(store, contract.source)
-    rows = frame.holdout[frame.holdout["event_timestamp"] >= seen_until].reset_index(drop=True)
+    rows = frame.holdout[frame.holdout["event_timestamp"] >= trained_until].reset_index(drop=True)
     reward = rows[first.reward].to_numpy(dtype=np.float64)
     if not MINIMUM_SLICE_REWARDS <= reward.sum() < len(reward):
         raise ComparisonError(
-            f"{reward.sum():.0f} {first.reward}s in {len(reward)} impressions since {seen_until:%F %T} are too few:"
-            f" {MINIMUM_SLICE_REWARDS} are needed; wait for more to mature"
+            f"{reward.sum():.0f} {first.reward}s in {len(reward)} impressions since {trained_until:%F %T} are too few:"
+            f" {MINIMUM_SLICE_REWARDS} are needed; wait until more have matured"
         )
     paired = _Paired(
         RewardSample.of(contract, rows, reward), _predict(store, first, rows), _predict(store, second, rows)
     )
     if missing := sorted(set(contract.gate.slices) - set(rows)):
-        raise ComparisonError(f"the newest hold-out has no {missing}, which gate.slices names: train once more")
-    everything = paired.on("all", np.ones(len(rows), dtype=np.bool_))
-    sliced = [each for column in contract.gate.slices for each in _slices(paired, rows[column])]
+        raise ComparisonError(f"the newest hold-out has no {missing}, which gate.slices names: train again")
+    overall = paired.on("all", np.ones(len(rows), dtype=np.bool_))
+    slices = [each for column in contract.gate.slices for each in _slices(paired, rows[column])]
     holdout = frame.index.parts["holdout"]
-    return Comparison(first, second, max(seen_until, holdout.start), holdout.end, (everything, *sliced))
+    return Comparison(first, second, max(trained_until, holdout.start), holdout.end, (overall, *slices))
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,14 @@ class _Paired:
     second: Floats
 
     def on(self, name: str, is_member: NDArray[np.bool_]) -> Compared:
-        """Both on the rows of one slice."""
+        """Both versions on the rows of one slice; `is_member` has shape (rows,)."""
         sample, first, second = self.sample.where(is_member), self.first[is_member], self.second[is_member]
         scores = sample.score(first), sample.score(second)
         return Compared(name, len(first), sample.rewards, *scores, sample.loss_reduction(first, second))
 
 
 def _slices(paired: _Paired, values: "pd.Series[str]") -> list[Compared]:
-    """The values with enough rewards, those with the most first."""
+    """The slices with enough rewards, the ones with the most rewards first."""
     by_value = pd.Series(paired.sample.reward).groupby(values.to_numpy()).agg(["sum", "size"])
     enough = by_value[(by_value["sum"] >= MINIMUM_SLICE_REWARDS) & (by_value["sum"] < by_value["size"])]
     most = enough.sort_values("sum", ascending=False, kind="stable").index[:SLICES_COMPARED]
@@ -111,7 +111,7 @@ def _slices(paired: _Paired, values: "pd.Series[str]") -> list[Compared]:
 
 
 def _newest_frame(store: Store, source: str) -> TrainingFrame:
-    """The frame with the newest hold-out, of those that some version was made from."""
+    """The frame with the newest hold-out, among the training frames of all versions."""
     fingerprints = {version.frame_fingerprint for version in Registry(store, source).versions()}
     frames = [frame for each in sorted(fingerprints) if (frame := open_frame(store, source, each))]
     return max(frames, key=lambda frame: frame.index.parts["holdout"].end)
@@ -127,5 +127,5 @@ def _frame_of(store: Store, version: ModelVersion) -> TrainingFrame:
 def _predict(store: Store, version: ModelVersion, rows: pd.DataFrame) -> Floats:
     try:
         return load_model(store, version).predict(rows)
-    except ValueError as error:  # the contract's columns were changed between the two
+    except ValueError as error:  # the contract's columns changed between the two versions
         raise ComparisonError(f"{version.version} cannot score the newest hold-out: {error}") from None

@@ -1,4 +1,4 @@
-"""The evidence that checks look at."""
+"""The evidence that checks read."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +14,7 @@ from liftloop.errors import UserError
 from liftloop.evaluation.decision_value import decide
 from liftloop.evaluation.logged_candidates import competing_ads
 from liftloop.evaluation.rewards import RewardSample, Score
-from liftloop.gate.baselines import ad_counts, mean_rate, per_ad, seen_keys
+from liftloop.gate.baselines import ad_counts, keys_before_holdout, mean_rate, per_ad
 from liftloop.gate.checks.groups import group_table
 from liftloop.gate.checks.inputs import data_lag
 from liftloop.gate.checks.readiness import FreshRun, run_in_fresh_process
@@ -29,7 +29,7 @@ from liftloop.training.frame import TrainingFrame, open_frame
 
 
 class GateError(UserError):
-    """There is nothing to judge a version by; the message says what is missing and how to get it."""
+    """A version cannot be judged; the message says what is missing and how to get it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Evidence:
     store: Store
     contract: Contract
     version: ModelVersion
-    champion: ModelVersion | None  # None also where the version is the champion itself
+    champion: ModelVersion | None  # None, too, if the version itself is the champion
 
     @cached_property
     def frame(self) -> TrainingFrame:
@@ -81,7 +81,7 @@ class Evidence:
 
     @cached_property
     def champion_probability(self) -> Floats:
-        assert self.champion is not None  # asked for only then
+        assert self.champion is not None  # only read if there is one
         return load_model(self.store, self.champion).predict(self.holdout)
 
     @cached_property
@@ -98,8 +98,8 @@ class Evidence:
 
     @cached_property
     def decisions(self) -> pd.DataFrame:
-        """What the version's policy decides on the hold-out: see `decide`."""
-        ads = competing_ads(self.store, self.contract, seen_keys(self.frame))
+        """Decisions of the version's policy on the hold-out: see `decide`."""
+        ads = competing_ads(self.store, self.contract, keys_before_holdout(self.frame))
         return decide(self.store, self.contract, self.model, ads, self.holdout)
 
     def groups(self) -> tuple[GroupRow, ...]:
@@ -129,6 +129,6 @@ class Evidence:
             predictions["champion"] = lambda: self.champion_probability
         scores = {}
         for name, predict in predictions.items():
-            with suppress(Exception):  # a check has failed for the same reason, and says why
+            with suppress(Exception):  # a check fails with the same error and reports it
                 scores[name] = self.sample.score(predict())
         return scores

@@ -1,4 +1,4 @@
-"""The gate itself: all checks on one model version, at once."""
+"""The gate: all checks on one model version."""
 
 from contextlib import suppress
 
@@ -21,10 +21,10 @@ RULE_VERSION = "gate 6"
 
 
 def judge(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> Verdict:
-    """May this version become champion? The evidence is written as a blob, and the version's record points at it.
+    """The verdict on a version. It is written as a blob, with a model card, and the version's record points to both.
 
-    A verdict on the same version, data and champion is reused, and the champion keeps the one that promoted it.
-    Hand `champion.etag` on to `promote`, so that a promotion in the meantime is noticed.
+    A verdict on the same version, data and champion is reused, and so is the verdict that promoted the champion.
+    Pass `champion.etag` to `promote`, so that a promotion in the meantime is a conflict.
 
     Raises:
         GateError: the version's training frame is gone.
@@ -37,10 +37,10 @@ def judge(store: Store, contract: Contract, version: ModelVersion, champion: Poi
     other = None if champion is None or champion.version == version.version else champion.version
     evidence = Evidence(store, contract, version, Registry(store, contract.source).version(other) if other else None)
     verdict = _judge(evidence, is_champion=champion is not None and other is None)
-    kept = store.put_blob(verdict.model_dump_json(indent=1).encode(), ".json")
+    blob = store.put_blob(verdict.model_dump_json(indent=1).encode(), ".json")
     card = store.put(card_key(version.source, version.version), model_card(evidence, verdict).encode())
-    Registry(store, version.source).write(version.model_copy(update={"evidence": kept, "card": card}))
-    record(_step(verdict, version, (kept, card), is_reused=False))
+    Registry(store, version.source).write(version.model_copy(update={"evidence": blob, "card": card}))
+    record(_step(verdict, version, (blob, card), is_reused=False))
     return verdict
 
 
@@ -60,13 +60,13 @@ def _judge(evidence: Evidence, *, is_champion: bool) -> Verdict:
 
 
 def _groups(evidence: Evidence) -> tuple[GroupRow, ...]:
-    with suppress(Exception):  # a check has failed for the same reason, and says why
+    with suppress(Exception):  # a check fails with the same error and reports it
         return evidence.groups()
     return ()
 
 
 def known_verdict(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> Verdict | None:
-    """The verdict on record, if nothing that it rests on has changed and every check could be made."""
+    """The verdict on record; None if there is none, an input has changed since, or a check ended with an error."""
     verdict = read_verdict(store, version)
     if verdict is None:
         return None
@@ -78,22 +78,22 @@ def known_verdict(store: Store, contract: Contract, version: ModelVersion, champ
 
 
 def _fingerprint(store: Store, contract: Contract, version: ModelVersion) -> str:
-    """Of everything that a verdict depends on, except the champion and what was timed."""
+    """Fingerprint of everything that a verdict depends on, except the champion and measured times."""
     online = store.fingerprint(materialized_key(contract.source))
-    left = withdrawal(Registry(store, contract.source), version.version)
-    rolled_back = left.number if left else None
+    withdrawn = withdrawal(Registry(store, contract.source), version.version)
+    rolled_back = withdrawn.number if withdrawn else None
     stale = _is_stale(store, contract, version)
     data = (version.version, version.frame_fingerprint, online, rolled_back, stale)
     return fingerprint_of(RULE_VERSION, contract.model_dump_json(), *data)
 
 
 def _is_stale(store: Store, contract: Contract, version: ModelVersion) -> bool:
-    """Whether new impressions make the data too old; until then they leave the verdict as it is."""
+    """Whether the data is too old by the contract; until then new impressions do not change the verdict."""
     frame = open_frame(store, contract.source, version.frame_fingerprint)
     return frame is not None and check_freshness(contract, data_lag(store, contract, frame.index)).verdict == "fail"
 
 
-def _step(verdict: Verdict, version: ModelVersion, kept: tuple[ObjectRef, ...], *, is_reused: bool) -> Step:
+def _step(verdict: Verdict, version: ModelVersion, written: tuple[ObjectRef, ...], *, is_reused: bool) -> Step:
     artifacts = [ref for check in verdict.checks for ref in check.artifacts]
     metrics = {
         "version": verdict.version,
@@ -102,5 +102,5 @@ def _step(verdict: Verdict, version: ModelVersion, kept: tuple[ObjectRef, ...], 
         "checks": {check.id: check.verdict for check in verdict.checks},
         "scores": {name: score.model_dump() for name, score in verdict.scores.items()},
     }
-    inputs, outputs = (*version.blobs, *version.frame), (*kept, *artifacts)
+    inputs, outputs = (*version.blobs, *version.frame), (*written, *artifacts)
     return Step(name="gate", inputs=inputs, outputs=outputs, metrics=metrics, is_reused=is_reused)

@@ -1,4 +1,4 @@
-"""A person names champion or challenger: the gate's verdict is shown, and an overridden one stays on record."""
+"""Promotion by hand: a person names the champion or challenger, and an overridden verdict stays on record."""
 
 from liftloop.gate.verdict import Verdict, read_verdict
 from liftloop.registry.challenger import Challenge, challenge
@@ -9,7 +9,7 @@ from liftloop.storage.store import Store
 
 
 def gate_words(verdict: Verdict | None) -> str:
-    """The verdict in words."""
+    """The verdict's summary and the champion it was compared with."""
     if verdict is None:
         return "not judged"
     return f"{verdict.summary} (compared with {verdict.champion or 'no champion'})"
@@ -21,8 +21,8 @@ def promote_by_hand(
     """Make a version champion in place of the current one.
 
     Raises:
-        RegistryError: no reason; the version is champion; the gate refused it or has not judged it, without
-            `override_gate`; its blobs are not as recorded.
+        RegistryError: no reason; the version is champion; the gate refused it or has not judged it, and
+            `override_gate` is not set; its blobs are missing or changed.
         PromotionConflict: someone else moved the champion at the same time.
     """
     overrides = _overrides(store, version, reason, override_gate)
@@ -36,10 +36,10 @@ def promote_by_hand(
 def challenge_by_hand(
     store: Store, version: ModelVersion, reason: str, run_id: str, *, override_gate: bool = False
 ) -> Challenge:
-    """Make a version the challenger of the champion there is.
+    """Make a version the challenger of the current champion.
 
     Raises:
-        RegistryError: as `promote_by_hand`, or there is no champion.
+        RegistryError: as in `promote_by_hand`, or there is no champion.
         PromotionConflict: someone else named a challenger at the same time.
     """
     overrides = _overrides(store, version, reason, override_gate)
@@ -47,9 +47,9 @@ def challenge_by_hand(
 
 
 def _overrides(store: Store, version: ModelVersion, reason: str, override_gate: bool) -> str | None:
-    """The verdict that is overridden; None: there is none."""
+    """The overridden verdict in words; None: the gate did not refuse."""
     if not reason.strip():
-        raise RegistryError("a promotion needs a reason: it is kept in the audit trail")
+        raise RegistryError("a promotion needs a reason: it is recorded in the audit trail")
     verdict = read_verdict(store, version)
     if verdict is not None and verdict.verdict != "refuse":
         return None

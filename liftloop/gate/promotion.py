@@ -1,4 +1,4 @@
-"""What a verdict leads to: another champion, a challenger, or nothing."""
+"""Promotion by verdict: a new champion, a challenger, or no change."""
 
 from liftloop.gate.verdict import Verdict
 from liftloop.registry.challenger import challenge
@@ -9,18 +9,18 @@ from liftloop.storage.store import Store
 
 
 def asks_for_promotion(verdict: Verdict, champion: Pointer | None) -> bool:
-    """Whether the verdict asks for another champion than there is."""
+    """Whether the verdict promotes a version that is not the champion."""
     return verdict.verdict == "promote" and (champion is None or champion.version != verdict.version)
 
 
 def promote_judged(store: Store, verdict: Verdict, champion: Pointer | None, run_id: str) -> None:
-    """Make the judged version champion if the verdict says so, unless it is.
+    """Make the judged version champion if the verdict promotes it and it is not the champion already.
 
     Raises:
-        PromotionConflict: the champion was moved since it was read.
+        PromotionConflict: the champion was moved after it was read.
         RegistryError: the version is not on record, or its blobs are missing or changed.
     """
-    # A run that died after it had promoted the version, and before it recorded that, finds it champion.
+    # If an earlier attempt of this run died between promotion and record, the version is champion already.
     was_interrupted = champion is not None and (champion.run_id, champion.version) == (run_id, verdict.version)
     if asks_for_promotion(verdict, champion) or was_interrupted:
         expected = champion.etag if champion else None
@@ -28,7 +28,7 @@ def promote_judged(store: Store, verdict: Verdict, champion: Pointer | None, run
 
 
 def challenge_judged(store: Store, verdict: Verdict, champion: Pointer | None, run_id: str) -> None:
-    """Make the judged version challenger where nothing speaks against it and the hold-out cannot tell which is better.
+    """Make the judged version challenger if no check fails and the hold-out cannot tell whether it is better.
 
     Raises:
         PromotionConflict: someone else named a challenger at the same time.
@@ -39,6 +39,6 @@ def challenge_judged(store: Store, verdict: Verdict, champion: Pointer | None, r
 
 
 def _reason(verdict: Verdict) -> str:
-    """The verdict, and who approved it if the contract asks for approval."""
+    """The verdict's summary, and who approved it if the contract requires approval."""
     approvals = [f"; approved by {check.reason}" for check in verdict.checks if check.id == "approval"]
     return verdict.summary + "".join(approvals)

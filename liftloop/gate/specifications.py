@@ -1,4 +1,4 @@
-"""The gate's checks, as a list: of the predictions, and of all else that a version brings with it."""
+"""The list of the gate's checks: on predictions, and on everything else about a version."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ LONGEST_ERROR_CHARACTERS = 300
 
 
 class Predictions(Protocol):
-    """The matured hold-out, what was predicted for it and by whom; arrays of shape (rows,)."""
+    """The matured hold-out and predictions for it by the model and its baselines; arrays of shape (rows,)."""
 
     @property
     def contract(self) -> Contract: ...
@@ -42,7 +42,7 @@ class Predictions(Protocol):
     @property
     def ad_rate(self) -> Floats: ...
     @property
-    def champion_version(self) -> str | None: ...  # if there is a champion and it is another version
+    def champion_version(self) -> str | None: ...  # None: there is none, or it is this version
     @property
     def champion_probability(self) -> Floats: ...
 
@@ -52,14 +52,14 @@ Inputs = TypeVar("Inputs", bound=Predictions)
 
 @dataclass(frozen=True)
 class Specification(Generic[Inputs]):
-    """One check: how verdicts name it, what people read, and what it looks at."""
+    """One check: its id in verdicts, its title on pages, and its function."""
 
     id: str
     title: str
     check: Callable[[Inputs], Check]
 
     def run(self, inputs: Inputs) -> Check:
-        """The check, whatever the others say; if it raises, it fails with the error as its reason."""
+        """Run the check; if it raises, it fails with the error as its reason."""
         try:
             found = self.check(inputs)
         except Exception as error:
@@ -89,7 +89,7 @@ def all_checks(contract: Contract, *, is_champion: bool) -> list[Specification[E
 
 
 def prediction_checks(contract: Contract, *, is_champion: bool) -> list[Specification[Inputs]]:
-    """The checks that need nothing but predictions and rewards."""
+    """The checks that need only predictions and rewards."""
     return [
         Specification("enough_rewards", "enough evidence", lambda inputs: check_enough_rewards(inputs.sample)),
         Specification("beats_constant", "beats the constant", _beats_constant),
@@ -116,7 +116,7 @@ def _column_checks(
     title: str,
     check: Callable[[RewardSample, Floats, "pd.Series[str]"], Check],
 ) -> list[Specification[Inputs]]:
-    """The same check of each of some columns."""
+    """One check for each column."""
 
     def of(column: str) -> Callable[[Inputs], Check]:
         return lambda inputs: check(inputs.sample, inputs.probability, inputs.holdout[column])
@@ -147,11 +147,11 @@ def _leakage(inputs: Predictions) -> Check:
 
 
 def _never_rolled_back(inputs: Evidence) -> Check:
-    """A version that people took out of service returns only by their hand, however well it does on the hold-out."""
-    left = withdrawal(Registry(inputs.store, inputs.contract.source), inputs.version.version)
-    if left is None:
+    """A version that was rolled back can only be promoted by hand, however well it does on the hold-out."""
+    withdrawn = withdrawal(Registry(inputs.store, inputs.contract.source), inputs.version.version)
+    if withdrawn is None:
         return Check("pass", "It was never rolled back, or has been promoted again since.")
-    return Check("fail", f"It was rolled back on {left.since:%Y-%m-%d %H:%M} UTC because: {left.reason}.")
+    return Check("fail", f"It was rolled back on {withdrawn.since:%Y-%m-%d %H:%M} UTC because: {withdrawn.reason}.")
 
 
 def _decisions(inputs: Evidence) -> Check:

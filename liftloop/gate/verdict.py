@@ -1,4 +1,4 @@
-"""The gate's verdict, and the checks that it follows from."""
+"""The gate's verdict and its checks."""
 
 from collections.abc import Iterable
 from dataclasses import field
@@ -28,7 +28,7 @@ def overall(found: Iterable[CheckVerdict]) -> GateVerdict:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", ser_json_inf_nan="constants"))
 class Check:
-    """What one check found: one row of the evidence table. `id` and `title` are those of its specification."""
+    """The result of one check: a row of the evidence table. `id` and `title` come from its specification."""
 
     verdict: CheckVerdict
     reason: str
@@ -37,7 +37,7 @@ class Check:
     values: dict[str, Interval] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)  # numbers without an interval
     artifacts: tuple[ObjectRef, ...] = ()
-    is_error: bool = False  # the check itself failed
+    is_error: bool = False  # the check ended with an error
     id: str = ""
     title: str = ""
 
@@ -56,16 +56,16 @@ class GroupRow(Measured):
 
 
 class Verdict(Measured):
-    """The evidence on one model version; `fingerprint` names all that it was judged by, but for the champion."""
+    """The evidence on one model version; `fingerprint` covers all inputs except the champion."""
 
     source: str
     version: str
-    champion: str | None  # the version it was compared with
+    champion: str | None  # the version that it was compared with
     fingerprint: str
     rows: int  # of the hold-out
     rewards: int
-    scores: dict[str, Score]  # on the hold-out, by who predicted: see `Evidence.scores`
-    groups: tuple[GroupRow, ...] = ()  # by the contract's groups and slices, the largest of each
+    scores: dict[str, Score]  # on the hold-out, by predictor: see `Evidence.scores`
+    groups: tuple[GroupRow, ...] = ()  # the largest values of the contract's groups and slices
     checks: tuple[Check, ...]
 
     @property
@@ -85,7 +85,7 @@ class Verdict(Measured):
         """The check with this id.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such check.
         """
         return {check.id: check for check in self.checks}[identifier]
 

@@ -1,1 +1,1 @@
-"""Canonical impressions as they lie in the store, by day, with the ledger of the files they came from."""
+"""The lake: canonical impressions by day, and the ledger of the landed files they come from."""

@@ -1,4 +1,4 @@
-"""Objects by the UTC day of the partition that they lie in."""
+"""Objects by the UTC day of their partition."""
 
 import re
 from collections import defaultdict
@@ -23,7 +23,7 @@ _Source = TypeVar("_Source", bound=Source)
 
 
 def by_day(items: Iterable[_Source]) -> dict[date, list[_Source]]:
-    """Objects by the day of the partition that they lie in; what lies in none is left out."""
+    """Objects by the day of their partition; objects outside a partition are left out."""
     found: dict[date, list[_Source]] = defaultdict(list)
     for item in items:
         if match := _DAY_IN_KEY.search(item.key):
@@ -32,7 +32,7 @@ def by_day(items: Iterable[_Source]) -> dict[date, list[_Source]]:
 
 
 def looking_back(objects: Mapping[date, Sequence[_Source]], days: int) -> dict[date, tuple[_Source, ...]]:
-    """For each day up to the newest: its own objects and those of the preceding `days` days, where there are any."""
+    """For each day up to the newest: its own objects and the ones of the preceding `days` days."""
     steps = [timedelta(days=number) for number in range(days + 1)]
     newest = max(objects, default=date.min)
     reached = sorted({day + step for day in objects for step in steps if day + step <= newest})

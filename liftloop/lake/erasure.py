@@ -1,8 +1,8 @@
-"""A person's wish to be forgotten: their rows leave lake and quarantine, and a list keeps them out.
+"""Erasure of a person: removes their rows from lake and quarantine, and a list keeps the rows out.
 
-The list, `erasures/<source>.json`, bears hashes and no values. Ingest drops the rows that it names, so a file that is
-landed again does not bring them back. Landed files are the publisher's and stay as they are: the list says which of
-them hold such rows.
+The list, `erasures/<source>.json`, holds hashes instead of values. Ingest drops the rows on the list, so landing a
+file again does not bring them back. Landed files are the publisher's and stay unchanged: the list names the ones that
+hold erased rows.
 """
 
 import tempfile
@@ -29,7 +29,7 @@ class UnknownKeyError(UserError):
 
 
 class Erasure(Frozen):
-    """Rows with a value in a column: the value's hash, and the landed files in which they were found."""
+    """One erased value of a column: its hash, and the landed files in which it was found."""
 
     key: str
     sha256: str
@@ -37,16 +37,16 @@ class Erasure(Frozen):
 
 
 class Erasures(Frozen):
-    """All that was asked for of one source."""
+    """All erasures of one source."""
 
     erasures: tuple[Erasure, ...] = ()
 
     def predicate(self) -> str:
-        """SQL that is true for the rows to drop."""
+        """SQL predicate that is true for the rows to drop."""
         return " OR ".join(f"sha256({quoted(each.key)}) = {literal(each.sha256)}" for each in self.erasures) or "false"
 
     def including(self, new: Erasure) -> "Erasures":
-        """With this one, which adds to what was known of the same value."""
+        """These erasures and a new one, merged with an earlier one of the same value."""
         same = [each for each in self.erasures if (each.key, each.sha256) == (new.key, new.sha256)]
         landed = sorted({key for each in (*same, new) for key in each.landed})
         others = (each for each in self.erasures if each not in same)
@@ -58,12 +58,12 @@ def read_erasures(store: Store, source: str) -> Erasures:
 
 
 def erase(store: Store, contract: Contract, key: str, value: str) -> Erasure:
-    """Forget the rows with this value, now and when they land again. Safe to repeat, as after a crash.
+    """Remove the rows with this value, and drop them when they land again. Safe to repeat, such as after a crash.
 
-    The files of the lake keep their names, an empty one too: so ingest does not restore them.
+    Files of the lake keep their names, even when they become empty, so ingest does not restore them.
 
     Raises:
-        UnknownKeyError: the source has no such column.
+        UnknownKeyError: the source has no text column of this name.
         SwapConflict: another erasure of this source is under way; repeat this one.
     """
     columns = {name: contract.column_types[name] for name in (*contract.columns, *contract.context)}
@@ -75,49 +75,52 @@ def erase(store: Store, contract: Contract, key: str, value: str) -> Erasure:
         in_lake = f"{quoted(key)} = {literal(value)}"
         in_quarantine = rf"regexp_matches(raw, '(^|\W)' || regexp_escape({literal(value)}) || '(\W|$)')"
         files = _files_with(connection, store, [item.key for item in lake.files], in_lake)
-        found = Erasure(key=key, sha256=sha256_of(value.encode()), landed=_landed(lake, files))
-        erasure = _listed(store, contract.source, found)
-        held = dict.fromkeys(files, in_lake)
+        found = Erasure(key=key, sha256=sha256_of(value.encode()), landed=_landed_keys(lake, files))
+        erasure = _write_to_list(store, contract.source, found)
+        predicates = dict.fromkeys(files, in_lake)
         quarantine = [item.key for item in store.list(quarantine_prefix(contract.source))]
         quarantined = _files_with(connection, store, quarantine, in_quarantine)
-        held |= dict.fromkeys(quarantined, in_quarantine)
-        read = references(store, held)
-        written = [_without(connection, store, file, predicate) for file, predicate in held.items()]
-    store.delete([item.key for item in store.list(known_keys_prefix(contract.source))])  # gathered anew when needed
+        predicates |= dict.fromkeys(quarantined, in_quarantine)
+        read = references(store, predicates)
+        written = [_rewrite_without(connection, store, file, predicate) for file, predicate in predicates.items()]
+    store.delete(
+        [item.key for item in store.list(known_keys_prefix(contract.source))]
+    )  # the next ingest gathers them again
     record(Step(name="erase", inputs=tuple(read), outputs=tuple(written), metrics={"landed": erasure.landed}))
     return erasure
 
 
-def _files_with(connection: duckdb.DuckDBPyConnection, store: Store, keys: list[str], held: str) -> list[str]:
-    """The keys of the Parquet files that hold such rows."""
+def _files_with(connection: duckdb.DuckDBPyConnection, store: Store, keys: list[str], predicate: str) -> list[str]:
+    """The keys of the Parquet files that hold rows for which the predicate is true, sorted."""
     files = {store.uri(key): key for key in keys if _is_ours(key)}
     if not files:
         return []
-    rows = connection.read_parquet(list(files), filename=True, union_by_name=True).filter(held)
+    rows = connection.read_parquet(list(files), filename=True, union_by_name=True).filter(predicate)
     return sorted(files[uri] for (uri,) in rows.project("filename").distinct().fetchall())
 
 
 def _is_ours(key: str) -> bool:
-    """Whether the pipeline wrote this file; quarantine also holds copies of landed ones."""
+    """Whether the pipeline wrote this Parquet file; quarantine also holds copies of landed files."""
     return key.endswith("/rows.parquet") if key.startswith(QUARANTINE) else key.endswith(".parquet")
 
 
-def _without(connection: duckdb.DuckDBPyConnection, store: Store, key: str, held: str) -> ObjectRef:
-    """Write the file again without such rows, the others in their order."""
+def _rewrite_without(connection: duckdb.DuckDBPyConnection, store: Store, key: str, predicate: str) -> ObjectRef:
+    """Rewrite a file without the rows for which the predicate is true; the others stay in order."""
     with tempfile.TemporaryDirectory(prefix="liftloop-") as folder:
         path = Path(folder) / "rows.parquet"
-        write_parquet(connection, f"FROM read_parquet({literal(store.uri(key))}) WHERE ({held}) IS NOT TRUE", path)
+        query = f"FROM read_parquet({literal(store.uri(key))}) WHERE ({predicate}) IS NOT TRUE"
+        write_parquet(connection, query, path)
         return store.put(key, path.read_bytes())
 
 
-def _landed(lake: Lake, files: Iterable[str]) -> tuple[str, ...]:
-    """The landed objects that these files of the lake come from."""
+def _landed_keys(lake: Lake, files: Iterable[str]) -> tuple[str, ...]:
+    """The keys of the landed objects that these files of the lake come from, sorted."""
     wanted = {object_id_in(file) for file in files}
     return tuple(sorted(entry.landed.key for entry in ingested(lake) if entry.object_id in wanted))
 
 
-def _listed(store: Store, source: str, erasure: Erasure) -> Erasure:
-    """Put on the list, before anything is rewritten: from now on no ingest brings the rows back."""
+def _write_to_list(store: Store, source: str, erasure: Erasure) -> Erasure:
+    """Add an erasure to the list before any file is rewritten: from now on no ingest brings the rows back."""
     known, etag = _read(store, source)
     wanted = known.including(erasure)
     if wanted != known:

@@ -1,4 +1,4 @@
-"""The lake: canonical impressions by date, one Parquet file for each landed object, and the quarantine beside it."""
+"""Files of the lake, one Parquet file per landed object and date, and files of quarantine."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _DUPLICATE = "duplicate of an impression that is already counted"
 
 
 def mark_duplicates(connection: duckdb.DuckDBPyConnection, lake: Lake, object_ids: list[str]) -> None:
-    """Give a reason to every good row whose key came before: earlier in these objects (in order), or in the lake."""
+    """Give a reason to every good row whose key is a duplicate: in the lake, or earlier in these objects (in order)."""
     keys = ", ".join(map(quoted, lake.contract.deduplicate_by))
     ranks = ", ".join(f"({literal(object_id)}, {rank})" for rank, object_id in enumerate(object_ids))
     connection.execute(f"CREATE TEMP TABLE ranks AS SELECT * FROM (VALUES {ranks}) AS t(object_id, rank)")
@@ -33,28 +33,28 @@ def mark_duplicates(connection: duckdb.DuckDBPyConnection, lake: Lake, object_id
 
 
 def _files_without(lake: Lake, object_ids: set[str]) -> list[Listed]:
-    """The lake's files except the ones of these landed files: of another version, or left by an interrupted run."""
+    """The lake's files except the ones of any version of these landed files."""
     files = {landed_file_of(object_id) for object_id in object_ids}
     return [item for item in lake.files if landed_file_of(object_id_in(item.key)) not in files]
 
 
 def object_id_of(item: Listed) -> str:
-    """A short name for one version of a landed file; those of other versions begin alike."""
+    """A short id for one version of a landed file; the ids of all its versions have the same beginning."""
     return fingerprint_of(item.key)[:_FILE_CHARACTERS] + fingerprint_of(item.etag)[:_VERSION_CHARACTERS]
 
 
 def landed_file_of(object_id: str) -> str:
-    """What the names of all versions of a landed file have in common."""
+    """The beginning that the ids of all versions of a landed file share."""
     return object_id[:_FILE_CHARACTERS]
 
 
 def object_id_in(key: str) -> str:
-    """The landed object that a file of the lake comes from."""
+    """The id of the landed object that a file of the lake comes from."""
     return Path(key).stem
 
 
 def stage_impressions(connection: duckdb.DuckDBPyConnection, contract: Contract, object_id: str, folder: Path) -> None:
-    """Write an object's good rows under `folder` as they will lie in the lake; the same rows give the same bytes."""
+    """Write an object's good rows under `folder` with their keys in the lake; the same rows give the same bytes."""
     good = f"FROM impressions WHERE object_id = {literal(object_id)} AND len(reasons) = 0"
     columns = ", ".join(map(quoted, contract.column_types))
     for (date,) in connection.execute(f"SELECT DISTINCT event_timestamp::DATE {good}").fetchall():
@@ -64,7 +64,7 @@ def stage_impressions(connection: duckdb.DuckDBPyConnection, contract: Contract,
 
 
 def stage_quarantine(connection: duckdb.DuckDBPyConnection, contract: Contract, object_id: str, folder: Path) -> None:
-    """Write an object's bad rows under `folder`: line (where no row could be read), reasons[] and the row as landed."""
+    """Write an object's bad rows under `folder`: line (of unreadable lines only), reasons[] and the row as landed."""
     rows = f"""
         SELECT NULL::BIGINT AS line, reasons, raw FROM impressions
         WHERE object_id = {literal(object_id)} AND len(reasons) > 0
@@ -76,6 +76,6 @@ def stage_quarantine(connection: duckdb.DuckDBPyConnection, contract: Contract, 
 
 
 def write_parquet(connection: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
-    """Write the rows of a query to a local file, as all files of lake and quarantine are written."""
+    """Write the rows of a query to a local file in the format of lake and quarantine."""
     path.parent.mkdir(parents=True, exist_ok=True)
     connection.execute(f"COPY ({query}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)")

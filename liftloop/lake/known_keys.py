@@ -1,4 +1,4 @@
-"""Which keys the lake holds. Its files are many and small, so their keys are gathered once in a few larger files."""
+"""The deduplication keys in the lake, gathered in a few larger files because its own are many and small."""
 
 import tempfile
 from pathlib import Path
@@ -15,10 +15,10 @@ FILES_TO_GATHER = 100
 
 
 def create_known(connection: duckdb.DuckDBPyConnection, store: Store, contract: Contract, lake: list[Listed]) -> None:
-    """Temporary table `known`: the keys among those of table `impressions` that these files of the lake hold.
+    """Create the temporary table `known`: the keys of table `impressions` that these files of the lake also hold.
 
-    Gathered keys bear the version of the file they come from. So they are never wrong, only incomplete: what is
-    missing is read from the lake itself, and gathered when it is `FILES_TO_GATHER` files or more.
+    Gathered keys name the version of the file they come from, so they may be incomplete but never wrong. Keys of the
+    other files are read from the lake, and gathered if there are `FILES_TO_GATHER` files or more.
     """
     keys = ", ".join(map(quoted, contract.deduplicate_by))
     versions = {f"{item.key}#{item.etag}": store.uri(item.key) for item in lake}
@@ -45,13 +45,14 @@ def _prefix(contract: Contract) -> str:
 
 
 def _gathered(connection: duckdb.DuckDBPyConnection, files: list[str]) -> set[str]:
-    """The versions of lake files whose keys are in these."""
+    """The versions of lake files whose keys are in these files."""
     if not files:
         return set()
     return {row[0] for row in connection.execute(f"SELECT DISTINCT version FROM read_parquet({files})").fetchall()}
 
 
 def _gather(connection: duckdb.DuckDBPyConnection, keys: str, uris: list[str], folder: Path) -> Path:
+    """Write the keys of these files of the lake to one local file."""
     path = folder / "keys.parquet"
     rows = f"read_parquet({uris}, union_by_name = true, filename = true) JOIN lake USING (filename)"
     connection.execute(

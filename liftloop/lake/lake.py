@@ -13,7 +13,7 @@ from liftloop.storage.store import Listed, Store
 
 
 class Lake:
-    """A snapshot: listed once, on first use. What its holder writes and deletes afterwards goes through `replace`."""
+    """A snapshot: listed once, on first use. Who writes to or deletes from the lake afterwards calls `replace`."""
 
     def __init__(self, store: Store, contract: Contract) -> None:  # no dataclass: Prefect copies those between tasks
         self.store, self.contract = store, contract
@@ -29,7 +29,7 @@ class Lake:
 
     @property
     def version(self) -> str:
-        """Changes when a file does, or the features that the contract asks for."""
+        """Changes when a file changes, or a part of the contract that features depend on."""
         wanted = self.contract.model_dump_json(include={"columns", "keys", "outcome", "feature_version"})
         return fingerprint_of(wanted, *((item.key, item.etag) for item in self.files))
 
@@ -37,7 +37,7 @@ class Lake:
         return by_day(self.files)
 
     def newest_files(self) -> list[str]:
-        """The keys of the newest date."""
+        """The keys of the files of the newest date."""
         newest_date = max((key.rsplit("/", 1)[0] for key in self._files), default="")
         return [item.key for item in self.files if item.key.startswith(f"{newest_date}/")]
 
@@ -51,7 +51,7 @@ class Lake:
         return row[0] if row else None
 
     def replace(self, deleted: Iterable[str], written: Iterable[Listed]) -> None:
-        """Bring the snapshot up to date with what its holder has just done to the lake."""
+        """Update the snapshot after a write to the lake."""
         for key in deleted:
             self._files.pop(key, None)
         self._files.update({item.key: item for item in written})

@@ -1,4 +1,4 @@
-"""The outcome of every landed object: one entry for each version of it, written last, so that each counts once."""
+"""The outcome of every landed object: one entry per version, written last, so that each version counts once."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ class Entry(Frozen):
     landed: ObjectRef
     lookups: tuple[ObjectRef, ...] = ()  # the reference files it was read with
     status: IngestStatus
-    rules: str  # fingerprint of contract and suite: what was held under older rules is tried again
+    rules: str  # fingerprint of contract and suite: objects held under older rules are tried again
     rows_landed: int = 0
     rows_valid: int = 0
     rows_quarantined: int = 0
@@ -35,19 +35,19 @@ class Entry(Frozen):
 
 
 def pending(lake: Lake, rules: str) -> Iterator[Listed]:
-    """Landed objects, oldest first, that have no entry, were held under other rules, or have lost files in the lake."""
+    """Landed objects, oldest first, that have no entry, were held under other rules, or lack files in the lake."""
     store, contract = lake.store, lake.contract
-    settled = _whole_in_lake(lake)
-    known = _read(store, store.list(ledger_prefix(contract.source, "held")))
-    settled |= {entry.object_id for entry in known if entry.rules == rules}
+    done = _complete_in_lake(lake)
+    held = _read(store, store.list(ledger_prefix(contract.source, "held")))
+    done |= {entry.object_id for entry in held if entry.rules == rules}
     landed = sorted(store.list(landing_prefix(contract.source)), key=lambda item: (item.modified, item.key))
     for item in landed:
-        if object_id_of(item) not in settled and not is_reference_or_marker(contract, item.key):
+        if object_id_of(item) not in done and not is_reference_or_marker(contract, item.key):
             yield item
 
 
-def _whole_in_lake(lake: Lake) -> set[str]:
-    """The ingested objects whose files are all in the lake; an entry's name ends with their number."""
+def _complete_in_lake(lake: Lake) -> set[str]:
+    """Ids of the ingested objects whose files are all in the lake; an entry's name ends with the number of files."""
     in_lake = Counter(object_id_in(item.key) for item in lake.files)
     entries = lake.store.list(ledger_prefix(lake.contract.source, "ingested"))
     names = (PurePath(item.key).stem.split("-") for item in entries)
@@ -55,7 +55,7 @@ def _whole_in_lake(lake: Lake) -> set[str]:
 
 
 def blocked(store: Store, source: str) -> list[Entry]:
-    """The landed objects that stay outside the lake, with the reasons; without the ones replaced or deleted since."""
+    """Entries of the landed objects that are not in the lake, except objects replaced or deleted since."""
     wanted = blocked_ids(store, source)
     return _read(
         store, (item for item in store.list(ledger_prefix(source, "held")) if PurePath(item.key).stem in wanted)
@@ -63,28 +63,28 @@ def blocked(store: Store, source: str) -> list[Entry]:
 
 
 def blocked_ids(store: Store, source: str) -> set[str]:
-    """The ids of the landed objects that stay outside the lake."""
+    """Ids of the landed objects that are not in the lake."""
     entries = {PurePath(item.key).stem for item in store.list(ledger_prefix(source, "held"))}
     return entries and entries & {object_id_of(item) for item in store.list(landing_prefix(source))}
 
 
 def ingested(lake: Lake) -> list[Entry]:
-    """The landed files whose rows are in the lake, each with its newest entry."""
-    whole = _whole_in_lake(lake)  # a version that was replaced is not
+    """The newest entry of each landed file whose rows are in the lake."""
+    complete = _complete_in_lake(lake)  # without versions that were replaced
     entries_prefix = ledger_prefix(lake.contract.source, "ingested")
     items = sorted(lake.store.list(entries_prefix), key=lambda item: item.modified)
-    entries = _read(lake.store, (item for item in items if PurePath(item.key).stem.split("-")[0] in whole))
+    entries = _read(lake.store, (item for item in items if PurePath(item.key).stem.split("-")[0] in complete))
     return list({entry.landed.key: entry for entry in entries}.values())
 
 
-def entries_but(store: Store, object_ids: set[str]) -> list[tuple[datetime, Entry]]:
-    """The entries of all sources except the ones of these objects, each with the time when it was written."""
+def entries_except(store: Store, object_ids: set[str]) -> list[tuple[datetime, Entry]]:
+    """The entries of all sources except the ones of these objects, each with the time at which it was written."""
     items = [item for item in store.list(LEDGER) if PurePath(item.key).stem.split("-")[0] not in object_ids]
     return list(zip((item.modified for item in items), _read(store, items), strict=True))
 
 
 def write_entry(store: Store, source: str, entry: Entry, *, is_held: bool) -> None:
-    """Write an object's entry; one that was held before and is ingested now leaves the held ones."""
+    """Write an object's entry; for an object that was held (`is_held`) and is now ingested, delete the held entry."""
     held_key = f"{ledger_prefix(source, 'held')}{entry.object_id}.json"
     if entry.status != "ingested":
         store.put(held_key, entry.model_dump_json().encode())
@@ -107,7 +107,7 @@ def _read(store: Store, items: Iterable[Listed]) -> list[Entry]:
 
 
 def is_reference_or_marker(contract: Contract, key: str) -> bool:
-    """Whether a landed object is a reference file, or marks a folder, as the consoles of object stores do."""
+    """Whether a landed object is a reference file, or a folder marker as consoles of object stores create."""
     relative = key.removeprefix(landing_prefix(contract.source))
     is_reference = any(lookup.path_parts(relative) is not None for lookup in contract.lookups.values())
     return is_reference or key.endswith("/")

@@ -32,31 +32,31 @@ class Window:
 
     @cached_property
     def keys(self) -> list[str]:
-        """The objects that hold them."""
+        """The objects that hold the impressions, by day."""
         return self._keys(self.since.date(), (self.until - _MICROSECOND).date())
 
     def keys_before(self, lookback: timedelta) -> list[str]:
-        """The objects of the days from `lookback` before the window until the day on which it opens."""
+        """The objects of the days from `lookback` before the window to the first day of the window."""
         return self._keys((self.since - lookback).date(), self.since.date())
 
     def count(self) -> tuple[int, int]:
-        """Impressions, and rewards among them."""
+        """Numbers of impressions and of rewards."""
         counted = self._read(f"count(*) AS impressions, coalesce(sum({quoted(self.contract.reward)}), 0) AS rewards")
         return int(counted["impressions"][0]), int(counted["rewards"][0])
 
     def read(self, columns: list[str], limit: int | None = None) -> pd.DataFrame:
-        """These columns by event time: of all impressions, or of as many, always the same, as the limit lets in."""
-        chosen = f"ORDER BY hash(impression_id), impression_id LIMIT {limit}" if limit else ""
-        rows = self._read(", ".join(map(quoted, columns)), chosen)
+        """These columns, sorted by event time: all impressions, or a fixed sample of at most `limit`."""
+        sampling = f"ORDER BY hash(impression_id), impression_id LIMIT {limit}" if limit else ""
+        rows = self._read(", ".join(map(quoted, columns)), sampling)
         return rows.sort_values(["event_timestamp", "impression_id"], ignore_index=True)
 
-    def _read(self, columns: str, chosen: str = "") -> pd.DataFrame:
+    def _read(self, columns: str, sampling: str = "") -> pd.DataFrame:
         span = "event_timestamp >= $since AND event_timestamp < $until"
         uris = [self.store.uri(key) for key in self.keys]
         with connect(self.store.settings) as connection:
             connection.read_parquet(uris, union_by_name=True).create_view("lake")
             times = {"since": self.since, "until": self.until}
-            rows = connection.execute(f"SELECT {columns} FROM lake WHERE {span} {chosen}", times).to_arrow_table()
+            rows = connection.execute(f"SELECT {columns} FROM lake WHERE {span} {sampling}", times).to_arrow_table()
         frame: pd.DataFrame = rows.to_pandas()
         return frame
 
@@ -69,7 +69,7 @@ class Window:
 
 
 def matured_window(store: Store, contract: Contract, since: datetime | None) -> Window | None:
-    """What matured since then, at first as much as the contract holds out; None if there is no lake or no news."""
+    """Impressions matured since then, or the contract's hold-out span if `since` is None; None if there are none."""
     lake = Lake(store, contract)
     as_of = lake.newest_event()
     if as_of is None:

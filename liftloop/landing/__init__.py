@@ -1,1 +1,1 @@
-"""From landed files to canonical impressions: contract, rules, ledger, quarantine."""
+"""From landed files to canonical impressions: readers, data rules, quarantine and the ingest report."""

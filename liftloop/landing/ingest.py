@@ -1,4 +1,4 @@
-"""Ingest: each landed object exactly once, its good rows into the lake and its bad ones into quarantine."""
+"""Ingest: each landed object exactly once, its good rows into the lake and its bad rows into quarantine."""
 
 import json
 import tempfile
@@ -33,16 +33,16 @@ from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
 
 BATCH_BYTES = 256 * 1024 * 1024
 BATCH_OBJECTS = 1000
-_LONGEST_NAME_CHARACTERS = 60  # of a local file; four bytes each at most, and a file system takes 255
+_LONGEST_NAME_CHARACTERS = 60  # of a local file; at most four bytes each, and file systems allow 255 bytes
 
 
 class LookupMissingError(UserError):
-    """A reference file that the contract joins has not landed; the impressions wait in landing until it has."""
+    """A reference file that the contract joins has not landed; the impressions wait in landing until it lands."""
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What one batch of landed objects came to. `findings` are the suite's, over every row that could be read."""
+    """The outcome of one batch of landed objects. `findings` are the suite's results over all readable rows."""
 
     entries: list[Entry]
     findings: list[Finding]
@@ -50,7 +50,7 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class _Work:
-    """What every step of one batch needs: where from, by which rules, and a folder that goes when it is done."""
+    """What every step of one batch needs; the folder is temporary."""
 
     lake: Lake
     rules: list[Rule]
@@ -71,9 +71,9 @@ class _Work:
 def pending_batches(
     lake: Lake, batch_bytes: int = BATCH_BYTES, batch_objects: int = BATCH_OBJECTS
 ) -> Iterator[list[Listed]]:
-    """The objects that wait in landing, oldest first, in batches of bounded size; a larger object is its own batch.
+    """The objects that wait in landing, oldest first, in batches of bounded size; a larger object is a batch.
 
-    An object that is joined with a reference file that has not landed goes on waiting.
+    An object whose reference files have not all landed keeps waiting.
     """
     batch: list[Listed] = []
     size_bytes = 0
@@ -91,16 +91,16 @@ def pending_batches(
 
 
 def require_lookups(lake: Lake) -> None:
-    """Name the reference files that landed objects wait for.
+    """Require that every reference file that landed objects need has landed.
 
     Raises:
-        LookupMissingError: there are some.
+        LookupMissingError: some have not; the message names them.
     """
     waiting = pending(lake, rules_fingerprint(lake.contract)) if lake.contract.lookups else ()
     wanted = {key for item in waiting for key in _lookup_keys(lake.contract, item.key).values()}
     if missing := sorted(wanted - _landed_lookups(lake)):
         raise LookupMissingError(
-            f"land {', '.join(map(lake.store.uri, missing))} first: landed files are joined with it"
+            f"land {', '.join(map(lake.store.uri, missing))} first: landed files are joined with this data"
         )
 
 
@@ -114,10 +114,10 @@ def ingest_batch(lake: Lake, items: list[Listed]) -> BatchResult:
     with tempfile.TemporaryDirectory(prefix="liftloop-") as name:
         folder = Path(name)
         with connect(lake.store.settings, folder / "batch.duckdb") as connection:
-            connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: never tidy it up
+            connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: no checkpoints
             rules, erasures = compile_rules(suite), read_erasures(lake.store, lake.contract.source)
             work = _Work(lake, rules, rules_fingerprint(lake.contract), erasures, connection, folder)
-            entries = _judge(work, items)
+            entries = _stage_batch(work, items)
             from liftloop.landing.validation import validate  # noqa: PLC0415  (Great Expectations: seconds to import)
 
             findings = validate(connection, "impressions", suite)
@@ -128,17 +128,18 @@ def ingest_batch(lake: Lake, items: list[Listed]) -> BatchResult:
     return BatchResult(written, findings)
 
 
-def _judge(work: _Work, items: list[Listed]) -> list[Entry]:
-    """Decide every object's fate and stage its files."""
+def _stage_batch(work: _Work, items: list[Listed]) -> list[Entry]:
+    """Determine every object's status and stage its files."""
     create_tables(work.connection, work.contract)
     entries = [_read(work, item, landed) for item, landed in zip(items, _fetch(work, items), strict=True)]
-    taken = [entry.object_id for entry in entries if entry.status == "ingested"]
-    if taken:
-        mark_duplicates(work.connection, work.lake, taken)
+    ingested = [entry.object_id for entry in entries if entry.status == "ingested"]
+    if ingested:
+        mark_duplicates(work.connection, work.lake, ingested)
     return [_stage(work, entry) for entry in entries]
 
 
 def _fetch(work: _Work, items: list[Listed]) -> list[ObjectRef]:
+    """Download the objects, each to a folder of its own."""
     paths = [_local(work, object_id_of(item), item.key) for item in items]
     for path in paths:
         path.parent.mkdir()
@@ -199,14 +200,14 @@ def _fetch_lookup(work: _Work, name: str, key: str, folder: Path) -> ObjectRef:
 
 
 def _drop_erased(work: _Work, object_id: str) -> int:
-    """How many rows were taken out of those that could be read, for people asked to be forgotten."""
+    """Delete the rows of people whose data is erased; returns the number of rows."""
     erased = f"DELETE FROM impressions WHERE object_id = $1 AND ({work.erasures.predicate()})"
     row = work.connection.execute(erased, [object_id]).fetchone()
     return row[0] if row else 0
 
 
 def _counted(work: _Work, entry: Entry, erased: int) -> Entry:
-    """The entry with its counts, held back if too many of its rows are bad."""
+    """The entry with its row counts; its status is `held` if too many rows are bad."""
     reasons = dict(
         work.connection.execute(
             """
@@ -239,12 +240,12 @@ def _row_counts(work: _Work, object_id: str) -> tuple[int, int]:
         """,
         [object_id],
     ).fetchone()
-    assert row is not None  # an aggregate always answers
+    assert row is not None  # an aggregate always returns a row
     return row[0], row[1]
 
 
 def _stage(work: _Work, entry: Entry) -> Entry:
-    """Write to local disk what the object's fate calls for, and count the duplicates among its rows."""
+    """Write the object's files to local disk by its status, and count the duplicates among its rows."""
     folder = work.folder / "out" / entry.object_id
     folder.mkdir(parents=True)
     if entry.status == "ingested":
@@ -258,17 +259,18 @@ def _stage(work: _Work, entry: Entry) -> Entry:
 
 
 def _stage_whole(work: _Work, entry: Entry, folder: Path) -> None:
+    """Write a copy of the landed file, and the error, to a local folder."""
     folder.mkdir(parents=True)
     landed = _local(work, entry.object_id, entry.landed.key)
     (folder / landed.name).write_bytes(landed.read_bytes())
-    why = {"landed": entry.landed.key, "status": entry.status, "error": entry.error, "reasons": entry.reasons}
-    (folder / "error.json").write_text(json.dumps(why, indent=1), encoding="utf-8")
+    error = {"landed": entry.landed.key, "status": entry.status, "error": entry.error, "reasons": entry.reasons}
+    (folder / "error.json").write_text(json.dumps(error, indent=1), encoding="utf-8")
 
 
 def _upload(work: _Work, entry: Entry, before: list[str], is_held: bool) -> Entry:
-    """Copy the staged files to the store, delete what they replace, then write the ledger entry: in this order.
+    """Copy the staged files to the store, delete the files they replace, then write the ledger entry: in this order.
 
-    `before`: the keys of the lake before this batch; an ingested file replaces its former versions.
+    `before`: the keys of the lake before this batch; an ingested file replaces its earlier versions.
     """
     folder = work.folder / "out" / entry.object_id
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -278,13 +280,13 @@ def _upload(work: _Work, entry: Entry, before: list[str], is_held: bool) -> Entr
     work.store.delete(replaced)
     prefix = impressions_prefix(work.contract.source)
     work.lake.replace(replaced, (item for key, item in written.items() if key.startswith(prefix)))
-    settled = entry.model_copy(update={"outputs": tuple(ref for ref, _ in put)})
-    write_entry(work.store, work.contract.source, settled, is_held=is_held)
-    return settled
+    written_entry = entry.model_copy(update={"outputs": tuple(ref for ref, _ in put)})
+    write_entry(work.store, work.contract.source, written_entry, is_held=is_held)
+    return written_entry
 
 
 def _is_replaced(key: str, entry: Entry) -> bool:
-    """Whether a file of the lake is of this landed file: of a former version, or made by an interrupted run."""
+    """Whether a file of the lake is of an earlier version of this landed file, or left by an interrupted run."""
     object_id = object_id_in(key)
     if entry.status != "ingested":
         return object_id == entry.object_id

@@ -1,4 +1,4 @@
-"""One landed file, read by its contract: every row as a canonical impression with what is wrong with it."""
+"""Parsing of one landed file by its contract: every row as a canonical impression, bad rows with reasons."""
 
 import csv
 import gzip
@@ -27,7 +27,7 @@ _UNREADABLE = (duckdb.Error, UnicodeError, csv.Error, zlib.error, EOFError, gzip
 
 @dataclass(frozen=True)
 class LandedFile:
-    """A landed object on local disk, with the named parts of its key and the reference files it needs."""
+    """A landed object on local disk, with the named parts of its key and its reference files."""
 
     object_id: str
     path: Path
@@ -38,24 +38,24 @@ class LandedFile:
 
 @dataclass(frozen=True)
 class _Value:
-    """A canonical value in SQL: as text or number of its own type, and as the log had it (None: not mapped)."""
+    """A canonical value in SQL: in its own type, and as landed (None: not mapped)."""
 
     typed: str
     landed: str | None
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Two empty tables: `impressions`, every row that could be read, and `unread`, every line that could not."""
+    """Create two empty tables: `impressions` for readable rows, and `unread` for unreadable lines."""
     columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in contract.column_types.items())
     connection.execute(f"CREATE TABLE impressions (object_id VARCHAR, {columns}, reasons VARCHAR[], raw VARCHAR)")
     connection.execute("CREATE TABLE unread (object_id VARCHAR, line BIGINT, raw VARCHAR, reason VARCHAR)")
 
 
 def parse(connection: duckdb.DuckDBPyConnection, contract: Contract, file: LandedFile, rules: list[Rule]) -> None:
-    """Append one file's rows to `impressions` and `unread`; all of them or, on an error, none.
+    """Append one file's rows to `impressions` and `unread`: all of them or, after an error, none.
 
     Raises:
-        FileRejectedError: the file cannot be read as the contract says.
+        FileRejectedError: the file cannot be read under the contract.
     """
     connection.execute("BEGIN")
     try:
@@ -76,7 +76,7 @@ def parse(connection: duckdb.DuckDBPyConnection, contract: Contract, file: Lande
 
 
 def _open_landed(connection: duckdb.DuckDBPyConnection, contract: Contract, file: LandedFile) -> dict[str, str]:
-    """Name the file and its reference files as views; returns how each landed column is spelled in SQL."""
+    """Create views of the file and its reference files; returns the SQL expression of each landed column."""
     landing = contract.landing
     limit = file.max_expanded_bytes
     columns = create_view(connection, "landed", file.path, landing.format, limit, landing.encoding)
@@ -126,7 +126,7 @@ def _append_rows(
               FROM (SELECT {typed}, {landed}, landed AS landed_row FROM landed {_joins(contract, available)}))
     """)
     if contract.landing.format != "parquet":
-        _keep_unread_lines(connection, file.object_id)
+        _write_unread_lines(connection, file.object_id)
 
 
 def _joins(contract: Contract, available: dict[str, str]) -> str:
@@ -137,7 +137,7 @@ def _joins(contract: Contract, available: dict[str, str]) -> str:
     return " ".join(joins)
 
 
-def _keep_unread_lines(connection: duckdb.DuckDBPyConnection, object_id: str) -> None:
+def _write_unread_lines(connection: duckdb.DuckDBPyConnection, object_id: str) -> None:
     connection.execute(f"""
         INSERT INTO unread
         SELECT {literal(object_id)}, line, any_value(csv_line), string_agg(DISTINCT lower(error_type::VARCHAR), ', ')
@@ -168,7 +168,7 @@ def _value(name: str, contract: Contract, available: dict[str, str]) -> _Value:
 
 
 def _default(name: str, contract: Contract, available: dict[str, str]) -> str:
-    """An outcome time that the log does not bear is the impression's time and the contract's delay."""
+    """A missing outcome time is the impression's time plus the contract's delay; other missing columns are null."""
     kind = contract.column_types[name]
     if name != "outcome_timestamp":
         return f"NULL::{kind}"
@@ -187,7 +187,7 @@ def _landed(column: Column, available: dict[str, str]) -> str:
 
 
 def _filled(template: str, available: dict[str, str]) -> str:
-    """Text with landed values in the place of names; null if one of them is."""
+    """Text with landed values in place of their names; null if one of them is null."""
     pieces = re.split(r"{(\w+)}", template)
     spelled = [literal(piece) if i % 2 == 0 else f"{available[piece]}::VARCHAR" for i, piece in enumerate(pieces)]
     return "(" + " || ".join(part for part in spelled if part != "''") + ")"

@@ -1,4 +1,4 @@
-"""What an ingest came to, for people: the data docs of its run."""
+"""The page on an ingest: row counts, expectations and files."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ COUNTS = ("rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate")
 
 
 def ingest_page(source: str, results: Sequence[BatchResult], run_id: str) -> str:
-    """What the rules found, and what became of each file."""
+    """HTML page of an ingest: counts, reasons, expectations, and the status of each file."""
     entries = [entry for result in results for entry in result.entries]
     counts = {_words(name): sum(getattr(entry, name) for entry in entries) for name in COUNTS}
     sections: list[Section] = [
@@ -32,7 +32,7 @@ def file_row(entry: Entry) -> dict[str, object]:
 
 
 def not_ingested(entries: Sequence[Entry]) -> str:
-    """The files that stayed outside the lake with their reasons, a line each; empty if there are none."""
+    """The files that are not in the lake with their reasons, one per line; empty if there are none."""
     outside = [entry for entry in entries if entry.status != "ingested"]
     lines = [f"{entry.landed.key}: {entry.status}: {entry.error}{_indented(entry.reasons)}" for entry in outside]
     return "\n".join([f"{len(outside)} landed files are not in the lake:", *lines]) if outside else ""
@@ -57,7 +57,7 @@ def _expectations(findings: Sequence[Finding]) -> Table:
 
 
 def _files(entries: Sequence[Entry]) -> Table:
-    """Those that stayed outside first."""
+    """Files that are not in the lake come first."""
     shown = sorted(entries, key=lambda entry: entry.status == "ingested")[:FILES_SHOWN]
     rows = [(e.landed.key, e.status, *(getattr(e, name) for name in COUNTS), e.error) for e in shown]
     note = f"The first {FILES_SHOWN} of {len(entries)} files." if len(entries) > FILES_SHOWN else ""

@@ -1,6 +1,6 @@
 """The data rules: the row-level expectations of one Great Expectations suite as SQL that sorts rows into quarantine.
 
-Great Expectations itself runs the suite in `validation.py`; it takes seconds to import and is not needed here.
+`validation.py` runs the suite in Great Expectations, which takes seconds to import and is not needed here.
 """
 
 import re
@@ -23,7 +23,7 @@ class SuiteError(UserError):
 
 @dataclass(frozen=True)
 class Rule:
-    """A row-level expectation as SQL: `violation` is true for the rows that break it, and null or false for others."""
+    """A row-level expectation as SQL: `violation` is true for rows that break it, null or false for others."""
 
     expected: str
     reason: str
@@ -32,7 +32,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one expectation observed."""
+    """The result of one expectation."""
 
     expectation: str
     is_met: bool
@@ -51,7 +51,7 @@ def compile_rules(suite: Suite) -> list[Rule]:
 
 
 def reasons_of(rules: Iterable[Rule]) -> str:
-    """In SQL: why a row breaks the rules, as a list of reasons; it is empty for a good row."""
+    """SQL expression of the reasons why a row is bad, as a list; empty for a good row."""
     reasons = ", ".join(f"CASE WHEN {rule.violation} THEN {literal(rule.reason)} END" for rule in rules)
     return f"list_filter([{reasons}], lambda reason: reason IS NOT NULL)"
 
@@ -61,7 +61,7 @@ def is_row_level(kind: str) -> bool:
 
 
 def compile_rule(expectation: dict[str, Any]) -> Rule:
-    """One row-level expectation, in the words of its description where it has one."""
+    """One row-level expectation; its description, if it has one, is the expected text."""
     description = expectation.get("description")
     rule = _compile(expectation["type"], expectation["kwargs"], description)
     return replace(rule, expected=description or rule.expected)
@@ -88,7 +88,7 @@ def _compile(kind: str, kwargs: dict[str, Any], description: str | None) -> Rule
 
 
 def _not_in(column: str, values: list[Any]) -> Rule:
-    """A missing value is no concern of a set, and one in the set allows nothing more."""
+    """A missing value never violates a set, so a null in the set is ignored."""
     allowed = ", ".join(map(literal, values))
     violation = f"{quoted(column)} NOT IN ({allowed})" if values else f"{quoted(column)} IS NOT NULL"
     return Rule(f"{column} is one of {allowed}", f"{column} is not one of {allowed}", violation)
@@ -121,7 +121,7 @@ def _unexpected_rows(kwargs: dict[str, Any], description: str | None) -> Rule:
 
 
 def predicate_of(query: str) -> str | None:
-    """What `SELECT * FROM {batch} WHERE …` asks of a row; None if the query is of another form."""
+    """The predicate of `SELECT * FROM {batch} WHERE …`; None if the query has another form."""
     if (match := _BATCH_QUERY.fullmatch(query)) is None:
         return None
     predicate = match["predicate"].replace("{{", "{").replace("}}", "}")  # as Great Expectations reads braces

@@ -1,4 +1,4 @@
-"""Great Expectations runs the suite on DuckDB: tables, or Parquet and CSV files where they lie."""
+"""Validation: Great Expectations runs the suite on DuckDB tables, or on Parquet and CSV files in place."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,20 +34,23 @@ from liftloop.landing.rules import Finding, compile_rule, is_row_level, predicat
 
 _EXAMPLES_PER_EXPECTATION = 5
 _LONGEST_EXAMPLE_CHARACTERS = 60
-_COUNTS = {"unexpected_values": "unexpected_count", "table": "row_count"}  # kind of examples -> their number
+_COUNTS = {
+    "unexpected_values": "unexpected_count",
+    "table": "row_count",
+}  # kind of examples -> metric with their number
 
 
 class DuckDBEngine(SqlAlchemyExecutionEngine):
-    """Great Expectations' SQL engine, mended for DuckDB: it keeps results readable and reads the data once."""
+    """Great Expectations' SQL engine, adapted to DuckDB: results stay readable, and the data is read once."""
 
     @contextmanager
     def get_connection(self) -> Iterator[Any]:
-        """Always the same one: the engine reads results after it closed a connection, and DuckDB's are gone by then."""
+        """Always the same one: the engine reads results after closing a connection, when DuckDB has dropped them."""
         self._connection = self._connection or self.engine.connect()
         try:
             yield self._connection
         except DBAPIError:
-            self._connection.rollback()  # else everything after it fails too
+            self._connection.rollback()  # otherwise every later query fails, too
             raise
 
     def close(self) -> None:
@@ -61,29 +64,29 @@ class DuckDBEngine(SqlAlchemyExecutionEngine):
         metrics: dict[Any, Any] | None = None,
         runtime_configuration: dict[str, Any] | None = None,
     ) -> dict[Any, Any]:
-        """Only what is cheapest now: Great Expectations comes again for what it did not get.
+        """Resolves only the cheapest metrics: Great Expectations asks again for the others.
 
-        So one scan counts for all expectations, and examples are looked for only where there are any.
+        So one scan counts for all expectations, and examples are fetched only where there are any.
         """
         wanted, known = [*metrics_to_resolve], metrics or {}
         resolved: dict[Any, Any] = {metric.id: [] for metric in wanted if known.get(_count_of(metric)) == 0}
         wanted = [metric for metric in wanted if metric.id not in resolved]
-        first = min(map(self._turn, wanted), default=0)
-        now = [metric for metric in wanted if self._turn(metric) == first]
+        first = min(map(self._stage, wanted), default=0)
+        now = [metric for metric in wanted if self._stage(metric) == first]
         return resolved | super().resolve_metrics(now, metrics, runtime_configuration)
 
-    def _turn(self, metric: MetricConfiguration) -> int:
-        """0: takes no scan, or one of its own; 1: one of the counts that share a scan; 2: examples."""
+    def _stage(self, metric: MetricConfiguration) -> int:
+        """0: no scan, or a scan of its own; 1: a count that shares one scan with others; 2: examples."""
         if _count_of(metric):
             return 2
-        if metric.metric_name == "table.row_count":  # others wait for it
+        if metric.metric_name == "table.row_count":  # other metrics depend on it
             return 0
         is_bundled = get_metric_provider(metric.metric_name, self)[1] is None
         return int(is_bundled)
 
 
 def _count_of(metric: MetricConfiguration) -> Any:
-    """The metric that says how many examples there are to look for; None if it is no metric of examples."""
+    """The metric with the number of examples that this one fetches; None if it fetches none."""
     name, _, kind = metric.metric_name.rpartition(".")
     if kind not in _COUNTS or name in {"", "query"}:
         return None
@@ -92,7 +95,7 @@ def _count_of(metric: MetricConfiguration) -> Any:
 
 
 class CountOfUnexpectedRows(UnexpectedRowsQueryRowCount):
-    """The number of rows a rule in SQL finds; on DuckDB it is counted in the scan that all counts share."""
+    """The number of rows that a rule in SQL finds; on DuckDB it is counted in the scan that all counts share."""
 
     @metric_partial(
         engine=DuckDBEngine,
@@ -107,7 +110,7 @@ class CountOfUnexpectedRows(UnexpectedRowsQueryRowCount):
         **_: Any,
     ) -> Any:
         query = cls._get_query_from_metric_value_kwargs(metric_value_kwargs)
-        domain = metric_domain_kwargs | {"table": None}  # as the columns' counts have it: one domain, one scan
+        domain = metric_domain_kwargs | {"table": None}  # like counts of columns: one domain, one scan
         if predicate := predicate_of(query):
             return sa.literal_column(f"count(*) FILTER ({predicate})"), domain, {}
         rows, _, _ = execution_engine.get_compute_domain(metric_domain_kwargs, MetricDomainTypes.TABLE)
@@ -116,7 +119,7 @@ class CountOfUnexpectedRows(UnexpectedRowsQueryRowCount):
 
 
 class DuckDBDatasource(SQLDatasource):
-    """Great Expectations' generic SQL data source, on the engine above: `context.data_sources.add_duckdb(…)`."""
+    """Great Expectations' generic SQL data source on the engine above: `context.data_sources.add_duckdb(…)`."""
 
     type: Literal["duckdb"] = "duckdb"  # type: ignore[assignment]  # names the kind of source
 
@@ -126,9 +129,9 @@ class DuckDBDatasource(SQLDatasource):
 
 
 def validate(connection: duckdb.DuckDBPyConnection, table: str, suite: Suite) -> list[Finding]:
-    """Run the suite on one table or view (no temporary one) of an open DuckDB connection.
+    """Run the suite on one table or view (not a temporary one) of an open DuckDB connection.
 
-    Memory does not grow with the rows.
+    Memory use does not grow with the number of rows.
     """
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     context = gx.get_context(
@@ -141,13 +144,13 @@ def validate(connection: duckdb.DuckDBPyConnection, table: str, suite: Suite) ->
     )
     with connection.cursor() as cursor:
         cursor.execute("SET TimeZone = 'UTC'")
-        cursor.execute("SET streaming_buffer_size = '10KB'")  # a few examples are wanted: scan no further
+        cursor.execute("SET streaming_buffer_size = '10KB'")  # a few examples are enough: stop the scan early
         source = context.data_sources.add_duckdb(
             name="batch", connection_string="duckdb://", kwargs={"creator": lambda: ConnectionWrapper(cursor)}
         )
         batch = source.add_table_asset(name=table, table_name=table).add_batch_definition_whole_table("all")
         definition = gx.ValidationDefinition(
-            name=table, data=batch, suite=context.suites.add(gx.ExpectationSuite(**_in_our_words(suite)))
+            name=table, data=batch, suite=context.suites.add(gx.ExpectationSuite(**_with_expected(suite)))
         )
         context.validation_definitions.add(definition)
         shape = {"result_format": "BASIC", "partial_unexpected_count": _EXAMPLES_PER_EXPECTATION}
@@ -160,20 +163,20 @@ def validate(connection: duckdb.DuckDBPyConnection, table: str, suite: Suite) ->
 def validate_files(
     uris: Sequence[str | Path], suite: Suite, connection: duckdb.DuckDBPyConnection | None = None
 ) -> list[Finding]:
-    """Run the suite on Parquet, CSV or TSV files as if they were one table; NaNs are missing values, as in pandas.
+    """Run the suite on Parquet, CSV or TSV files as one table; NaNs are missing values, as in pandas.
 
     Args:
         uris: of one format; local paths, or s3://… if the connection can read it (`liftloop.storage.duckdb.connect`).
         suite: as `load_suite` reads it.
-        connection: where to run it; by default a new one in memory.
+        connection: the DuckDB connection to use; None: a new one in memory.
     """
     connection = connection or duckdb.connect()
     view_of_files(connection, "files", uris)
     return validate(connection, "files", suite)
 
 
-def _in_our_words(suite: Suite) -> Suite:
-    """The suite with what each expectation expects, as the rules say it; that comes back with each result."""
+def _with_expected(suite: Suite) -> Suite:
+    """The suite with each expectation's text as in the data rules; it is returned with each result."""
     return suite | {"expectations": [each | {"meta": {"expected": _expected(each)}} for each in suite["expectations"]]}
 
 
@@ -187,7 +190,7 @@ def _finding(result: Any) -> Finding:
     error = _error_of(result.exception_info or {})
     details = result.result
     count = details.get("unexpected_count")
-    if count is None:  # of the table as a whole, or with no rows to look at
+    if count is None:  # an expectation about the whole table, or a table without rows
         count = 0 if result.success else details.get("observed_value") or 1
     examples = [example for example in details.get("partial_unexpected_list", []) if example is not None]
     shown = (error.splitlines()[0],) if error else tuple(map(_shown, examples))
@@ -195,7 +198,7 @@ def _finding(result: Any) -> Finding:
 
 
 def _error_of(exceptions: dict[str, Any]) -> str | None:
-    """Great Expectations tells of one error, or of one for each metric."""
+    """The first error message; Great Expectations reports one error, or one per metric."""
     for exception in (exceptions, *exceptions.values()):
         if isinstance(exception, dict) and exception.get("exception_message"):
             return str(exception["exception_message"])
@@ -203,7 +206,7 @@ def _error_of(exceptions: dict[str, Any]) -> str | None:
 
 
 def _shown(example: Any) -> str:
-    """A value or a pair of values, as a reader wants it."""
+    """A value or a pair of values as text."""
     parts = example if isinstance(example, tuple) else (example,)
     shown = " and ".join(f"{part:%F %T}" if isinstance(part, datetime) else str(part) for part in parts)
     return shown[:_LONGEST_EXAMPLE_CHARACTERS]

@@ -1,1 +1,1 @@
-"""What is due, what is late, and when to train again."""
+"""Pending work, health, and when to train again."""

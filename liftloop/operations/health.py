@@ -1,4 +1,4 @@
-"""How the loop is: what waits and for how long, whether the features keep up, which flows worked last, disk use."""
+"""Health of the loop: waiting objects, lag of the features, last successful runs, disk use."""
 
 import os
 from collections import defaultdict
@@ -15,32 +15,32 @@ from liftloop.storage.keys import RUNS
 from liftloop.storage.runs import read_records
 from liftloop.storage.store import CONCURRENT_REQUESTS, Listed, Store
 
-RUNS_READ = 4 * CONCURRENT_REQUESTS  # of each flow's newest, in search of its last success
+RUNS_READ = 4 * CONCURRENT_REQUESTS  # of each flow's newest runs, to find the last success
 
 
 @dataclass(frozen=True)
 class SourceHealth:
-    """What waits of a source, and who its champion is."""
+    """The backlog of a source, the state of its features and trainings, and its champion."""
 
     contract: Contract
     waiting: int
-    oldest: Listed | None  # of those that wait
+    oldest: Listed | None  # waiting object
     held: int
-    features_due_since: datetime | None  # the first change of the lake that the features in service do not know
+    features_due_since: datetime | None  # first change of the lake that the features in service do not include
     champion: Pointer | None
-    trainings_failed: int  # of those that are due on the features in service; 0 as soon as one has worked
+    trainings_failed: int  # failed runs of the due training; 0 once one has succeeded
 
     def misses(self, now: datetime) -> list[str]:
-        """In words, what fails, or waits for longer than the contract's freshness objective, and by how much."""
+        """Sentences on failed trainings, and on work that misses the contract's freshness objective."""
         late = []
         if self.oldest is not None:
-            late.append((f"{self.oldest.key} waits in landing", now - self.oldest.modified))
+            late.append((f"{self.oldest.key} has waited in landing", now - self.oldest.modified))
         if self.features_due_since is not None:
-            late.append(("the features do not know what came into the lake", now - self.features_due_since))
+            late.append(("the features have lagged behind the lake", now - self.features_due_since))
         limit = self.contract.freshness
-        failed = f"{self.contract.source}: the training that is due has failed {self.trainings_failed} times"
+        failed = f"{self.contract.source}: the due training has failed {self.trainings_failed} times"
         return [failed] * bool(self.trainings_failed) + [
-            f"{self.contract.source}: {what}, since {in_words(waited)}: {in_words(waited - limit)} longer than the"
+            f"{self.contract.source}: {what} for {in_words(waited)}, {in_words(waited - limit)} longer than the"
             f" contract's freshness of {in_words(limit)}"
             for what, waited in late
             if waited > limit
@@ -48,7 +48,7 @@ class SourceHealth:
 
 
 def source_health(store: Store, contract: Contract) -> SourceHealth:
-    """The health of a source right now, by the store alone."""
+    """The current health of a source, read from the store alone."""
     state = SourceState.read(store, contract)
     statuses = [run.status for run in state.trainings]
     return SourceHealth(
@@ -63,7 +63,7 @@ def source_health(store: Store, contract: Contract) -> SourceHealth:
 
 
 def last_successes(store: Store, sources: Sequence[str]) -> dict[str, dict[str, datetime]]:
-    """By flow and source, when the newest completed run ended; absent where none of the newest `RUNS_READ` was."""
+    """By flow and source, the end of the newest completed run, if it is among the flow's newest `RUNS_READ` runs."""
     keys: dict[str, list[str]] = defaultdict(list)
     for item in sorted(store.list(RUNS), key=lambda item: item.modified, reverse=True):
         keys[item.key.split("/")[1]].append(item.key)
@@ -71,7 +71,7 @@ def last_successes(store: Store, sources: Sequence[str]) -> dict[str, dict[str, 
 
 
 def _successes(store: Store, keys: Sequence[str], sources: Sequence[str]) -> dict[str, datetime]:
-    """Reads on from the newest only until every source is found."""
+    """Reads manifests from the newest on until every source is found."""
     found: dict[str, datetime] = {}
     for start in range(0, len(keys), CONCURRENT_REQUESTS):
         for manifest in read_records(store, keys[start : start + CONCURRENT_REQUESTS]).values():
@@ -93,13 +93,13 @@ def _bytes_below(folder: Path) -> int:
         for file in files:
             try:
                 total_bytes += os.lstat(os.path.join(path, file)).st_blocks * 512  # POSIX counts blocks of 512 bytes
-            except FileNotFoundError:  # just removed
+            except FileNotFoundError:  # removed since it was listed
                 continue
     return total_bytes
 
 
 def in_words(duration: timedelta) -> str:
-    """Its largest unit and the one below: `3 d 2 h`, `15 min`."""
+    """A duration in its largest unit and the next smaller one: `3 d 2 h`, `15 min`."""
     rest, counts = max(0, int(duration.total_seconds())), []
     for seconds, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
         counts.append((rest // seconds, unit))

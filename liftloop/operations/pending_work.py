@@ -1,4 +1,4 @@
-"""Work that is due for a source, found from the store alone, so that a lost event leaves nothing undone."""
+"""Work that is due for a source, read from the store alone, so that a lost event leaves no work undone."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,17 +16,17 @@ from liftloop.storage.store import Listed, Store, references
 
 
 class Materialized(Frozen):
-    """The lake that the features in service were made from. `modified`: when that was put on record."""
+    """The lake version that the features in service include. `modified`: when the record was written."""
 
     lake_version: str
-    retraining: str | None  # why a training is due on them; None: it is not
+    retraining: str | None  # why a training on them is due; None: it is not
     modified: datetime | None = None
 
 
 def read_materialized(store: Store, source: str) -> Materialized | None:
     """The record of the last materialization; None before the first."""
     key = materialized_lake_key(source)
-    # By listing: it tells the time to the millisecond, an answer to HEAD or GET only to the second.
+    # By listing, which gives the time in milliseconds; HEAD and GET give it in seconds.
     item = next((item for item in store.list(key) if item.key == key), None)
     if item is None:
         return None
@@ -34,7 +34,7 @@ def read_materialized(store: Store, source: str) -> Materialized | None:
 
 
 def write_materialized(store: Store, source: str, version: str, retraining: str | None) -> None:
-    """Put on record, last of all, that the features in service include this version of the lake."""
+    """Record, as the last step, that the features in service include this version of the lake."""
     known, wanted = read_materialized(store, source), Materialized(lake_version=version, retraining=retraining)
     is_known = known is not None and known.lake_version == version
     if known is None or known.model_copy(update={"modified": None}) != wanted:
@@ -54,7 +54,7 @@ def features_due_since(lake: Lake, known: Materialized | None) -> datetime | Non
 
 @dataclass(frozen=True, eq=False)
 class SourceState:
-    """A snapshot of what waits to be done for a source, by the store alone; each part is read on first use."""
+    """A snapshot of the pending work of a source, from the store alone; each part is read on first use."""
 
     lake: Lake
 
@@ -64,12 +64,12 @@ class SourceState:
 
     @cached_property
     def waiting(self) -> list[Listed]:
-        """Landed objects that ingest has to take, oldest first."""
+        """Landed objects that wait for ingest, oldest first."""
         return list(pending(self.lake, rules_fingerprint(self.lake.contract)))
 
     @cached_property
     def blocked(self) -> set[str]:
-        """Ids of the landed objects that stay outside the lake."""
+        """Ids of the landed objects that are not in the lake."""
         return blocked_ids(self.lake.store, self.lake.contract.source)
 
     @cached_property
@@ -82,7 +82,7 @@ class SourceState:
 
     @cached_property
     def trainings(self) -> list[Manifest]:
-        """The runs of `train` since the features in service were put on record, where they made a training due."""
+        """The runs of `train` since the features in service were recorded; empty unless those made a training due."""
         if self.materialized is None or self.materialized.retraining is None:
             return []
         manifests = read_manifests(self.lake.store, "train", since=self.materialized.modified)
@@ -96,7 +96,7 @@ class SourceState:
 
     @property
     def next_stage(self) -> Literal["ingest", "materialize", "train"] | None:
-        """The flow that has work, the first in the chain; None: the loop rests until something lands."""
+        """The first flow of the chain that has work; None: there is no work until an object lands."""
         if self.waiting:
             return "ingest"
         if self.features_due_since is not None:

@@ -1,4 +1,4 @@
-"""Whether the newest model has seen too little of what is known by now."""
+"""Whether enough impressions have matured since the newest model for a retraining."""
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.lake import Lake
@@ -11,7 +11,7 @@ from liftloop.training.frame import open_frame
 def retraining_reason(store: Store, contract: Contract) -> str | None:
     """Why a training is due by the contract's `retraining`; None: it is not.
 
-    A first model waits until the matured impressions span more than the split holds out.
+    The first training waits until the matured impressions span more than validation and hold-out.
     """
     span_seconds, matured = _matured(store, contract)
     version = Registry(store, contract.source).newest()
@@ -23,18 +23,18 @@ def retraining_reason(store: Store, contract: Contract) -> str | None:
     limit = contract.retraining.new_impressions_share
     if matured - known < limit * known or matured == known:
         return None
-    return f"{matured - known} impressions have matured since {version.version} was made from {known}"
+    return f"{matured - known} impressions have matured since {version.version} was trained on {known}"
 
 
 def _matured(store: Store, contract: Contract) -> tuple[float, int]:
-    """The span of the matured impressions in seconds, and how many they are."""
+    """The span of the matured impressions in seconds, and their number."""
     uris = Lake(store, contract).uris
     if not uris:
         return 0.0, 0
     with connect(store.settings) as connection:
         connection.read_parquet(uris, union_by_name=True).create_view("lake")
         row = connection.execute(_MATURED, {"maturity": contract.maturity}).fetchone()
-    assert row is not None  # an aggregate always answers
+    assert row is not None  # an aggregate always returns a row
     return row[0] or 0.0, row[1]
 
 

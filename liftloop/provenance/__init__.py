@@ -1,1 +1,1 @@
-"""Where every object came from, and whether it is unchanged."""
+"""Lineage of every object, and verification that it is unchanged."""

@@ -1,4 +1,4 @@
-"""Walk any object back to the landed files that caused it, and check that nothing on record was lost or changed."""
+"""Lineage of any object back to landed files, and verification that no recorded object is missing or changed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import PurePath
 
 from liftloop.errors import UserError
-from liftloop.lake.ledger import entries_but, ingest_step
+from liftloop.lake.ledger import entries_except, ingest_step
 from liftloop.storage.hashing import sha256_of
 from liftloop.storage.keys import LANDING, RUNS
 from liftloop.storage.runs import Manifest, Step, read_manifests, read_records
@@ -16,15 +16,15 @@ from liftloop.storage.store import ObjectRef, Store, concurrently
 
 
 class UnknownObjectError(UserError):
-    """No run on record wrote or read such an object."""
+    """No run on record wrote or read an object with this key."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """One object, the run and step that wrote it, and what that step had read.
+    """One object, the run and step that wrote it, and the inputs of that step.
 
-    Without a run it was landed, or else its producer is unknown. An object that several steps read is followed once;
-    `is_repeated` marks its later mentions.
+    Without a run the object was landed, or its producer is unknown. An object that several steps read is followed once;
+    `is_repeated` marks the other occurrences.
     """
 
     ref: ObjectRef
@@ -47,15 +47,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class Damage:
-    """An object that is not as the record says."""
+    """An object that differs from its record."""
 
     ref: ObjectRef
     run: str
-    problem: str  # missing, changed, of unknown producer, or no manifest where there should be one
+    problem: str  # missing, changed, unknown producer, or unreadable manifest
 
 
 def trace(store: Store, key: str) -> Origin:
-    """The newest version on record of an object, followed back to landed files by content hash.
+    """The newest version of an object on record, traced back to landed files by content hash.
 
     Raises:
         UnknownObjectError: no manifest mentions the key.
@@ -76,16 +76,16 @@ def is_landed(key: str) -> bool:
 
 
 def writer_of(store: Store, key: str) -> str:
-    """The run that wrote an object as it is now."""
+    """The run that wrote the current version of an object."""
     ref = store.find(key)
     steps = _steps(store, read_manifests(store))
     return next((run for run, step in steps if ref in step.outputs), "a run that is not on record yet")
 
 
 def verify(store: Store) -> tuple[int, list[Damage]]:
-    """Re-hash every object that a run read or wrote, in its newest version; returns how many, and the damaged ones.
+    """Hash the newest version of every object that a run read or wrote; returns their number, and the damaged ones.
 
-    What a run read and none wrote is damaged too, unless it was landed: its producer is unknown.
+    An object outside landing that was read but written by no run counts as damaged: its producer is unknown.
     """
     records = read_records(store, (item.key for item in store.list(RUNS)))
     steps = [*_steps(store, [record for record in records.values() if record])]
@@ -98,25 +98,25 @@ def verify(store: Store) -> tuple[int, list[Damage]]:
         if problem is not None
     ]
     broken = [key for key, record in records.items() if not record]
-    damages += [Damage(ObjectRef(key, "", 0), "", "no manifest that can be read") for key in broken]
+    damages += [Damage(ObjectRef(key, "", 0), "", "unreadable manifest") for key in broken]
     return len(newest), damages
 
 
 def _newest(steps: Sequence[tuple[str, Step]]) -> dict[str, tuple[ObjectRef, str]]:
-    """By key, the version that must be there, and the first run that mentions it."""
+    """By key, the version that must exist, and the first run that lists it."""
     replaced = _replaced(steps)
     newest: dict[str, tuple[ObjectRef, str]] = {}
     for run, step in steps:
         for key in step.removed:
             newest.pop(key, None)
-        for ref in _to_be_kept(step):
+        for ref in _required(step):
             if ref not in replaced and newest.get(ref.key, (None,))[0] != ref:
                 newest[ref.key] = (ref, run)
     return newest
 
 
 def _replaced(steps: Sequence[tuple[str, Step]]) -> set[ObjectRef]:
-    """What ingests of landed files wrote, and those files, that were corrected and ingested again since."""
+    """Inputs and outputs of ingests whose landed file was corrected and ingested again later."""
     ingests = [step for _, step in steps if step.ingest_status is not None]
     newest = {step.inputs[0].key: step for step in ingests if step.ingest_status == "ingested"}
     current = {ref for step in newest.values() for ref in (*step.inputs, *step.outputs)}
@@ -124,14 +124,14 @@ def _replaced(steps: Sequence[tuple[str, Step]]) -> set[ObjectRef]:
     return {ref for step in former for ref in (*step.inputs, *step.outputs)} - current
 
 
-def _to_be_kept(step: Step) -> tuple[ObjectRef, ...]:
-    """What must be there still. Of a file that was not ingested quarantine holds a copy: it may be taken away."""
-    was_refused = step.ingest_status in ("held", "rejected")
-    return step.outputs if was_refused else (*step.inputs, *step.outputs)
+def _required(step: Step) -> tuple[ObjectRef, ...]:
+    """Objects of a step that must exist. A landed file that was not ingested may be deleted: quarantine has a copy."""
+    is_refused = step.ingest_status in ("held", "rejected")
+    return step.outputs if is_refused else (*step.inputs, *step.outputs)
 
 
 def _steps(store: Store, manifests: Sequence[Manifest]) -> Iterator[tuple[str, Step]]:
-    """Every step on record, in the order of time, with the run that it belongs to."""
+    """Every step on record with its run, in the order of time."""
     steps = [
         (manifest.started_at, f"{manifest.flow}/{manifest.run_id}", step)
         for manifest in manifests
@@ -143,12 +143,12 @@ def _steps(store: Store, manifests: Sequence[Manifest]) -> Iterator[tuple[str, S
 
 
 def _steps_of_killed_runs(store: Store, recorded: set[str]) -> list[tuple[datetime, str, Step]]:
-    """What was ingested by runs that were killed before they put it on record: the ledger knows."""
-    return [(settled_at, "ledger", ingest_step(entry)) for settled_at, entry in entries_but(store, recorded)]
+    """Ingest steps of runs that were killed before they recorded them, from the ledger."""
+    return [(written_at, "ledger", ingest_step(entry)) for written_at, entry in entries_except(store, recorded)]
 
 
 def _ids(ref: ObjectRef) -> tuple[str, str]:
-    """Where the id of the landed object stands in the key of a file in the lake, and of one in quarantine."""
+    """The parts of a key that hold the landed object's id: in the lake the first, in quarantine the second."""
     path = PurePath(ref.key)
     return path.stem, path.parent.name
 

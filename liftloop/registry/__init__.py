@@ -1,1 +1,1 @@
-"""Model versions on record, and the pointers to champion and challenger."""
+"""The model registry: versions, and the pointers to champion and challenger."""

@@ -1,4 +1,4 @@
-"""Names for versions by what they do: `champion`, `challenger`, `previous`, wherever a version is named."""
+"""Aliases of versions: `champion`, `challenger` and `previous`, allowed wherever a version is named."""
 
 from liftloop.registry.challenger import challenger
 from liftloop.registry.registry import Registry
@@ -9,21 +9,21 @@ ALIASES = ("champion", "challenger", "previous")
 
 
 def aliases(registry: Registry) -> dict[str, str]:
-    """The version behind each alias that has one now; `previous` is what a rollback would restore."""
-    holder, rival = registry.champion(), challenger(registry)
+    """The current version of each alias that has one; `previous` is the version that a rollback would restore."""
+    champion, challenge = registry.champion(), challenger(registry)
     found = {
-        "champion": holder.version if holder else None,
-        "challenger": rival.version if rival else None,
+        "champion": champion.version if champion else None,
+        "challenger": challenge.version if challenge else None,
         "previous": previous(registry),
     }
     return {alias: version for alias, version in found.items() if version is not None}
 
 
 def find_version(registry: Registry, name: str) -> ModelVersion:
-    """A version by its name or an alias.
+    """A version by its name or its alias.
 
     Raises:
-        RegistryError: there is none.
+        RegistryError: there is no such version, or the alias has none now.
     """
     if name not in ALIASES:
         return registry.version(name)

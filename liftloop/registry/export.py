@@ -1,7 +1,7 @@
-"""A version as a folder that stands alone: MLflow's `MLmodel`, the two blobs, their hashes, and the model card.
+"""Export of a version as a self-contained folder: MLflow's `MLmodel`, the two blobs, their hashes, the model card.
 
-The format is MLflow's, "MLflow Models: storage format". Its flavor python_function names a module that loads the
-folder, so nothing has to be pickled, and MLflow is no dependency of ours.
+The format is "MLflow Models: storage format". Its flavor python_function names a module that loads the folder, so
+nothing is pickled, and MLflow is not a dependency.
 """
 
 import sys
@@ -28,8 +28,8 @@ def export(store: Store, version: ModelVersion, folder: Path) -> list[Path]:
     """Write a version into a new or empty folder; returns the files.
 
     Raises:
-        ExportError: there is something in the folder, it is a file, or it cannot be written.
-        RegistryError: a blob is not as recorded.
+        ExportError: the folder is not empty, is a file, or cannot be written.
+        RegistryError: a blob is missing or changed.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ExportError(f"{folder} is not an empty folder: name another, or empty it")

@@ -1,4 +1,4 @@
-"""A model into the registry, and out of it again, its bytes checked against the record."""
+"""Registering a model, and loading it with its bytes checked against the record."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,7 @@ def register(
     metrics: dict[str, Any],
     manifest: str | None = None,
 ) -> ModelVersion:
-    """Store a model and put its version on record, with the fingerprint and the partitions of its training frame."""
+    """Store a model and write its version's record, with the fingerprint and the partitions of its training frame."""
     booster, spec = model.to_blobs()
     version = ModelVersion(
         version=model.version,
@@ -46,10 +46,10 @@ def register(
 
 
 def load_model(store: Store, version: ModelVersion) -> Model:
-    """The model itself, its bytes checked against the record, and that against the version's name.
+    """The model; its bytes are checked against the record, and the record against the version's name.
 
     Raises:
-        RegistryError: a blob is missing, was changed, or is of another version.
+        RegistryError: a blob is missing, changed, or of another version.
     """
     if not fingerprint_of(*(blob.sha256 for blob in version.blobs)).startswith(version.version):
         raise RegistryError(f"{version.source} {version.version} cannot be loaded: its record names other blobs")

@@ -1,4 +1,4 @@
-"""Lets MLflow load an exported version: `mlflow.pyfunc.load_model(FOLDER).predict(rows)`. Needs no MLflow itself."""
+"""Loader of exported versions for `mlflow.pyfunc.load_model(FOLDER).predict(rows)`. Does not import MLflow."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from liftloop.storage.store import ObjectRef
 
 
 def _load_pyfunc(data_path: str) -> Model:
-    """What MLflow calls: the model, its bytes checked against the version's record beside them.
+    """Called by MLflow: the model, its bytes checked against the version's record in the same folder.
 
     Raises:
-        RegistryError: a file was changed.
+        RegistryError: a file was changed since the export.
     """
     folder = Path(data_path)
     version = ModelVersion.model_validate_json((folder / VERSION_FILE).read_bytes())

@@ -1,4 +1,4 @@
-"""Promotion: the champion is replaced by compare-and-swap, and every move is in the audit trail."""
+"""Promotion: compare-and-swap replaces the champion, and the audit trail records every move."""
 
 from datetime import UTC, datetime
 
@@ -13,11 +13,11 @@ from liftloop.storage.store import SwapConflict, concurrently, references
 
 
 class PromotionConflict(UserError):
-    """Someone else moved the champion first; the message names who holds it now."""
+    """Someone else moved the champion first; the message names the current champion."""
 
 
 class AuditEntry(Frozen):
-    """One move of the champion, bound to the entry before by its hash."""
+    """One move of the champion, chained to the previous entry by its hash."""
 
     pointer: Pointer
     previous_sha256: str | None
@@ -31,18 +31,18 @@ def promote(
     run_id: str | None = None,
     overrides: str | None = None,
 ) -> Pointer:
-    """Make a version champion, if the champion is still the one that it was compared with.
+    """Make a version champion if the champion is still the one that it was compared with.
 
-    `expected` is the etag of that champion's pointer, None if there was none. Of promotions that expect the same
-    champion exactly one succeeds.
+    `expected` is the etag of that champion's pointer; None: there was none. Of several promotions that expect the same
+    champion, exactly one succeeds.
 
     Raises:
-        PromotionConflict: the champion was moved since.
+        PromotionConflict: the champion was moved in the meantime.
         RegistryError: the version is not on record, or its blobs are missing or changed.
     """
     current = registry.champion()
     if current is not None and run_id is not None and (current.version, current.run_id) == (version, run_id):
-        append_audit(registry, current)  # in case this run was interrupted between the two
+        append_audit(registry, current)  # in case this run was interrupted after the swap
         record_move("promote", registry, current)
         return current
     if (current.etag if current else None) != expected:
@@ -62,16 +62,16 @@ def set_champion(
     overrides: str | None = None,
     run_id: str | None = None,
 ) -> Pointer:
-    """Point from the current champion to a version whose blobs are whole, and write that down.
+    """Replace the current champion by a version whose blobs are intact, and append the move to the audit trail.
 
     Raises:
-        PromotionConflict: the champion is not `current` any more.
+        PromotionConflict: the champion is no longer `current`.
         RegistryError: the version is not on record, or its blobs are missing or changed.
     """
     verify_blobs(registry.store, registry.version(version))
     last = _last_audited(registry)
     if current is not None and current.number > last:
-        append_audit(registry, current)  # the move before was interrupted
+        append_audit(registry, current)  # the previous move was interrupted
     pointer = Pointer(
         number=1 + max(last, current.number if current else 0),
         version=version,
@@ -91,7 +91,7 @@ def set_champion(
 
 
 def record_move(name: str, registry: Registry, pointer: Pointer) -> None:
-    """Record with the run that it moved the champion: it read the version's blobs."""
+    """Record a move of the champion as a step of the run; its inputs are the version's blobs."""
     keys = [champion_key(registry.source), audit_key(registry.source, pointer.number)]
     blobs = registry.version(pointer.version).blobs
     outputs, metrics = references(registry.store, keys), pointer.model_dump(mode="json")
@@ -102,7 +102,7 @@ def read_audit(registry: Registry) -> list[AuditEntry]:
     """Every move of the champion, oldest first.
 
     Raises:
-        RegistryError: an entry is not bound to the one before it.
+        RegistryError: an entry does not hold the hash of the previous one.
     """
     entries: list[AuditEntry] = []
     previous = None
@@ -111,17 +111,17 @@ def read_audit(registry: Registry) -> list[AuditEntry]:
         entries.append(AuditEntry.model_validate_json(body))
         if entries[-1].previous_sha256 != previous:
             raise RegistryError(
-                f"{registry.store.uri(key)} does not follow the entry before it: one of them was changed"
+                f"{registry.store.uri(key)} does not follow the previous entry: one of them was changed"
             )
         previous = sha256_of(body)
     return entries
 
 
 def append_audit(registry: Registry, pointer: Pointer) -> None:
-    """Append a move to the trail, unless it is there.
+    """Append a move to the audit trail unless it is there already.
 
     Raises:
-        RegistryError: another move is there.
+        RegistryError: the trail has another move in its place.
     """
     store, before = registry.store, audit_key(registry.source, pointer.number - 1)
     previous = sha256_of(store.get(before)) if pointer.number > 1 else None
@@ -131,16 +131,17 @@ def append_audit(registry: Registry, pointer: Pointer) -> None:
         store.as_role("audit").swap(key, entry.model_dump_json(indent=1).encode(), expected_etag=None)
     except SwapConflict:
         if AuditEntry.model_validate_json(store.get(key)) != entry:
-            raise RegistryError(f"{store.uri(key)} is about another move than {pointer}") from None
+            raise RegistryError(f"{store.uri(key)} records another move than {pointer}") from None
 
 
-def _conflict(source: str, version: str, holder: Pointer | None) -> PromotionConflict:
-    now = f"is {holder.version} since {holder.since:%Y-%m-%d %H:%M:%S} ({holder.reason})" if holder else "is vacant"
+def _conflict(source: str, version: str, champion: Pointer | None) -> PromotionConflict:
+    since = f" since {champion.since:%Y-%m-%d %H:%M:%S} ({champion.reason})" if champion else ""
     return PromotionConflict(
-        f"{version} did not become champion of {source}, which was moved in the meantime and now {now}."
-        " Look at that one and decide again."
+        f"{version} did not become champion of {source}: the champion was moved in the meantime and now is"
+        f" {champion.version if champion else 'none'}{since}. Look at it and decide again."
     )
 
 
 def _last_audited(registry: Registry) -> int:
+    """The number of the last move in the audit trail; 0: the trail is empty."""
     return max((int(item.key[-13:-5]) for item in registry.store.list(audit_prefix(registry.source))), default=0)

@@ -1,4 +1,4 @@
-"""The models of one source on record: versions, and which of them is champion."""
+"""The registry of one source: model versions, and which of them is champion."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from liftloop.storage.store import ObjectRef, Store, concurrently
 
 @dataclass(frozen=True)
 class Registry:
-    """Reads and writes the records of a source; knows models by the hashes of their blobs, and never loads one."""
+    """Reads and writes the records of a source. Models are known by the hashes of their blobs and never loaded."""
 
     store: Store
     source: str
@@ -18,7 +18,7 @@ class Registry:
         """A version by its name.
 
         Raises:
-            RegistryError: there is none.
+            RegistryError: there is no such version.
         """
         found = ModelVersion.read(self.store, version_key(self.source, name)) if name.isalnum() else None
         if found is None:
@@ -33,13 +33,13 @@ class Registry:
         return sorted(map(ModelVersion.model_validate_json, bodies), key=lambda version: version.created_at)
 
     def newest(self) -> ModelVersion | None:
-        """The version that was written last; None before the first."""
+        """The version written last; None: there is none yet."""
         items = self.store.list(versions_prefix(self.source))
         newest = max(items, key=lambda item: (item.modified, item.key), default=None)
         return ModelVersion.read(self.store, newest.key) if newest else None
 
     def write(self, version: ModelVersion) -> ObjectRef:
-        """Put a version on record, or replace its record."""
+        """Write a version's record, or replace it."""
         return version.write(self.store, version_key(self.source, version.version))
 
     def find_trained(self, training_fingerprint: str) -> ModelVersion | None:
@@ -52,5 +52,5 @@ class Registry:
         return version
 
     def champion(self) -> Pointer | None:
-        """The current pointer; None before the first promotion."""
+        """The pointer to the champion; None before the first promotion."""
         return Pointer.read(self.store, champion_key(self.source))

@@ -1,6 +1,6 @@
 """Model versions and the pointer to the one that is champion.
 
-Knows models by the hashes of their blobs alone, so that nothing here has to load one.
+Models are known by the hashes of their blobs, so no code here has to load one.
 """
 
 from datetime import datetime
@@ -13,11 +13,11 @@ from liftloop.storage.store import ObjectRef, Store, concurrently
 
 
 class RegistryError(UserError):
-    """A version is not on record, or its blobs are not as recorded."""
+    """A version is not on record, its blobs are missing or changed, or the champion cannot be moved."""
 
 
 class ModelVersion(Record):
-    """One trained model: what it is, what it was made from, and later the gate's evidence on it."""
+    """One trained model: its blobs, its inputs, and, once judged, the gate's evidence."""
 
     version: str
     source: str
@@ -41,16 +41,15 @@ class ModelVersion(Record):
 
     @property
     def size_bytes(self) -> int:
-        """Of all that a process loads to serve it."""
+        """Size of the blobs that a process loads to serve the model."""
         return sum(blob.size_bytes for blob in self.blobs)
 
 
 class Pointer(SharedRecord):
     """Which version is champion. Its number counts the moves and names the entry of the audit trail.
 
-    `restores` is the number of the move that a rollback goes back to; None: a promotion. `overrides` is what the gate
-    had said against a version that a person promoted all the same. `run_id` is of the run that asked for the move:
-    asked again by the same run, it is done.
+    `restores` is the number of the move that a rollback restores; None: a promotion. `overrides` is the gate's verdict
+    that a person overrode. `run_id` names the run that made the move: repeated by the same run, the move has no effect.
     """
 
     number: int
@@ -67,7 +66,7 @@ def verify_blobs(store: Store, version: ModelVersion) -> tuple[bytes, bytes]:
     """Booster and spec, checked against the record.
 
     Raises:
-        RegistryError: one is missing or was changed.
+        RegistryError: one is missing or changed.
     """
     try:
         booster, spec = concurrently(store.get_verified, version.blobs)

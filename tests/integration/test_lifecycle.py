@@ -188,7 +188,7 @@ def test_events_from_outside_start_what_they_ask_for(lived: Lived, stack: Settin
 
     found = until(ended, LIMIT_SECONDS, poll_seconds=1)
     assert found["rollback"].parameters == {"source": "simulated", "reason": "clicks fell", "to": None}
-    assert "to go back to" in str(found["rollback"].error) or "nothing to roll back" in str(found["rollback"].error)
+    assert "to roll back to" in str(found["rollback"].error) or "nothing to roll back" in str(found["rollback"].error)
     assert (found["ingest"].status, found["train"].status) == ("completed", "completed")
 
 

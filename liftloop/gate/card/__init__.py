@@ -1,1 +1,1 @@
-"""The model card: a page of what a version is for, and the evidence on it."""
+"""The model card: one page on a version's purpose and the gate's evidence."""

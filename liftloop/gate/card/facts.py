@@ -21,12 +21,18 @@ _PARTS = {
     "validation": "early stopping and calibration; part of the final fit",
     "holdout": "judges the model, which never saw it",
 }
-_MEASURED = ("number", "log_loss", "rounds", "seconds", "is_given_up")  # of a trial; the rest is what was tried
+_MEASURED = (
+    "number",
+    "log_loss",
+    "rounds",
+    "seconds",
+    "is_given_up",
+)  # measures of a trial; its other values are settings
 _NOT_JUDGED = {*UNDECIDED, "not_applicable"}
 
 
 def purpose(contract: Contract) -> Text:
-    """What the model is for."""
+    """The model's purpose."""
     return Text(
         "Purpose",
         [
@@ -39,7 +45,7 @@ def purpose(contract: Contract) -> Text:
 
 
 def data_table(index: FrameIndex, version: ModelVersion) -> Table:
-    """The parts of the training frame, and where it came from."""
+    """The parts of the training frame, and its sources."""
     rows = [_part_row(name, index.parts[name], use) for name, use in _PARTS.items() if name in index.parts]
     lake = sum(ref.key.startswith(LAKE) for ref in index.inputs)
     note = (
@@ -77,18 +83,18 @@ def trials_table(version: ModelVersion) -> Table | None:
     best = sorted(trials, key=lambda trial: trial["log_loss"])[:TRIALS_SHOWN]
     if not best:
         return None
-    rows = [[trial["number"], f"{trial['log_loss']:.5f}", trial.get("rounds"), _tried(trial)] for trial in best]
+    rows = [[trial["number"], f"{trial['log_loss']:.5f}", trial.get("rounds"), _settings(trial)] for trial in best]
     note = (
         f"The best {len(best)} of {len(trials)} by log loss on a sample of the validation part. Refitted to all"
         f" training rows and calibrated, the best has a log loss of {version.metrics['validation_log_loss']:.5f} on the"
         " whole validation part; the final model is then fitted to both parts. Text columns are categorical (native),"
-        " target encoded (rates), or both; `strongest` is how many of them are used."
+        " target encoded (rates), or both; `strongest` is the number of text columns used."
     )
-    return Table("Search", ["trial", "log loss", "rounds", "what was tried"], rows, note)
+    return Table("Search", ["trial", "log loss", "rounds", "settings"], rows, note)
 
 
 def limits(contract: Contract, index: FrameIndex, verdict: Verdict) -> Points:
-    """What the model must not be used for, and what its data cannot show."""
+    """Uses that are out of scope, and limits of the data."""
     days = (index.parts["validation"].end - index.parts["training"].start).total_seconds() / 86_400
     points = [
         f"Not for logs other than {contract.source}. A value that is not in the training data counts as missing: for a"
@@ -111,11 +117,12 @@ def limits(contract: Contract, index: FrameIndex, verdict: Verdict) -> Points:
 
 
 def loading(version: ModelVersion) -> Code:
-    """How to use it."""
+    """Code that loads the model."""
     return Code(
         "How to load it",
-        f"""from liftloop.storage.store import open_store
-from liftloop.registry.load import load_model
+        f"""from liftloop.registry.load import load_model
+from liftloop.registry.registry import Registry
+from liftloop.storage.store import open_store
 
 store = open_store()
 model = load_model(store, Registry(store, "{version.source}").version("{version.version}"))  # checks the hashes
@@ -139,8 +146,8 @@ def _part_row(name: str, part: FramePart, use: str) -> list[object]:
     ]
 
 
-def _tried(trial: Mapping[str, Any]) -> str:
-    """Its settings in one line, whatever they are."""
+def _settings(trial: Mapping[str, Any]) -> str:
+    """A trial's settings in one line."""
     settings = {name: value for name, value in trial.items() if name not in _MEASURED}
     flat = {
         inner: found

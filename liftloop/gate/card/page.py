@@ -1,4 +1,4 @@
-"""The model card: the model and the gate's evidence, as a page that works offline."""
+"""The model card: the model and the gate's evidence on one self-contained page."""
 
 from collections.abc import Sequence
 
@@ -69,7 +69,7 @@ def _scores(verdict: Verdict, evidence: Evidence) -> Table:
     ]
     note = (
         f"On the hold-out, with {evidence.contract.gate.confidence:.0%} intervals. Normalized entropy is log loss"
-        " divided by that of the hold-out's mean rate: 1 is no better than that rate, 0 is perfect."
+        " divided by the log loss of the hold-out's mean rate: 1 is no better than that rate, 0 is perfect."
     )
     return Table("Scores", ["predicted by", "log loss", "normalized entropy"], rows, note)
 
@@ -98,7 +98,7 @@ def _slice_plot(evidence: Evidence, column: str) -> Section | None:
 
 
 def _groups(column: str, groups: Sequence[GroupRow]) -> Table:
-    """How the model treats each of the largest values of a slice or group column."""
+    """The model's figures on the largest values of a slice or group column."""
     rows = [
         [
             row.value,
@@ -119,7 +119,7 @@ def _groups(column: str, groups: Sequence[GroupRow]) -> Table:
         "normalized entropy",
         "policy disagrees with log",
     ]
-    note = "The largest first; – where there are too few rewards, or the policy's decision is not known."
+    note = "The largest first; – where there are too few rewards, or the policy's decision is unknown."
     return Table(f"For each {column}", names, rows[:SLICES_SHOWN], note)
 
 

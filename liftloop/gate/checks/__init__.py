@@ -1,1 +1,1 @@
-"""The checks that the gate makes; `all.py` lists them."""
+"""The gate's checks; `gate/specifications.py` lists them."""

@@ -8,7 +8,7 @@ from liftloop.stats.power import minimum_detectable_effect, times_more_rows
 
 
 def check_enough_rewards(sample: RewardSample) -> Check:
-    """With few rewards no log loss can be told from another."""
+    """Fail if the hold-out has fewer rewards than the contract's minimum: log losses are then indistinguishable."""
     found, needed = sample.rewards, sample.policy.minimum_rewards
     counted = f"{found:,} rewards in the hold-out of {len(sample.reward):,} impressions"
     if found >= needed:
@@ -45,7 +45,7 @@ def _comparison(reduction: Interval, name: str, confidence: float) -> str:
 
 
 def _meaning(sample: RewardSample, reduction: Interval, verdict: CheckVerdict, detectable: float) -> str:
-    """What the interval rules out, and how many rewards it takes to decide."""
+    """What the interval rules out, and how many rewards a decision needs."""
     effect, power = sample.policy.meaningful_effect, sample.policy.power
     power_words = f"This hold-out detects a true reduction of {detectable:.2%} with {power:.0%} power."
     if verdict == "pass":

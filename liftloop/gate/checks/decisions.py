@@ -1,4 +1,4 @@
-"""Check of the decisions that follow from the model, on impressions logged with a propensity."""
+"""Check of the decisions of the model's policy, on impressions logged with a propensity."""
 
 import pandas as pd
 
@@ -16,8 +16,8 @@ from liftloop.storage.store import Store
 def check_decisions(store: Store, contract: Contract, decisions: pd.DataFrame) -> Check:
     """Non-inferiority: fail if the intervals of both SNIPS and DR lie below the value of the logged decisions.
 
-    Untrustworthy, whatever the intervals say, where overlap is too small: the intervals are then too narrow. The
-    decisions are written as an artifact.
+    Untrustworthy, whatever the intervals, if overlap is too small: the intervals are then too narrow. The decisions are
+    written as an artifact.
     """
     value = decision_value(contract, decisions)
     feedback, options = logged_feedback(contract, decisions)
@@ -51,7 +51,7 @@ def check_decisions(store: Store, contract: Contract, decisions: pd.DataFrame) -
 
 
 def unsupported_mass(contract: Contract, decisions: pd.DataFrame) -> float:
-    """Share of the choices drawn from the policy that the log shows nowhere with the same `choose_among`.
+    """Share of the policy's choices that never occur in the log with the same value of `choose_among`.
 
     No logged row has a propensity for such a choice, so no weight can correct for it.
     """
@@ -62,7 +62,7 @@ def unsupported_mass(contract: Contract, decisions: pd.DataFrame) -> float:
 
 
 def overlap_faults(policy: GatePolicy, found: Overlap, unsupported: float) -> list[str]:
-    """Why the overlap of log and decisions is too small, in words."""
+    """The reasons why the overlap of log and decisions is too small; empty if it is sufficient."""
     limits = policy.overlap
     mean, tolerance = found.mean_weight, limits.mean_weight_tolerance
     size, needed = found.effective_sample_size, policy.minimum_effective_sample_size

@@ -1,7 +1,7 @@
 """Run as `python -m …fresh_process SOURCE VERSION KEY SHA256 BYTES`: scores a stored sample, as JSON.
 
-A process that knows nothing but the settings must come to the very scores that the gate's own process came to, and
-says how long a request takes it.
+A process started from the settings alone must compute exactly the scores of the gate's own process. It also reports
+the latency of a request.
 """
 
 import json
@@ -31,10 +31,10 @@ def main(source: str, version: str, key: str, sha256: str, size_bytes: str) -> N
 
 
 def latency_p99_milliseconds(model: Model, rows: pd.DataFrame) -> float:
-    """Of a request for ADS scores, from raw columns, on one thread; the least of ROUNDS, each of REQUESTS.
+    """p99 of a request for ADS scores, from raw columns, on one thread; the minimum of ROUNDS rounds of REQUESTS.
 
-    In processor time, which waits for nobody: on a shared machine, wall-clock time is mostly that of others. What is
-    left of them, such as a cold cache, only ever adds to it, so the least p99 is the nearest to the model's own.
+    In CPU time: on a shared machine, wall-clock time is mostly other processes' load. What remains of that load, such
+    as a cold cache, only adds to CPU time, so the minimum is closest to the model's own latency.
     """
     model.booster.set_param({"nthread": 1})
     request = rows.iloc[np.arange(ADS) % len(rows)]
@@ -43,12 +43,12 @@ def latency_p99_milliseconds(model: Model, rows: pd.DataFrame) -> float:
 
 
 def _milliseconds(model: Model, request: pd.DataFrame, times: int) -> list[float]:
-    taken = []
+    milliseconds = []
     for _ in range(times):
         started = time.process_time_ns()
         model.predict(request)
-        taken.append((time.process_time_ns() - started) / 1e6)
-    return taken
+        milliseconds.append((time.process_time_ns() - started) / 1e6)
+    return milliseconds
 
 
 if __name__ == "__main__":

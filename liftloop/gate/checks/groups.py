@@ -23,11 +23,11 @@ from liftloop.stats.interval import Interval
 from liftloop.stats.multiple import holm
 from liftloop.stats.slices import LogRatios, one_sided, sums_error
 
-LARGEST = 50  # of a column's values, that the table shows
+LARGEST = 50  # number of values of a column that the table shows
 
 
 def check_groups(sample: RewardSample, probability: Floats, values: "pd.Series[str]") -> Check:
-    """Calibration within groups: the ratio of predicted to observed rewards must be alike in all groups.
+    """Calibration within groups: the ratio of predicted to observed rewards must be similar in all groups.
 
     Kleinberg, Mullainathan & Raghavan 2017, "Inherent Trade-Offs in the Fair Determination of Risk Scores". Fail if
     two groups' calibration ratios differ significantly by more than the contract's spread, after Holm's correction over
@@ -55,10 +55,10 @@ def group_table(
     values: "pd.Series[str]",
     policy_probability: "pd.Series[float] | None" = None,
 ) -> tuple[GroupRow, ...]:
-    """One row for each of the largest values, those first; figures that need rewards only where there are enough.
+    """One row for each of the largest values, largest first; figures are None where there are too few rewards.
 
     Args:
-        policy_probability: P(logged ad) under the model's policy, by position, for some of the rows; None: not known.
+        policy_probability: P(logged ad) under the model's policy, by position, for some of the rows; None: unknown.
     """
     labels = as_labels(values)
     confidence = sample.policy.confidence
@@ -81,7 +81,7 @@ def group_table(
 
 
 def _disagreement(policy_probability: "pd.Series[float] | None", labels: NDArray[np.object_]) -> dict[str, float]:
-    """By value, how often the policy chooses another ad than the log; empty where that is not known."""
+    """By value, how often the policy chooses another ad than the log; empty if that is unknown."""
     if policy_probability is None:
         return {}
     agreement = policy_probability.groupby(labels[policy_probability.index]).mean()
@@ -99,9 +99,9 @@ def _error(group: RewardSample, probability: Floats) -> Interval | None:
 
 
 def _pairs(ratios: LogRatios, log_limit: float) -> tuple[Floats, Floats, list[tuple[str, str]]]:
-    """For each ordered pair: the logarithm of one ratio over the other, its p-value of being within the limit, names.
+    """For each ordered pair: the log of one ratio over the other, the p-value of its being within the limit, names.
 
-    By the covariance of the two, for one block may be in both groups.
+    Uses the covariance of the two, because one block may be in both groups.
     """
     high, low = np.nonzero(~np.eye(len(ratios.names), dtype=bool))
     distance = ratios.estimate[high] - ratios.estimate[low]
@@ -115,7 +115,7 @@ def _pairs(ratios: LogRatios, log_limit: float) -> tuple[Floats, Floats, list[tu
 
 
 def _intervals(ratios: LogRatios | None, confidence: float) -> dict[str, Interval]:
-    """By name; only where there are two blocks to draw one from."""
+    """Interval by name, for groups with at least two blocks."""
     if ratios is None:
         return {}
     judged = np.flatnonzero(ratios.blocks > 1)

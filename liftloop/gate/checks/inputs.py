@@ -1,4 +1,4 @@
-"""Checks of the model's data: are they recent, and could all of them be known before the outcome?"""
+"""Checks of the model's data: is it recent, and was all of it known before the outcome?"""
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,12 @@ from liftloop.stats.leakage import SingleFeature, single_feature
 from liftloop.storage.store import Store
 from liftloop.training.frame import FrameIndex
 
-MAX_ROWS = 200_000  # of the hold-out; a leak shows in a sample of them
-SEED = 7  # of that sample
+MAX_ROWS = 200_000  # of the hold-out; a leak shows in a sample, too
+SEED = 7  # of the sample
 
 
 def data_lag(store: Store, contract: Contract, frame: FrameIndex) -> pd.Timedelta:
-    """How far the matured impressions of the lake reach beyond the newest one that the model was judged by."""
+    """Time from the end of the hold-out to the newest matured impression in the lake; 0 if none is newer."""
     newest = Lake(store, contract).newest_event()
     if newest is None:
         return pd.Timedelta(0)
@@ -58,15 +58,15 @@ def check_leakage(sample: RewardSample, rows: pd.DataFrame) -> Check:
 
 
 def sampled(sample: RewardSample, rows: pd.DataFrame) -> tuple[RewardSample, pd.DataFrame]:
-    """At most MAX_ROWS rows, always the same."""
+    """At most MAX_ROWS rows; always the same sample."""
     if len(rows) <= MAX_ROWS:
         return sample, rows
-    is_kept = np.random.default_rng(SEED).permutation(len(rows)) < MAX_ROWS
-    return sample.where(is_kept), rows[is_kept]
+    is_selected = np.random.default_rng(SEED).permutation(len(rows)) < MAX_ROWS
+    return sample.where(is_selected), rows[is_selected]
 
 
 def _how(found: SingleFeature, limit: float) -> str:
-    """Why a column is suspicious; empty if it is not."""
+    """Why a column may leak the outcome; empty if it does not."""
     if found.pure_rows:
         return f"{found.pure_rows:,} impressions share one value, all with a reward"
     return f"AUC {found.area_under_roc:.2f} alone" if found.area_under_roc > limit else ""

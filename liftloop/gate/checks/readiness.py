@@ -24,14 +24,14 @@ from liftloop.training.frame import read_partition
 SEED = 7  # of the samples
 SAMPLE_ROWS = 1_000
 SAMPLE_KEYS = 200
-MINIMUM_AGREEMENT = 0.95  # of a column's online values; the rest leaves room for rows that arrived late
+MINIMUM_AGREEMENT = 0.95  # of a column's online values; the rest allows for rows that arrived late
 TIME_LIMIT_SECONDS = 120
 
 _SAME_SCORES = "all scores identical"
 
 
 class FreshRun(Frozen):
-    """What a fresh process reports of a version."""
+    """The scores and latency that a fresh process reports for a version."""
 
     sample: ObjectRef
     scores: tuple[float, ...]
@@ -42,7 +42,7 @@ def run_in_fresh_process(store: Store, version: ModelVersion, holdout: pd.DataFr
     """Load the version by hash in a new process, score a stored sample of the hold-out, and time a request.
 
     Raises:
-        RuntimeError: it failed; with its last line.
+        RuntimeError: the process failed; the message has its last line.
         subprocess.TimeoutExpired: it took longer than TIME_LIMIT_SECONDS.
     """
     sample = put_parquet_blob(store, holdout.sample(min(SAMPLE_ROWS, len(holdout)), random_state=SEED))
@@ -60,7 +60,7 @@ def run_in_fresh_process(store: Store, version: ModelVersion, holdout: pd.DataFr
 
 
 def check_same_scores(store: Store, model: Model, fresh: FreshRun) -> Check:
-    """The model in this process must give the stored sample the same scores as in the fresh one."""
+    """Fail unless the model's scores of the stored sample are the same in this process and in the fresh one."""
     here = model.predict(read_partition(store, fresh.sample))
     there = np.array(fresh.scores, dtype=np.float64)
     differing = int((here != there).sum())
@@ -73,7 +73,7 @@ def check_same_scores(store: Store, model: Model, fresh: FreshRun) -> Check:
 
 
 def check_latency(policy: GatePolicy, fresh: FreshRun) -> Check:
-    """The p99 of a request in a fresh process must keep to the contract's limit."""
+    """Fail if the p99 latency of a request in a fresh process is above the contract's limit."""
     taken, limit = fresh.latency_p99_milliseconds, policy.latency_p99_milliseconds
     reason = f"The p99 latency of a request with {ADS} ads is {taken:.1f} ms of CPU time in a fresh process."
     verdict: CheckVerdict = "fail" if taken > limit else "pass"
@@ -83,7 +83,7 @@ def check_latency(policy: GatePolicy, fresh: FreshRun) -> Check:
 
 
 def check_size(policy: GatePolicy, version: ModelVersion) -> Check:
-    """All that a process loads to serve the version must keep to the contract's limit."""
+    """Fail if the files that a process loads to serve the version are larger than the contract's limit."""
     size, limit = version.size_bytes, policy.model_bytes
     verdict: CheckVerdict = "fail" if size > limit else "pass"
     reason = f"Its {len(version.blobs)} files take {size / 1e6:,.2f} MB."
@@ -91,9 +91,9 @@ def check_size(policy: GatePolicy, version: ModelVersion) -> Check:
 
 
 def check_online_features(store: Store, contract: Contract, holdout: pd.DataFrame) -> Check:
-    """For keys of the hold-out's last day, at the online store's own time, online and offline values must be equal.
+    """Fail if online and offline values differ for keys of the hold-out's last day, at the online store's own time.
 
-    So a column that the online store lacks is found, and one that is rightly missing on both sides is not.
+    This finds a column that the online store lacks, but not one that is missing on both sides as it should be.
     """
     newest = holdout[holdout["event_timestamp"] > holdout["event_timestamp"].max() - pd.Timedelta(days=1)]
     rows = newest.sample(min(SAMPLE_KEYS, len(newest)), random_state=SEED)[list(contract.keys)]

@@ -1,4 +1,4 @@
-"""Checks of parts of the hold-out: every value of a column is one test, and Holm's correction counts them all."""
+"""Checks by slice: every value of a column is one test, with Holm's correction over all of them."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ from liftloop.stats.multiple import holm
 from liftloop.stats.slices import LogRatios, log_ratios
 
 MINIMUM_SLICE_REWARDS = 30  # below, a slice's normalized entropy is mostly noise
-NAMED = 5  # of the slices that fail
-QUESTIONS = 2  # asked of every column in `slices`, each with its share of the chance of error
+NAMED = 5  # of the failing slices
+QUESTIONS = 2  # checks of every column in `slices`; each gets an equal share of the error probability
 
 
 def check_worst_slice(sample: RewardSample, probability: Floats, values: "pd.Series[str]") -> Check:
@@ -41,8 +41,8 @@ def check_worst_slice(sample: RewardSample, probability: Floats, values: "pd.Ser
 def check_slice_calibration(sample: RewardSample, probability: Floats, values: "pd.Series[str]") -> Check:
     """Predicted over observed rewards of each slice with enough of either.
 
-    Fail if any is significantly outside the contract's bounds after Holm's correction, inconclusive if it is only
-    without the correction: among many slices with few rewards, some estimate is always far off.
+    Fail if any is significantly outside the contract's bounds after Holm's correction, inconclusive if only without
+    it: among many slices with few rewards, some estimate is always far off.
     """
     low, high = sample.policy.slice_calibration_ratio
     ratios = calibration_ratios(sample, probability, values)
@@ -102,12 +102,12 @@ def slice_interval(sample: RewardSample, probability: Floats, values: "pd.Series
 
 
 def as_labels(values: "pd.Series[str]") -> NDArray[np.object_]:
-    """The values as text, shape (rows,); rows without one are a slice like any other."""
+    """The values as text, shape (rows,); rows without a value are a slice of their own."""
     return np.asarray(values.astype(object).where(values.notna(), "missing").astype(str), dtype=object)
 
 
 def listed(names: Sequence[str]) -> str:
-    """A few names, and how many more there are."""
+    """The first names, and the number of the others."""
     shown, more = names[:NAMED], len(names) - NAMED
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
@@ -124,7 +124,7 @@ def too_few_rewards(values: "pd.Series[str]", threshold: str, needed: str = "No 
 
 
 def _failures(ratios: LogRatios, failing: NDArray[np.bool_], where: str) -> str:
-    """Which slices fail, the furthest first, by name and ratio."""
+    """A sentence on the failing slices, the furthest first, with name and ratio."""
     if not failing.any():
         return f"None is significantly {where} (Holm's correction)."
     found = sorted(np.flatnonzero(failing), key=lambda position: -abs(ratios.estimate[position]))
@@ -133,13 +133,13 @@ def _failures(ratios: LogRatios, failing: NDArray[np.bool_], where: str) -> str:
 
 
 def _alpha(sample: RewardSample) -> float:
-    """The chance of error of one question about one column: those of all slice checks add up to the contract's."""
+    """The error probability of one check of one column; all slice checks together have the contract's."""
     policy = sample.policy
     return (1 - policy.confidence) / (QUESTIONS * len(policy.slices))
 
 
 def _has_blocks(labels: NDArray[np.object_], sample: RewardSample) -> NDArray[np.bool_]:
-    """Whether a row's slice has rows of two blocks, shape (rows,): a single one says nothing of its own error."""
+    """Whether a row's slice has at least two blocks, shape (rows,): a single one has no standard error."""
     return np.asarray(pd.Series(sample.blocks).groupby(labels).transform("nunique") > 1)
 
 

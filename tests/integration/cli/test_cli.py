@@ -112,7 +112,7 @@ def test_rollback_restores_the_champion_before_and_is_on_record(
 
     done = liftloop(object_store, "rollback", source, "--reason", "still bad", project=project)
     assert done.returncode == 1
-    assert f"there is no champion of {source} before good to go back to" in " ".join(done.stderr.split())
+    assert f"there is no champion of {source} before good to roll back to" in " ".join(done.stderr.split())
 
 
 def test_models_lists_versions_with_their_aliases(object_store: Settings, project: Path, source: str) -> None:
@@ -184,7 +184,7 @@ def test_status_says_what_waits_and_by_how_much_the_objective_is_missed(
     words = " ".join(done.stdout.split())
     assert done.returncode == 1
     assert f"{source} 1 " in words
-    assert re.search(rf"{source}: landing/{source}/2026-01-05/part-0.parquet waits in landing, since \d+ s", words)
+    assert re.search(rf"{source}: landing/{source}/2026-01-05/part-0.parquet has waited in landing for \d+ s", words)
     assert re.search(r"\d+ s longer than the contract's freshness of 1 s", words)
 
 

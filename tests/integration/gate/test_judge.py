@@ -24,7 +24,7 @@ from liftloop.evaluation.logged_candidates import LoggedCandidates, competing_ad
 from liftloop.evaluation.report import evaluation_page
 from liftloop.features.lookup import historical_features
 from liftloop.features.names import feature_columns
-from liftloop.gate.baselines import seen_keys
+from liftloop.gate.baselines import keys_before_holdout
 from liftloop.gate.checks.decisions import check_decisions
 from liftloop.gate.checks.inputs import data_lag
 from liftloop.gate.checks.readiness import check_online_features, check_same_scores, run_in_fresh_process
@@ -98,7 +98,7 @@ def weak(store: Store, contract: Contract, frame: TrainingFrame) -> ModelVersion
 
 @pytest.fixture(scope="module")
 def ads(store: Store, contract: Contract, frame: TrainingFrame) -> pd.DataFrame:
-    return competing_ads(store, contract, seen_keys(frame))
+    return competing_ads(store, contract, keys_before_holdout(frame))
 
 
 def outcomes_of(verdict: Verdict) -> dict[str, str]:

@@ -41,7 +41,9 @@ def test_what_waits_is_counted_and_the_oldest_named(store: Store, contract: Cont
     landed = [item.modified for item in store.list(landing_prefix(contract.source))]
     assert found.oldest.modified == min(landed)
     missed = found.misses(datetime.now(UTC) + timedelta(hours=1))
-    assert [line.partition(",")[0] for line in missed] == [f"{contract.source}: {found.oldest.key} waits in landing"]
+    assert [line.partition(" for ")[0] for line in missed] == [
+        f"{contract.source}: {found.oldest.key} has waited in landing"
+    ]
 
 
 def test_held_files_do_not_wait(store: Store, contract: Contract) -> None:

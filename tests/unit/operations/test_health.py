@@ -28,16 +28,16 @@ def health(
 
 
 def test_trainings_that_fail_are_told() -> None:
-    assert health(trainings_failed=2).misses(NOW) == ["shop: the training that is due has failed 2 times"]
+    assert health(trainings_failed=2).misses(NOW) == ["shop: the due training has failed 2 times"]
 
 
 def test_the_objective_is_missed_by_what_waits_too_long() -> None:
     late = health(landed=timedelta(hours=3, minutes=2), behind=timedelta(minutes=16))
     assert late.misses(NOW) == [
-        "shop: landing/shop/a.csv waits in landing, since 3 h 2 min: 2 h 47 min longer than the contract's freshness of"
-        " 15 min",
-        "shop: the features do not know what came into the lake, since 16 min: 1 min longer than the contract's"
-        " freshness of 15 min",
+        "shop: landing/shop/a.csv has waited in landing for 3 h 2 min, 2 h 47 min longer than the contract's freshness"
+        " of 15 min",
+        "shop: the features have lagged behind the lake for 16 min, 1 min longer than the contract's freshness of 15"
+        " min",
     ]
 
 

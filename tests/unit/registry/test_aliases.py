@@ -86,7 +86,7 @@ def test_the_newest_challenger_takes_the_place_of_the_one_before(
 
 def test_who_may_not_challenge(store: Store, source: str, crown: Callable[..., Pointer]) -> None:
     put_version(store, source, "b")
-    with pytest.raises(RegistryError, match="nobody to challenge"):
+    with pytest.raises(RegistryError, match="no champion to challenge"):
         challenge(Registry(store, source), "b", "to be tried")
     damaged = Registry(store, source).version(crown("a").version)
     with pytest.raises(RegistryError, match=r"a of .* is the champion"):

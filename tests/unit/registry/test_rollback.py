@@ -42,9 +42,9 @@ def test_a_rollback_restores_the_champion_before_and_says_why(
 @pytest.mark.parametrize(
     ("lost", "forged", "words"),
     [
-        ((2, 3), "", "ends at 1, its champion is move 3"),
-        ((), '"version": "b"', "is not about its champion"),
-        ((), '"version": "c", "restores": 1', "is not about its champion"),
+        ((2, 3), "", "ends at move 1, but the champion is from move 3"),
+        ((), '"version": "b"', "does not match the champion c"),
+        ((), '"version": "c", "restores": 1', "does not match the champion c"),
     ],
 )
 def test_a_trail_that_does_not_fit_the_champion_stops_all_moves(
@@ -93,7 +93,7 @@ def test_a_promotion_after_a_rollback_goes_back_to_what_it_replaced(
 def test_a_former_champion_can_be_named(store: Store, source: str, crown: Callable[..., Pointer]) -> None:
     crown("a", "b", "c")
     assert rollback(Registry(store, source), "both are bad", to="a").restores == 1
-    with pytest.raises(RegistryError, match=r"before a to go back to; former champions: b, c"):
+    with pytest.raises(RegistryError, match=r"before a to roll back to; former champions: b, c"):
         rollback(Registry(store, source), "bad")
     assert rollback(Registry(store, source), "c was right after all", to="c").restores == 3
     assert withdrawal(Registry(store, source), "c") is None
@@ -118,7 +118,7 @@ def test_what_was_rolled_back_is_remembered_until_it_is_champion_again(
     [
         ("b", "b is the champion of .* already, since "),
         ("beef", r"no model version 'beef'; on record: \['a', 'b', 'other'\]"),
-        ("other", "other never was champion of .*: a rollback makes no new one; former champions: a"),
+        ("other", "other was never champion of .*: use `liftloop promote`; former champions: a"),
     ],
 )
 def test_what_cannot_be_restored_is_named(
