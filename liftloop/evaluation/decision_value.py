@@ -1,6 +1,6 @@
 """Off-policy value of a model's decisions on logged impressions.
 
-The candidates of an impression are the ads seen before with the same value of the contract's `choose_among`.
+The candidates of an impression are the earlier ads with the same value of the contract's `choose_among`.
 """
 
 import numpy as np
@@ -126,7 +126,7 @@ def _sample(
     group = contract.choose_among
     rows = rows[rows["propensity"].notna() & rows[group].isin(ads[group])]
     if rows.empty:
-        raise ValueError(f"no impression has a propensity and a {group} for which ads were seen before")
+        raise ValueError(f"no impression has a propensity and a {group} with earlier ads")
     order = rng.permutation(len(rows))
     expanded = rows[group].map(ads[group].value_counts()).to_numpy()[order].cumsum()
     return rows.iloc[np.sort(order[expanded <= max_expanded_rows])].reset_index(drop=True)

@@ -30,6 +30,6 @@ def find_version(registry: Registry, name: str) -> ModelVersion:
     known = aliases(registry)
     if name not in known:
         raise RegistryError(
-            f"{registry.source} has no {name} now; `liftloop models {registry.source}` lists what there is"
+            f"{registry.source} has no {name} now; `liftloop models {registry.source}` lists the versions"
         )
     return registry.version(known[name])

@@ -1,1 +1,1 @@
-"""Every byte in the bucket: objects, records, runs, Parquet, and DuckDB's view of them."""
+"""Access to the bucket: objects, keys, records, runs, Parquet, DuckDB."""

@@ -1,4 +1,4 @@
-"""DuckDB as every step opens it: UTC, and the object store readable as s3://bucket/key."""
+"""DuckDB connections of every step: in UTC, with the object store readable as s3://bucket/key."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ __all__ = ["connect", "literal", "quoted", "s3_access"]
 
 
 def connect(settings: Settings, database: str | Path = ":memory:") -> duckdb.DuckDBPyConnection:
-    """A connection that reads the bucket."""
+    """A connection that can read the bucket."""
     return duckdb_s3.connect(s3_access(settings), database)
 
 
 def s3_access(settings: Settings) -> S3Access:
-    """How DuckDB reaches the object store of the settings."""
+    """DuckDB's access to the object store of the settings."""
     secret = settings.s3_secret_access_key
     return S3Access(
         settings.s3_endpoint_url,

@@ -1,4 +1,4 @@
-"""The bases of what is written as JSON."""
+"""Base classes of models that are written as JSON."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +10,6 @@ class Frozen(BaseModel):
 
 
 class Measured(Frozen):
-    """With figures that may be infinite or undefined, in JSON too."""
+    """A model whose figures may be infinite or NaN, in JSON, too."""
 
     model_config = ConfigDict(ser_json_inf_nan="constants")

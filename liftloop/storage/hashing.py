@@ -8,5 +8,5 @@ def sha256_of(body: bytes) -> str:
 
 
 def fingerprint_of(*parts: object) -> str:
-    """One hash over what a derived object depends on: input hashes, parameters, versions of the rule."""
+    """One hash over everything that a derived object depends on: input hashes, parameters, rule versions."""
     return sha256_of("\n".join(str(part) for part in parts).encode())

@@ -1,14 +1,14 @@
-"""Every key of the bucket. Its first part says what lies there; roles are granted these prefixes (`stack/roles.py`)."""
+"""Every key of the bucket. Its first part names the kind; roles are granted these prefixes (`stack/roles.py`)."""
 
 from datetime import datetime
 
 AUDIT = "audit/"  # promotions, chained by hash
 BLOBS = "blobs/"  # immutable artifacts, named by content
-CHECKPOINTS = "checkpoints/"  # of fits under way
+CHECKPOINTS = "checkpoints/"  # of running fits
 ERASURES = "erasures/"  # people whose impressions are erased
 FEATURES = "features/"  # windows, indexes, training frames
-LAKE = "lake/"  # validated impressions, and the keys that are known
-LANDING = "landing/"  # as uploaded: the only objects that no run of ours writes
+LAKE = "lake/"  # validated impressions, and their deduplication keys
+LANDING = "landing/"  # files as landed: the only objects that no run writes
 LEDGER = "ledger/"  # the outcome of every landed object
 QUARANTINE = "quarantine/"  # rejected rows and files, with reasons
 REGISTRY = "registry/"  # model versions, champion, challenger, trials, approvals
@@ -30,7 +30,7 @@ def impressions_prefix(source: str) -> str:
 
 
 def known_keys_prefix(source: str, fingerprint: str = "") -> str:
-    """Keys of impressions, to find duplicates by; one folder for each choice of columns."""
+    """Deduplication keys of impressions; one folder for each set of columns."""
     return f"{LAKE}{source}/keys/" + (f"{fingerprint}/" if fingerprint else "")
 
 
@@ -44,7 +44,7 @@ def erasures_key(source: str) -> str:
 
 
 def tiles_prefix(source: str, key: str = "") -> str:
-    """Tiles by the values of one key column, or of all of them."""
+    """Tiles of one key column, or of all."""
     return f"{TILES}{source}/" + (f"{key}/" if key else "")
 
 
@@ -62,12 +62,12 @@ def features_index_key(source: str) -> str:
 
 
 def materialized_key(source: str) -> str:
-    """What the online store was last filled with."""
+    """The record of the online store's last materialization."""
     return f"{FEATURES}{source}/materialized.json"
 
 
 def materialized_lake_key(source: str) -> str:
-    """The state of the lake that features were last made from."""
+    """The version of the lake that the features in service include."""
     return f"{FEATURES}{source}/lake.json"
 
 
@@ -96,7 +96,7 @@ def challenger_key(source: str) -> str:
 
 
 def training_key(source: str, fingerprint: str) -> str:
-    """Names the version that a training resulted in."""
+    """Names the version that a training produced."""
     return f"{REGISTRY}{source}/trainings/{fingerprint}"
 
 
@@ -123,7 +123,7 @@ def card_key(source: str, version: str) -> str:
 
 
 def page_key(source: str, kind: str, run_id: str) -> str:
-    """A page that one run made."""
+    """A page written by one run."""
     return f"{REPORTS}{source}/{kind}/{run_id}.html"
 
 
@@ -136,7 +136,7 @@ def evaluations_prefix(source: str) -> str:
 
 
 def evaluation_key(source: str, until: datetime) -> str:
-    """By time, so that the newest comes last."""
+    """Keys sort by time, the newest last."""
     return f"{evaluations_prefix(source)}{until:%Y%m%dT%H%M%S.%fZ}.json"
 
 

@@ -1,4 +1,4 @@
-"""Rows kept as evidence."""
+"""Rows stored as evidence."""
 
 import io
 
@@ -10,7 +10,7 @@ from liftloop.storage.store import ObjectRef, Store
 
 
 def put_parquet_blob(store: Store, rows: pd.DataFrame) -> ObjectRef:
-    """Store rows as a Parquet blob, for others to look into."""
+    """Store rows as a Parquet blob; returns its reference."""
     body = io.BytesIO()
     pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), body, compression="zstd")
     return store.put_blob(body.getvalue(), ".parquet")

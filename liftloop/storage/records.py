@@ -9,18 +9,18 @@ from liftloop.storage.store import ObjectRef, Store, SwapConflict
 
 
 class Record(Frozen):
-    """One JSON object."""
+    """A model that is stored as one JSON object."""
 
     @classmethod
     def read(cls, store: Store, key: str) -> Self | None:
-        """The record as it is now; None if there is none."""
+        """The current record; None if there is none."""
         try:
             return cls.model_validate_json(store.get(key))
         except KeyError:
             return None
 
     def write(self, store: Store, key: str) -> ObjectRef:
-        """Write it, whatever is there."""
+        """Write the record, replacing any other."""
         return store.put(key, self._body)
 
     @property
@@ -29,13 +29,13 @@ class Record(Frozen):
 
 
 class SharedRecord(Record):
-    """One that several processes may move at once. `etag` names the version that was read: `swap` expects it."""
+    """A record that several processes may replace at once. `etag` names the version that was read, for `swap`."""
 
     etag: str | None = Field(default=None, exclude=True)
 
     @classmethod
     def read(cls, store: Store, key: str) -> Self | None:
-        """The record as it is now; None if there is none."""
+        """The current record; None if there is none."""
         try:
             body, head = store.get_version(key)
         except KeyError:
@@ -43,17 +43,17 @@ class SharedRecord(Record):
         return cls.model_validate_json(body).model_copy(update={"etag": head.etag})
 
     def swap(self, store: Store, key: str, expected: str | None) -> Self:
-        """Replace the record with the etag `expected`; None: there must be none. Returns it with its new etag.
+        """Replace the version with the etag `expected` (None: there is none); returns the record with its new etag.
 
         Raises:
-            SwapConflict: another is there.
+            SwapConflict: the store has another version.
         """
         try:
             etag = store.swap(key, self._body, expected_etag=expected)
         except SwapConflict:
-            # A write whose answer was lost is sent again, and then conflicts with itself.
-            there = type(self).read(store, key)
-            if there is not None and there.model_dump() == self.model_dump():
-                return there
+            # A write whose response was lost is sent again, and then conflicts with itself.
+            current = type(self).read(store, key)
+            if current is not None and current.model_dump() == self.model_dump():
+                return current
             raise
         return self.model_copy(update={"etag": etag})

@@ -1,4 +1,4 @@
-"""What every run read and wrote, by content hash: `runs/<flow>/<run_id>/manifest.json`."""
+"""Manifests: what every run reads and writes, by content hash: `runs/<flow>/<run_id>/manifest.json`."""
 
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,16 +22,16 @@ LONGEST_ERROR_CHARACTERS = 2000
 
 
 class UnknownRunError(UserError):
-    """No single run on record has this id."""
+    """No run on record, or more than one, has an id with this beginning."""
 
 
 IngestStatus = Literal["ingested", "held", "rejected"]
 
 
 class Step(Frozen):
-    """One step of a run: what it read, wrote, took away and measured. `is_reused`: nothing had to be computed.
+    """One step of a run: inputs, outputs, removed keys and metrics. `is_reused`: an earlier result was reused.
 
-    `ingest_status` is set by a step that settled one landed file, the first of its inputs: lineage reads it.
+    `ingest_status` is the outcome of a step that ingested one landed file, the first of its inputs: lineage reads it.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Step(Frozen):
 
 
 class Manifest(BaseModel):
-    """One run of one flow. Written when it starts, after each step, and when it ends, whatever the end."""
+    """One run of one flow. Written when it starts, after each step, and when it ends in any way."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -68,7 +68,7 @@ class Manifest(BaseModel):
 
     @property
     def inputs(self) -> list[ObjectRef]:
-        """What came from outside the run."""
+        """Objects that the run read and did not write."""
         return sorted({ref for step in self.steps for ref in step.inputs} - set(self.outputs))
 
     @property
@@ -79,33 +79,33 @@ class Manifest(BaseModel):
         store.put(self.key, self.model_dump_json(indent=1).encode())
 
 
-Keep = Callable[[Sequence[Step]], object]
-_keepers: ContextVar[tuple[Keep, ...]] = ContextVar("_keepers", default=())
+Recorder = Callable[[Sequence[Step]], object]
+_recorders: ContextVar[tuple[Recorder, ...]] = ContextVar("_recorders", default=())
 
 
 def record(*steps: Step) -> None:
-    """Append steps to the record of the run that is under way; outside of a run nothing keeps them."""
-    for keep in _keepers.get():
-        keep(steps)
+    """Append steps to the manifest of the current run; outside of a run they are not recorded."""
+    for recorder in _recorders.get():
+        recorder(steps)
 
 
 @contextmanager
-def listening(keep: Keep) -> Iterator[None]:
-    """Hand the steps that are recorded meanwhile to `keep`, too."""
-    token = _keepers.set((*_keepers.get(), keep))
+def listening(recorder: Recorder) -> Iterator[None]:
+    """Pass the steps recorded inside the block to `recorder`, too."""
+    token = _recorders.set((*_recorders.get(), recorder))
     try:
         yield
     finally:
-        _keepers.reset(token)
+        _recorders.reset(token)
 
 
 @contextmanager
 def recorded(
     store: Store, flow: str, run_id: str, source: str, parameters: dict[str, Any], parents: tuple[str, ...] = ()
 ) -> Iterator[Manifest]:
-    """Keep a manifest of what is recorded meanwhile; it is written after each step, and at the end with any error.
+    """Write a manifest of the steps recorded inside the block: after each step, and at the end with any error.
 
-    A run that is resubmitted after a crash keeps the steps that it had put on record.
+    The manifest of a run that is resubmitted after a crash starts with the steps recorded before the crash.
     """
     project = find_project()
     manifest = Manifest(
@@ -123,11 +123,11 @@ def recorded(
         manifest.steps = before.steps
     manifest.write(store)
 
-    def keep(steps: Sequence[Step]) -> None:
+    def append(steps: Sequence[Step]) -> None:
         manifest.steps += steps
         manifest.write(store)
 
-    token = _keepers.set((keep,))  # a run within a run keeps its own steps
+    token = _recorders.set((append,))  # a nested run records its own steps
     try:
         yield manifest
         manifest.status = "completed"
@@ -136,13 +136,13 @@ def recorded(
         manifest.error = f"{type(error).__name__}: {error}"[:LONGEST_ERROR_CHARACTERS]
         raise
     finally:
-        _keepers.reset(token)
+        _recorders.reset(token)
         manifest.ended_at = datetime.now(UTC)
         manifest.write(store)
 
 
 def mark_crashed(store: Store, flow: str, run_id: str) -> None:
-    """Say of a run whose process died, and that is not tried again, that it crashed."""
+    """Mark a run as crashed whose process died and that is not resubmitted."""
     manifest = _read(store, manifest_key(flow, run_id))
     if manifest is not None and manifest.status == "running":
         manifest.status, manifest.ended_at = "crashed", datetime.now(UTC)
@@ -157,23 +157,23 @@ def _read(store: Store, key: str) -> Manifest | None:
 
 
 def read_manifests(store: Store, flow: str | None = None, since: datetime | None = None) -> list[Manifest]:
-    """Every run on record that can be read, or those that were written to since a time; oldest first."""
+    """Every readable manifest on record, or only the ones written since a time; oldest run first."""
     items = store.list(runs_prefix(flow) if flow else RUNS)
     found = read_records(store, (item.key for item in items if since is None or item.modified >= since))
     return sorted((each for each in found.values() if each), key=lambda manifest: manifest.started_at)
 
 
 def read_records(store: Store, keys: Iterable[str]) -> dict[str, Manifest | None]:
-    """By key, what lies under `runs/`; None: no manifest, whoever put it there, or a damaged one."""
+    """Manifests by key; None: the object is not a manifest, or a damaged one."""
     keys = [*keys]
     return dict(zip(keys, concurrently(partial(_read, store), keys), strict=True))
 
 
 def find_manifest(store: Store, run_id: str) -> Manifest:
-    """The one run whose id begins so.
+    """The only run whose id begins with `run_id`.
 
     Raises:
-        UnknownRunError: there is none, or more than one.
+        UnknownRunError: there is no such run, or more than one.
     """
     found = [manifest for manifest in read_manifests(store) if manifest.run_id.startswith(run_id)]
     if len(found) != 1:
@@ -182,7 +182,7 @@ def find_manifest(store: Store, run_id: str) -> Manifest:
 
 
 def code_revision(folder: Path) -> str:
-    """The commit that runs in a folder, marked when files differ from it; `unknown` outside a checkout."""
+    """The commit of a checkout, marked `-dirty` if files differ from it; `unknown` outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""The object store: one S3 bucket. Every object we write carries its SHA-256 and, if derived, its fingerprint."""
+"""The object store: one S3 bucket. Objects carry their SHA-256 and, if derived, their fingerprint as metadata."""
 
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,12 +23,12 @@ _Answer = TypeVar("_Answer")
 
 
 class SwapConflict(Exception):
-    """Someone else changed the object first; read it again and decide anew."""
+    """Someone else changed the object first; read it again and decide again."""
 
 
 @dataclass(frozen=True, order=True)
 class ObjectRef:
-    """One object as it was when it was read or written: what manifests list."""
+    """One version of an object as it was read or written; manifests list these."""
 
     key: str
     sha256: str
@@ -37,7 +37,7 @@ class ObjectRef:
 
 @dataclass(frozen=True)
 class Listed:
-    """One object of a listing. The etag names the version that was seen."""
+    """One object of a listing. The etag names the listed version."""
 
     key: str
     etag: str
@@ -47,7 +47,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Head:
-    """What the store says of one version of an object. `sha256` is empty where somebody else wrote it."""
+    """The store's metadata of one version of an object. `sha256` is empty if another program wrote it."""
 
     key: str
     etag: str
@@ -61,15 +61,14 @@ class Head:
 
     @classmethod
     def of(cls, key: str, answer: Mapping[str, Any]) -> "Head":
-        """From S3's answer to HEAD or GET."""
+        """From S3's response to HEAD or GET."""
         metadata, etag = answer["Metadata"], answer["ETag"].strip('"')
-        written_with = metadata.get("sha256", ""), metadata.get("fingerprint")
-        return cls(key, etag, answer["ContentLength"], *written_with)
+        return cls(key, etag, answer["ContentLength"], metadata.get("sha256", ""), metadata.get("fingerprint"))
 
 
 @dataclass(frozen=True)
 class Store:
-    """One bucket of an S3-compatible store. `attempts`: how often a request is sent to a store that does not answer."""
+    """One bucket of an S3-compatible store. `attempts`: the most times a failing request is sent."""
 
     settings: Settings
     attempts: int = 5
@@ -96,18 +95,18 @@ class Store:
         return self.settings.bucket
 
     def as_role(self, role: Role) -> "Store":
-        """The same bucket under the keys of a role, where we have any; else under our own."""
+        """The same bucket with the keys of a role if there are any, else with the current keys."""
         return replace(self, settings=self.settings.as_role(role))
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{key}"
 
     def put(self, key: str, body: bytes, *, fingerprint: str | None = None) -> ObjectRef:
-        """Write an object whole. `fingerprint` says from which inputs it was derived."""
+        """Write an object. `fingerprint` identifies the inputs it is derived from."""
         return self.put_version(key, body, fingerprint=fingerprint)[0]
 
     def put_version(self, key: str, body: bytes, *, fingerprint: str | None = None) -> tuple[ObjectRef, str]:
-        """The same, with the etag that names this version in listings."""
+        """Write an object; returns its reference, and the etag of this version in listings."""
         ref = ObjectRef(key, sha256_of(body), len(body))
         metadata = {"sha256": ref.sha256} | ({"fingerprint": fingerprint} if fingerprint else {})
         kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
@@ -118,7 +117,7 @@ class Store:
         """Write an immutable artifact under its own hash; the same bytes are stored once."""
         digest = sha256_of(body)
         ref = ObjectRef(blob_key(digest, suffix), digest, len(body))
-        return ref if self.find(ref.key) == ref else self.put(ref.key, body)  # what was changed is written anew
+        return ref if self.find(ref.key) == ref else self.put(ref.key, body)  # a changed blob is written again
 
     def get(self, key: str) -> bytes:
         """The object's bytes.
@@ -129,7 +128,7 @@ class Store:
         return self.get_version(key)[0]
 
     def get_version(self, key: str) -> tuple[bytes, Head]:
-        """The object's bytes, and which version of it they are: hand its etag to `swap`.
+        """The object's bytes and their version; pass its etag to `swap`.
 
         Raises:
             KeyError: there is no such object.
@@ -141,11 +140,11 @@ class Store:
         return answer["Body"].read(), Head.of(key, answer)
 
     def get_verified(self, ref: ObjectRef) -> bytes:
-        """The object's bytes, checked against the hash that a manifest or pointer holds.
+        """The object's bytes, checked against the hash of a reference.
 
         Raises:
             KeyError: there is no such object.
-            ValueError: its bytes are not those that were written.
+            ValueError: the object was changed.
         """
         body = self.get(ref.key)
         if sha256_of(body) != ref.sha256:
@@ -153,18 +152,18 @@ class Store:
         return body
 
     def download(self, key: str, path: Path) -> ObjectRef:
-        """Copy an object to a local file and hash it on the way."""
+        """Copy an object to a local file; returns its reference."""
         body = self.get(key)
         path.write_bytes(body)
         return ObjectRef(key, sha256_of(body), len(body))
 
     def find(self, key: str) -> ObjectRef | None:
-        """The object's reference by its own metadata, without reading it; None if it is absent or not ours."""
+        """The object's reference from its metadata; None if it is absent or another program wrote it."""
         head = self.head(key)
         return head.ref if head and head.sha256 else None
 
     def fingerprint(self, key: str) -> str | None:
-        """The fingerprint that the object was written with; None if it is absent or has none."""
+        """The object's fingerprint; None if it is absent or has none."""
         head = self.head(key)
         return head.fingerprint if head else None
 
@@ -172,7 +171,7 @@ class Store:
         """Replace the object only if it is still the expected version (None: only if absent); returns the new etag.
 
         Raises:
-            SwapConflict: it is not.
+            SwapConflict: it is another version.
         """
         condition = {"IfMatch": f'"{expected_etag}"'} if expected_etag else {"IfNoneMatch": "*"}
         metadata = {"sha256": sha256_of(body)}
@@ -195,12 +194,12 @@ class Store:
             self._client.delete_object(Bucket=self.bucket, Key=key)
 
     def share_link(self, key: str, seconds: int = 7 * 24 * 3600) -> str:
-        """A link that opens the object in a browser for as long as S3 allows."""
+        """A link that opens the object in a browser; by default for a week, the longest that S3 allows."""
         request = {"Bucket": self.bucket, "Key": key}
         return str(self._client.generate_presigned_url("get_object", Params=request, ExpiresIn=seconds))
 
     def head(self, key: str) -> Head | None:
-        """What the store says of an object without its bytes; None if it is absent."""
+        """The object's metadata; None if it is absent."""
         try:
             return Head.of(key, self._client.head_object(Bucket=self.bucket, Key=key))
         except ClientError as error:
@@ -210,21 +209,21 @@ class Store:
 
 
 def open_store() -> Store:
-    """The store that the settings in force here point at."""
+    """The store of the current settings."""
     return Store(load_settings())
 
 
 def land(store: Store, source: str, key: str, body: bytes) -> None:
-    """Put a file where ingest looks for it: `landing/<source>/<key>`."""
+    """Write a file to `landing/<source>/<key>`, where ingest finds it."""
     store.put(landing_prefix(source) + key, body)
 
 
 def references(store: Store, keys: Iterable[str]) -> tuple[ObjectRef, ...]:
-    """References of objects that we wrote, sorted by key."""
+    """References of the objects with these keys, sorted by key; absent objects are left out."""
     return tuple(ref for ref in concurrently(store.find, sorted(keys)) if ref is not None)
 
 
-def concurrently(ask: Callable[[_Item], _Answer], items: Iterable[_Item]) -> list[_Answer]:
-    """One small request to the store for each item, several in flight; the answers in order."""
+def concurrently(request: Callable[[_Item], _Answer], items: Iterable[_Item]) -> list[_Answer]:
+    """One small request to the store per item, `CONCURRENT_REQUESTS` at a time; returns the answers in order."""
     with ThreadPoolExecutor(CONCURRENT_REQUESTS) as pool:
-        return list(pool.map(ask, items))
+        return list(pool.map(request, items))
