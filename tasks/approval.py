@@ -60,5 +60,5 @@ def _ask(verdict: Verdict, within: timedelta) -> Answer:
         key = f"{verdict.version}-{flow_run.run_count}"  # a run that died while waiting asks again
         filled = pause_flow_run(wait_for_input=form, timeout=limit_seconds, poll_interval=3, key=key)
     except FlowPauseTimeout:
-        return Answer(decision="no answer", reason=f"nobody approved it within {within}")
+        return Answer(decision="no answer", reason=f"no approval within {within}")
     return Answer(decision=filled.decision, reason=f"{filled.approver}: {filled.reason}")

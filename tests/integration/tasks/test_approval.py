@@ -109,6 +109,6 @@ def test_without_an_answer_the_champion_stays(stack: Settings, project: Callable
     with asking(stack, project("3s"), uuid4().hex) as process:
         output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
-    assert "DECIDED refuse | nobody approved it within 0:00:03 | no answer" in output
+    assert "DECIDED refuse | no approval within 0:00:03 | no answer" in output
     asked = {"flows": {"name": {"any_": ["asks"]}}}
     assert {run["state_type"] for run in ask(stack, "/flow_runs/filter", asked)} <= {"COMPLETED", "FAILED"}
