@@ -83,8 +83,9 @@ def _run_bare(files: Files) -> dict[str, float]:
         store, contract, clock = Store(settings), load_contract(SOURCE), _Clock()
         for key, body in files:
             land(store, SOURCE, key, body)
-        for batch in list(pending_batches(Lake(store, contract))):
-            clock.take("ingest: batches", ingest_batch, store, contract, batch)
+        lake = Lake(store, contract)
+        for batch in list(pending_batches(lake)):
+            clock.take("ingest: batches", ingest_batch, lake, batch)
         clock.take("materialize: tiles", tiles.update_tiles, store, contract)
         clock.take("materialize: feature tables", windows.update_feature_tables, store, contract)
         clock.take("materialize: online store", update_online_store, store, contract)
