@@ -50,7 +50,7 @@ def _place(item: pytest.Item) -> int:
 
 @pytest.fixture(scope="session")
 def settings_in() -> SettingsIn:
-    """Makes settings with a home of its own, on ports that nobody else has."""
+    """Makes settings with a home of its own, on free ports."""
     return _settings_on_free_ports
 
 

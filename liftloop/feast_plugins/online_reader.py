@@ -54,7 +54,7 @@ class ViewSchema:
 
 @dataclass(frozen=True)
 class FeatureRequest:
-    """Keys of one view, and the time as of which they are read: one for all, or one for each."""
+    """Keys of one view, and the time to read their features at: one for all keys, or one per key."""
 
     view: ViewSchema
     keys: Sequence[Key]

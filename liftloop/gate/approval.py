@@ -3,13 +3,13 @@
 from typing import Literal
 
 from liftloop.gate.verdict import Check, Verdict
-from liftloop.storage.frozen import Frozen
 from liftloop.storage.keys import approval_key
+from liftloop.storage.records import Record
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store
 
 
-class Answer(Frozen):
+class Answer(Record):
     """The decision on one version, with author and reason. `no answer` is not written, so the next run asks again."""
 
     decision: Literal["promote", "refuse", "no answer"]
@@ -22,15 +22,12 @@ class Answer(Frozen):
 
 def find_answer(store: Store, source: str, version: str) -> Answer | None:
     """The recorded answer about a version; None: there is none yet."""
-    try:
-        return Answer.model_validate_json(store.get(approval_key(source, version)))
-    except KeyError:
-        return None
+    return Answer.read(store, approval_key(source, version))
 
 
 def write_answer(store: Store, source: str, version: str, answer: Answer) -> None:
     """Write the answer, if one was given, and record it as a step of the run."""
-    ref = store.put(approval_key(source, version), answer.model_dump_json().encode()) if answer.is_given else None
+    ref = answer.write(store, approval_key(source, version)) if answer.is_given else None
     record(Step(name="approval", outputs=(ref,) if ref else (), metrics=answer.model_dump()))
 
 

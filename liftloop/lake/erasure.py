@@ -83,9 +83,8 @@ def erase(store: Store, contract: Contract, key: str, value: str) -> Erasure:
         predicates |= dict.fromkeys(quarantined, in_quarantine)
         read = references(store, predicates)
         written = [_rewrite_without(connection, store, file, predicate) for file, predicate in predicates.items()]
-    store.delete(
-        [item.key for item in store.list(known_keys_prefix(contract.source))]
-    )  # the next ingest gathers them again
+    # The next ingest gathers the known keys again.
+    store.delete([item.key for item in store.list(known_keys_prefix(contract.source))])
     record(Step(name="erase", inputs=tuple(read), outputs=tuple(written), metrics={"landed": erasure.landed}))
     return erasure
 

@@ -75,6 +75,10 @@ def frame_prefix(source: str, fingerprint: str) -> str:
     return f"{FEATURES}{source}/frames/{fingerprint}/"
 
 
+def frame_index_key(source: str, fingerprint: str) -> str:
+    return f"{frame_prefix(source, fingerprint)}frame.json"
+
+
 def checkpoints_prefix(fingerprint: str) -> str:
     return f"{CHECKPOINTS}{fingerprint}/"
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from liftloop.storage.duckdb import connect, quoted
 from liftloop.storage.frozen import Frozen
-from liftloop.storage.keys import frame_prefix
+from liftloop.storage.keys import frame_index_key
+from liftloop.storage.records import Record
 from liftloop.storage.store import ObjectRef, Store
 
 Part = Literal["training", "validation", "holdout"]
@@ -42,7 +43,7 @@ class FramePart(Frozen):
     partitions: tuple[ObjectRef, ...] = ()
 
 
-class FrameIndex(Frozen):
+class FrameIndex(Record):
     """`frame.json`. Written last, so a frame without it is unfinished."""
 
     source: str
@@ -128,11 +129,8 @@ def read_partition(store: Store, ref: ObjectRef) -> pd.DataFrame:
 
 def open_frame(store: Store, source: str, fingerprint: str) -> TrainingFrame | None:
     """A finished frame, or None."""
-    try:
-        body = store.get(f"{frame_prefix(source, fingerprint)}frame.json")
-    except KeyError:
-        return None
-    return TrainingFrame(store, FrameIndex.model_validate_json(body))
+    index = FrameIndex.read(store, frame_index_key(source, fingerprint))
+    return TrainingFrame(store, index) if index else None
 
 
 def _rows_query(reward: str, groups: Iterable[tuple[str, ...]]) -> str:

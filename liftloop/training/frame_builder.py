@@ -19,7 +19,7 @@ from liftloop.features.names import feature_columns
 from liftloop.lake.lake import Lake
 from liftloop.storage.duckdb import connect, quoted
 from liftloop.storage.hashing import fingerprint_of
-from liftloop.storage.keys import features_prefix, frame_prefix
+from liftloop.storage.keys import features_prefix, frame_index_key, frame_prefix
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Listed, ObjectRef, Store, references
 from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, open_frame
@@ -54,7 +54,7 @@ def build_frame(store: Store, contract: Contract) -> TrainingFrame:
         parts = _Work(store, contract, connection, frame_prefix(contract.source, fingerprint)).build(lake)
     inputs = references(store, (item.key for item in lake + tables))
     index = FrameIndex(source=contract.source, fingerprint=fingerprint, inputs=inputs, parts=parts)
-    store.put(f"{frame_prefix(contract.source, fingerprint)}frame.json", index.model_dump_json(indent=1).encode())
+    index.write(store, frame_index_key(contract.source, fingerprint))
     record(_step(index, is_reused=False))
     return TrainingFrame(store, index)
 

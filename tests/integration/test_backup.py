@@ -26,7 +26,7 @@ PORTS = ("s3_port", "prefect_port", "bridge_port")
 
 @dataclass(frozen=True)
 class Project:
-    """A folder as a user has it, with a stack of its own on ports that nobody else has."""
+    """A folder as a user has it, with a stack of its own on free ports."""
 
     folder: Path
     ports: Settings

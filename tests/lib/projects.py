@@ -9,7 +9,7 @@ import yaml
 
 from liftloop.settings import Settings
 
-SettingsIn = Callable[[Path], Settings]  # makes settings with that home, on ports that nobody else has
+SettingsIn = Callable[[Path], Settings]  # makes settings with that home, on free ports
 
 REPOSITORY = Path(__file__).parents[2]
 LINKED = ("flows", "tasks", "bridge", "liftloop", "expectations", "requirements.lock")

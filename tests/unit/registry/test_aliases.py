@@ -65,7 +65,7 @@ def test_a_challenge_ends_when_the_champion_moves(store: Store, source: str, cro
     assert challenger(Registry(store, source)) == made
     crown("c")
     assert challenger(Registry(store, source)) is None
-    rollback(Registry(store, source), "clicks fell")  # a is champion again, and yet nobody asked to try b again
+    rollback(Registry(store, source), "clicks fell")  # a is champion again, but b is not its challenger again
     assert challenger(Registry(store, source)) is None
     assert challenge(Registry(store, source), "b", "again").champion_move == 3
 
