@@ -3,6 +3,7 @@
 from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from feast.types import FeastType, Int64, String
 ENGINE = {"type": "liftloop.feast_plugins.batch_engine.ArrowComputeEngine"}
 LOCAL = {"type": "local"}
 LONG_AGO, FAR_AHEAD = datetime(1960, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+_NUMBERS = count()
 KEY_TYPES: dict[Any, ValueType] = {String: ValueType.STRING, Int64: ValueType.INT64}
 
 
@@ -26,12 +28,16 @@ def redis(url: str) -> dict[str, Any]:
 
 
 def repository(
-    home: Path, online_store: dict[str, Any], engine: dict[str, Any] = ENGINE, project: str = "liftloop"
+    home: Path, online_store: dict[str, Any], engine: dict[str, Any] = ENGINE, project: str | None = None
 ) -> FeatureStore:
-    """Feast with these plugins; its registry lies in `home`."""
+    """Feast with these plugins; its registry lies in `home`.
+
+    Without a name the project gets a new one: Feast caches views by project and by the `id` of a registry in memory,
+    which may be the `id` of another test's.
+    """
     home.mkdir(parents=True, exist_ok=True)
     config = RepoConfig(
-        project=project,
+        project=project or f"p{next(_NUMBERS)}",
         provider="local",
         registry={"registry_type": "sql", "path": f"sqlite:///{home / 'registry.db'}"},
         offline_store={

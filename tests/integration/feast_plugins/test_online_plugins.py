@@ -169,10 +169,10 @@ class TestEmbedded:
         feast = filled(repository(tmp_path, embedded(tmp_path)), make_view(table, {"double": Float64, "int": Int64}))
         apply(feast, make_view(table, {"double": String, "int": Int64, "text": String}))
         served = ViewSchema("ads", ("ad_id",), ("double", "int", "text"), timedelta())
-        with reader_of(feast, "liftloop") as reader:
+        with reader_of(feast, feast.project) as reader:
             assert reader.read(FeatureRequest(served, ["a"], 0)) == [[(None, 0, None)]]
         feast.teardown()  # type: ignore[no-untyped-call]
-        with reader_of(feast, "liftloop") as reader, pytest.raises(LookupError, match="no such table: liftloop_ads"):
+        with reader_of(feast, feast.project) as reader, pytest.raises(LookupError, match=r"no such table: p[0-9]+_ads"):
             reader.read(FeatureRequest(served, ["a"], 0))
 
     @pytest.mark.parametrize(
@@ -192,13 +192,13 @@ class TestEmbedded:
         apply(feast, make_view(table, {"time": UnixTimestamp}))
         pushed = pd.DataFrame({"ad_id": ["a", "b"], "time": [NOON, pd.NaT], "event_timestamp": [NOON, NOON]})
         feast.write_to_online_store("ads", pushed)
-        with reader_of(feast, "liftloop") as reader:
+        with reader_of(feast, feast.project) as reader:
             served = ViewSchema("ads", ("ad_id",), ("time",), timedelta())
             assert reader.read(FeatureRequest(served, ["a", "b"], 0)) == [[(NOON.timestamp(),), (None,)]]
 
     def test_a_feature_that_is_not_there_is_named(self, tmp_path: Path, table: Path) -> None:
         feast = filled(repository(tmp_path, embedded(tmp_path)), make_view(table, {"double": Float64}))
-        with reader_of(feast, "liftloop") as reader, pytest.raises(LookupError, match="no such column"):
+        with reader_of(feast, feast.project) as reader, pytest.raises(LookupError, match="no such column"):
             reader.read(FeatureRequest(ViewSchema("ads", ("ad_id",), ("other",), timedelta()), ["a"], 0))
 
     def test_a_store_that_was_never_made(self, tmp_path: Path) -> None:
@@ -207,14 +207,14 @@ class TestEmbedded:
 
     def test_writers_in_several_processes(self, tmp_path: Path, table: Path) -> None:
         """Each writes every key, its own times in an order of its own; the newest has to stand."""
-        feast = repository(tmp_path, embedded(tmp_path))
+        feast = repository(tmp_path, embedded(tmp_path), project="shared")
         apply(feast, make_view(table, {"double": Float64}))
         processes = [
             subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path), str(number)]) for number in range(4)
         ]
         assert [process.wait(timeout=300) for process in processes] == [0] * 4
         served = ViewSchema("ads", ("ad_id",), ("double",), timedelta())
-        with reader_of(feast, "liftloop") as reader:
+        with reader_of(feast, feast.project) as reader:
             (found,) = reader.read(FeatureRequest(served, [f"a{number}" for number in range(200)], 0))
         assert found == [(39.0,)] * 200
 
@@ -229,7 +229,7 @@ from feast.types import Float64
 from liftloop.feast_plugins.arrow_encoding import ViewRows
 
 home, number = Path(sys.argv[1]), int(sys.argv[2])
-feast = online_views.repository(home, online_views.embedded(home))
+feast = online_views.repository(home, online_views.embedded(home), project="shared")
 view = feast.get_feature_view("ads")
 seconds = list(range(number, 40, 4))
 random.Random(number).shuffle(seconds)

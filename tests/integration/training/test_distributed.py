@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import count
-from threading import Event, Thread
-from time import monotonic, sleep
+from pathlib import Path
+from threading import Event, Thread, Timer
+from time import monotonic
 
 import pytest
 from distributed import Worker
@@ -187,12 +188,17 @@ def test_a_late_worker_is_waited_for_as_long_as_the_settings_say(
     validation: FramePart,
     limit_seconds: int,
     is_patient: bool,
+    tmp_path: Path,
 ) -> None:
     recipe = make_recipe(object_store.model_copy(update={"dask_collective_seconds": limit_seconds}))
     late = worker_addresses(victims.client)[1]
-    busy = victims.client.submit(sleep, 6, workers=[late], pure=False)
+    is_free = tmp_path / "free"
+    busy = victims.client.submit(until, is_free.exists, workers=[late], pure=False)
+    if is_patient:
+        Timer(6, is_free.touch).start()
     with nullcontext() if is_patient else pytest.raises(WorkersLostError):
         fit_closely(victims, recipe, PARAMETERS, training, validation)
+    is_free.touch()
     busy.result()
 
 
