@@ -12,7 +12,7 @@ from time import perf_counter
 
 from bench.generated_lake import generated_contract, lake_key, put_days
 from bench.measure import ROUNDS, Case, Sample, console, in_fresh_process, report
-from liftloop.features.names import TIME_TO_LIVE
+from liftloop.features.definitions import TIME_TO_LIVE
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
 from liftloop.settings import Settings

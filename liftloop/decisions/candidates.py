@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liftloop.contract.contract import Contract
-from liftloop.features.names import entity_name, feature_columns
+from liftloop.features.definitions import entity_name, feature_columns
 from liftloop.model.encoder import Encoder, Matrix
 from liftloop.model.model import Model
 from liftloop.stats.columns import Floats

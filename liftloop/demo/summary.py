@@ -11,7 +11,7 @@ from rich.table import Table
 from liftloop.contract.contract import load_contract
 from liftloop.datasets.open_bandit_value import SOURCE
 from liftloop.datasets.simulated.truth import Truth
-from liftloop.features.names import feature_columns
+from liftloop.features.definitions import feature_columns
 from liftloop.gate.verdict import Verdict
 from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import blocked, ingested

@@ -15,8 +15,8 @@ from liftloop.evaluation.decision_value import DecisionValue, decide, decision_v
 from liftloop.evaluation.kpi import KPI_COLUMNS, Kpis, kpis_by_policy
 from liftloop.evaluation.logged_candidates import competing_ads
 from liftloop.evaluation.rewards import RewardSample, Score
+from liftloop.features.definitions import LONGEST_WINDOW
 from liftloop.features.lookup import historical_features
-from liftloop.features.names import LONGEST_WINDOW
 from liftloop.lake.matured import Window, matured_window
 from liftloop.registry.load import load_model
 from liftloop.registry.registry import Registry

@@ -10,7 +10,7 @@ from redis.connection import parse_url
 
 from liftloop.contract.contract import Contract
 from liftloop.feast_plugins.offline_store import AsofDuckDBOfflineStoreConfig
-from liftloop.features.names import FEAST_PROJECT, TIME_TO_LIVE, feature_service_name, table_columns, view_name
+from liftloop.features.definitions import FEAST_PROJECT, TIME_TO_LIVE, feature_service_name, table_columns, view_name
 from liftloop.features.windows import features_pattern
 from liftloop.settings import Settings
 from liftloop.storage.store import Store

@@ -15,7 +15,7 @@ from liftloop.feast_plugins.online_reader import (
     SqliteReader,
     ViewSchema,
 )
-from liftloop.features.names import (
+from liftloop.features.definitions import (
     FEAST_PROJECT,
     TIME_TO_LIVE,
     feature_columns,

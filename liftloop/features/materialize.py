@@ -10,8 +10,8 @@ from time import perf_counter
 from feast import FeatureStore, FeatureView
 
 from liftloop.contract.contract import Contract
+from liftloop.features.definitions import FEAST_PROJECT, TIME_TO_LIVE, view_name
 from liftloop.features.feast_repo import apply_features
-from liftloop.features.names import FEAST_PROJECT, TIME_TO_LIVE, view_name
 from liftloop.features.partition_index import Entry, Index
 from liftloop.lake.days import by_day
 from liftloop.lake.lake import Lake

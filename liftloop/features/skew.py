@@ -7,8 +7,8 @@ import pandas as pd
 
 from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
+from liftloop.features.definitions import feature_columns
 from liftloop.features.lookup import historical_features, materialized_at, online_features
-from liftloop.features.names import feature_columns
 from liftloop.lake.lake import Lake
 from liftloop.provenance.lineage import writer_of
 from liftloop.storage.duckdb import connect, quoted

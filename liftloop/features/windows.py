@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 from liftloop.contract.contract import Contract
+from liftloop.features.definitions import EVENTS, LONGEST_WINDOW, WINDOW_HOURS, feature_expressions, measures
 from liftloop.features.incremental import Partition, update_partitions
-from liftloop.features.names import EVENTS, LONGEST_WINDOW, WINDOW_HOURS, feature_expressions, measures
 from liftloop.features.partition_index import Index
 from liftloop.lake.days import Source, by_day, looking_back
 from liftloop.storage.duckdb import quoted

@@ -6,7 +6,7 @@ from typing import Any
 
 from liftloop.contract.contract import Contract, ContractError
 from liftloop.contract.sections import Training
-from liftloop.features.names import feature_columns
+from liftloop.features.definitions import feature_columns
 from liftloop.model.encoder import Encoder
 
 _SIGNS = {"increasing": 1, "decreasing": -1}

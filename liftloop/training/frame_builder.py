@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import Split
 from liftloop.errors import UserError
+from liftloop.features.definitions import feature_columns
 from liftloop.features.lookup import historical_features
-from liftloop.features.names import feature_columns
 from liftloop.lake.lake import Lake
 from liftloop.storage.duckdb import connect, quoted
 from liftloop.storage.hashing import fingerprint_of

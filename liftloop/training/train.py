@@ -12,7 +12,7 @@ import xgboost
 
 from liftloop.compute.compute import Compute, open_compute
 from liftloop.contract.contract import Contract
-from liftloop.features.names import feature_columns, feature_service_name
+from liftloop.features.definitions import feature_columns, feature_service_name
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec, predict_uncalibrated
 from liftloop.registry.load import register

@@ -11,7 +11,7 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 
 from liftloop.contract.contract import declared_sources, load_contract
 from liftloop.contract.suite import load_suite
-from liftloop.features.names import feature_columns, feature_service_name
+from liftloop.features.definitions import feature_columns, feature_service_name
 from liftloop.landing.rules import compile_rules
 from liftloop.settings import Role
 from liftloop.stack.parts import WORK_POOL

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from lib.feature_lake import KEYS, impression, make_contract, write_lake
 
 from liftloop.contract.contract import Contract
+from liftloop.features.definitions import feature_columns
 from liftloop.features.lookup import historical_features, online_features
 from liftloop.features.materialize import update_online_store
-from liftloop.features.names import feature_columns
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
 from liftloop.lake.lake import Lake

@@ -14,10 +14,10 @@ import pytest
 from lib.feature_lake import impression, make_contract, write_lake
 from lib.servers import free_port, server
 
+from liftloop.features.definitions import feature_columns, feature_service_name
 from liftloop.features.feast_repo import apply_features, open_feature_store
 from liftloop.features.lookup import historical_features, online_features
 from liftloop.features.materialize import update_online_store
-from liftloop.features.names import feature_columns, feature_service_name
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
 from liftloop.settings import Settings

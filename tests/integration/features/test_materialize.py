@@ -16,10 +16,10 @@ from lib.feature_lake import impression, make_contract, write_lake
 from lib.projects import REPOSITORY
 
 from liftloop.contract.contract import Contract, declared_sources, load_contract
+from liftloop.features.definitions import TIME_TO_LIVE, feature_columns, feature_service_name
 from liftloop.features.feast_repo import open_feature_store
 from liftloop.features.lookup import historical_features, online_features
 from liftloop.features.materialize import update_online_store
-from liftloop.features.names import TIME_TO_LIVE, feature_columns, feature_service_name
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
 from liftloop.settings import Settings, load_settings

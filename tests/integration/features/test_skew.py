@@ -10,10 +10,10 @@ from lib.feature_lake import impression, make_contract, write_lake
 from lib.steps import with_step
 
 from liftloop.contract.contract import Contract
+from liftloop.features.definitions import feature_columns, table_columns, view_name
 from liftloop.features.feast_repo import open_feature_store
 from liftloop.features.lookup import materialized_at, online_features
 from liftloop.features.materialize import update_online_store
-from liftloop.features.names import feature_columns, table_columns, view_name
 from liftloop.features.skew import SkewError, find_skew, require_no_skew
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables

@@ -22,8 +22,8 @@ from liftloop.evaluation.decision_value import decide
 from liftloop.evaluation.evaluate import evaluate, last_evaluation, write_evaluation
 from liftloop.evaluation.logged_candidates import LoggedCandidates, competing_ads
 from liftloop.evaluation.report import evaluation_page
+from liftloop.features.definitions import feature_columns
 from liftloop.features.lookup import historical_features
-from liftloop.features.names import feature_columns
 from liftloop.gate.baselines import keys_before_holdout
 from liftloop.gate.checks.decisions import check_decisions
 from liftloop.gate.checks.inputs import data_lag

@@ -10,8 +10,8 @@ from lib.steps import with_step
 from lib.training_lake import FIRST, land, make_contract, make_rows
 
 from liftloop.contract.contract import Contract
+from liftloop.features.definitions import feature_columns
 from liftloop.features.lookup import historical_features
-from liftloop.features.names import feature_columns
 from liftloop.storage.store import Store
 from liftloop.training import frame_builder
 from liftloop.training.frame import Part, folds_of, open_frame

@@ -7,8 +7,8 @@ import pytest
 from feast.infra.online_stores.redis import RedisOnlineStore
 from lib.feature_lake import make_contract
 
+from liftloop.features.definitions import TIME_TO_LIVE
 from liftloop.features.feast_repo import feature_objects, repo_config
-from liftloop.features.names import TIME_TO_LIVE
 from liftloop.settings import Settings
 
 
