@@ -28,11 +28,11 @@ def dispatch_ingest(store: Store, runs: FlowRuns, contract: Contract) -> bool:
     Returns:
         Whether a run now exists, or just existed, so that landing should be checked again afterwards.
     """
-    waiting = SourceState.read(store, contract).waiting
-    if not waiting:
+    state = SourceState.read(store, contract)
+    if not state.waiting:
         return False
-    oldest = waiting[0]
-    base = f"{store.uri(oldest.key)}#{oldest.etag}"
+    oldest = state.waiting[0]
+    base = f"{store.uri(oldest.key)}#{state.landed.object_id(oldest)}"
     attempts = dict(list_attempts(runs, base))
     made = max(attempts, default=0)
     if attempts and _is_too_soon(made, attempts[made], _last_landed(store, contract), datetime.now(UTC)):

@@ -21,6 +21,6 @@ def ingest(source: str) -> None:
         results = ingest_waiting(lake)
         announce_impressions(lake)
         report_ingest(source, results)
-        remind_of_held(source)
+        remind_of_held(lake)
         require_all_ingested(results)
         require_lookups(lake)

@@ -64,9 +64,10 @@ def announce_impressions(lake: Lake) -> None:
 
 
 @step
-def remind_of_held(source: str) -> None:
+def remind_of_held(lake: Lake) -> None:
     """Print how many files are held back, by this run or earlier ones."""
-    if outside := blocked(open_store(), source):
+    source = lake.contract.source
+    if outside := blocked(lake):
         print(f"{len(outside)} landed files of {source} are not in the lake: `liftloop held {source}` says why")
 
 

@@ -11,6 +11,7 @@ from liftloop.cli.output import console, print_table
 from liftloop.contract.contract import load_contract
 from liftloop.datasets import open_bandit
 from liftloop.lake.erasure import erase as erase_value
+from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import blocked
 from liftloop.reporting.html import copy_page
 from liftloop.settings import load_settings
@@ -42,8 +43,8 @@ def land_folder(
 @commands.command("held")
 def list_held(source: Annotated[str, typer.Argument(help="A source with a contract.")]) -> None:
     """List the landed files that are not in the lake, with the reason."""
-    load_contract(source)
-    rows = [(e.landed.key, e.status, e.error, "\n".join(e.reasons)) for e in blocked(open_store(), source)]
+    lake = Lake(open_store(), load_contract(source))
+    rows = [(e.landed.key, e.status, e.error, "\n".join(e.reasons)) for e in blocked(lake)]
     print_table(["file", "status", "error", "reasons"], rows)
 
 
@@ -75,8 +76,8 @@ def fetch_open_bandit() -> None:
 
 @commands.command()
 def simulate(
-    impressions: Annotated[int, typer.Option(help="How many impressions, over all days.")] = 500_000,
-    days: Annotated[int, typer.Option(help="How many days.")] = 10,
+    impressions: Annotated[int, typer.Option(help="How many impressions, over all days.", min=1)] = 500_000,
+    days: Annotated[int, typer.Option(help="How many days.", min=1, max=3650)] = 10,
     seed: Annotated[int, typer.Option(help="The same seed lands the same bytes.")] = 7,
 ) -> None:
     """Land the logs of a simulated publisher; the true click probabilities stay outside the bucket."""

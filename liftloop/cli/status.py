@@ -51,13 +51,16 @@ def _print_sources(settings: Settings) -> list[str]:
             each.contract.source,
             each.waiting,
             in_words(now - each.oldest.modified) if each.oldest else "",
+            each.outdated,
             each.held,
             in_words(now - each.features_due_since) if each.features_due_since else "",
             f"{each.champion.version} for {in_words(now - each.champion.since)}" if each.champion else "none",
         )
         for each in found
     ]
-    print_table(["source", "waiting", "oldest for", "held back", "features behind for", "champion"], rows)
+    print_table(
+        ["source", "waiting", "oldest for", "to read again", "held back", "features behind for", "champion"], rows
+    )
     succeeded = last_successes(store, [contract.source for contract in contracts])
     names = sorted({source for by_source in succeeded.values() for source in by_source})
     ages = [[in_words(now - each[name]) if name in each else "" for each in succeeded.values()] for name in names]

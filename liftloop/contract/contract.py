@@ -3,6 +3,8 @@
 Everything downstream of a contract reads canonical impressions and nothing else.
 """
 
+import re
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -10,14 +12,12 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from liftloop.contract.columns import Column, ContextColumn
+from liftloop.contract.files import Landing, Lookup, placeholders
 from liftloop.contract.sections import (
-    Column,
-    ContextColumn,
     Duration,
     FeatureKeys,
     GatePolicy,
-    Landing,
-    Lookup,
     Outcome,
     Retraining,
     Reward,
@@ -49,6 +49,8 @@ CANONICAL_TYPES = {
 }
 OUTCOME_COLUMNS = {"click", "conversion", "revenue", "cost", "outcome_timestamp"}  # not known at decision time
 REQUIRED_COLUMNS = ("impression_id", "event_timestamp", "placement_id", "ad_id", "click")
+RESERVED_NAMES = {"date", "fold", "json_line", "landed", "object_id", "rank", "raw", "reasons", "row", "rows"}
+_KINDS = {"DOUBLE": "a number", "BIGINT": "a whole number", "VARCHAR": "text", "TIMESTAMPTZ": "a time"}
 CONTEXT_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "float": "DOUBLE"}
 
 
@@ -71,6 +73,7 @@ class Contract(Frozen):
     freshness: Duration = timedelta(minutes=15)  # objective: from landing to served features
     deduplicate_by: tuple[str, ...] = ("impression_id",)
     quarantine_share_limit: Share = 0.05
+    duplicate_share_limit: Share = 0.05  # of rows of one file whose key an earlier row of it has; more holds the file
     choose_among: str = "placement_id"  # ads logged with the same value of this column compete for an impression
     feature_version: Annotated[int, Field(ge=1)] = 1
     split: Split
@@ -88,9 +91,47 @@ class Contract(Frozen):
         missing = sorted({*REQUIRED_COLUMNS, *self.keys, self.reward} - set(self.columns))
         if missing:
             raise ValueError(f"columns {missing} are required and not mapped")
-        clash = sorted(set(self.context) & set(CANONICAL_TYPES))
+        clash = sorted(name for name in self.context if name.lower() in CANONICAL_TYPES)
         if clash:
             raise ValueError(f"context {clash} have names of canonical columns; rename them")
+        return self
+
+    @model_validator(mode="after")
+    def _context_names_are_usable(self) -> Self:
+        odd = sorted(name for name in self.context if not re.fullmatch("[a-z_][a-z0-9_]*", name, re.IGNORECASE))
+        if odd:
+            example = re.sub(r"\W+", "_", odd[0]).strip("_") or "price"
+            raise ValueError(
+                f"context {odd} are not names of letters, digits and _; a landed column may be called anything:"
+                f" {example}: {{from: {odd[0]!r}}}"
+            )
+        if taken := sorted(name for name in self.context if name.lower() in RESERVED_NAMES):
+            raise ValueError(f"context {taken} are names that tables of ours use; rename them")
+        if twice := [name for name, times in Counter(map(str.lower, self.context)).items() if times > 1]:
+            raise ValueError(f"context {twice} differ in case alone; rename all but one")
+        return self
+
+    @model_validator(mode="after")
+    def _options_have_a_meaning(self) -> Self:
+        for name, column in self.mapped.items():
+            kind = self.column_types[name]
+            if "scale" in column.given and kind not in {"DOUBLE", "BIGINT"}:
+                raise ValueError(f"{name}: scale means nothing for {_KINDS[kind]}; remove it")
+            given = {"time", "zone", "since"} & column.given
+            if given and kind != "TIMESTAMPTZ":
+                raise ValueError(f"{name}: {sorted(given)} mean nothing for {_KINDS[kind]}; remove them")
+        return self
+
+    @model_validator(mode="after")
+    def _lookups_can_be_found(self) -> Self:
+        parts = {*placeholders(self.landing.path)}
+        for name, lookup in self.lookups.items():
+            if unknown := sorted({*placeholders(lookup.path)} - parts):
+                raise ValueError(f"lookups.{name}.path names {unknown}; landing.path has {sorted(parts)}")
+            if name == "landed" or not name.isidentifier():
+                raise ValueError(
+                    f"lookups.{name}: a reference file's name has letters, digits and _, and is not landed"
+                )
         return self
 
     @model_validator(mode="after")
@@ -104,9 +145,29 @@ class Contract(Frozen):
         return self
 
     @property
+    def mapped(self) -> dict[str, Column]:
+        """The columns whose values come from landed files."""
+        return {**self.columns, **self.context}
+
+    @property
     def column_types(self) -> dict[str, str]:
         """Every column of a canonical impression of this source, with its DuckDB type, in order."""
         return CANONICAL_TYPES | {name: CONTEXT_TYPES[column.type] for name, column in self.context.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, of which the last would win, and keys that it takes for booleans."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        where = f"line {node.start_mark.line + 1}"
+        if repeated := [key for key, times in Counter(map(str, keys)).items() if times > 1]:
+            raise yaml.YAMLError(f"{where}: {repeated} appear more than once; remove all but one")
+        if odd := [key for key in keys if isinstance(key, bool)]:
+            raise yaml.YAMLError(
+                f"{where}: a key is read as {odd[0]}: YAML takes yes, no, on and off for booleans; quote it"
+            )
+        return super().construct_mapping(node, deep)
 
 
 def load_contract(source: str, folder: Path | None = None) -> Contract:
@@ -120,7 +181,7 @@ def load_contract(source: str, folder: Path | None = None) -> Contract:
     if not path.is_file():
         raise ContractError(f"source {source!r} is not declared in {folder}/; declared: {declared_sources(folder)}")
     try:
-        contract = Contract.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        contract = Contract.model_validate(yaml.load(path.read_text(encoding="utf-8"), _Loader))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ContractError(f"{path}: not readable as YAML: {error}") from None
     except ValidationError as error:

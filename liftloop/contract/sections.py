@@ -4,16 +4,14 @@ import re
 from collections import Counter
 from datetime import timedelta
 from math import inf
-from typing import Annotated, Any, Literal, Self
-from zoneinfo import available_timezones
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from liftloop.storage.frozen import Frozen
 
 _DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=3650)
-_PLACEHOLDER = re.compile(r"{(\w+)}")
 
 
 def _parse_duration(value: Any) -> timedelta:
@@ -26,12 +24,6 @@ def _parse_duration(value: Any) -> timedelta:
     if duration > _LONGEST:
         raise ValueError(f"a duration is at most {_LONGEST.days}d")
     return duration
-
-
-def _parse_zone(value: str) -> str:
-    if value not in available_timezones():
-        raise ValueError("a zone is an IANA name such as UTC or Europe/Berlin")
-    return value
 
 
 def _require_bounds(value: tuple[float, float]) -> tuple[float, float]:
@@ -50,62 +42,10 @@ Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
 PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
 Bounds = Annotated[tuple[float, float], AfterValidator(_require_bounds)]
 Names = Annotated[tuple[str, ...], AfterValidator(_require_distinct)]
-Zone = Annotated[str, BeforeValidator(_parse_zone)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Reward = Literal["click", "conversion"]
 FeatureKey = Literal["ad_id", "placement_id", "campaign_id", "advertiser_id", "site_id", "user_id"]
 FeatureKeys = Annotated[tuple[FeatureKey, ...], Field(min_length=1), AfterValidator(_require_distinct)]
-FileFormat = Literal["csv", "tsv", "jsonl", "parquet"]
-
-
-class Column(Frozen):
-    """Where one canonical value comes from: exactly one of `from`, `template`, `pick` and `constant`."""
-
-    from_: str | None = Field(default=None, alias="from")
-    template: str | None = None  # landed columns joined as text: "{campaign}:{position}"
-    pick: str | None = None  # the landed column whose name depends on the row: "affinity_{item_id}"
-    constant: str | float | None = None
-    scale: float | None = None  # multiplies numbers: 0.01 turns cents into currency units
-    time: Literal["text", "epoch_seconds", "epoch_milliseconds"] = "text"
-    zone: Zone = "UTC"  # of times without an offset
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        origins = [self.from_, self.template, self.pick, self.constant]
-        if sum(origin is not None for origin in origins) != 1:
-            raise ValueError("give exactly one of from, template, pick, constant")
-        return self
-
-
-class ContextColumn(Column):
-    """A column known at decision time. `about` says what it depends on: the request, the ad, or the pair."""
-
-    type: Literal["string", "integer", "float"]
-    about: Literal["request", "ad", "pair"] = "request"
-
-
-class _PathPattern(Frozen):
-    path: str
-    format: FileFormat
-
-    def path_parts(self, relative_key: str) -> dict[str, str] | None:
-        """The named parts of a key relative to the source's prefix, or None if it does not match."""
-        pieces = _PLACEHOLDER.split(self.path)
-        named = (re.escape(piece) if i % 2 == 0 else f"(?P<{piece}>[^/]+)" for i, piece in enumerate(pieces))
-        match = re.fullmatch("".join(named), relative_key)
-        return match.groupdict() if match else None
-
-
-class Landing(_PathPattern):
-    """The files under `landing/<source>/`. The named parts of `path` become landed columns."""
-
-    encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
-
-
-class Lookup(_PathPattern):
-    """A reference file joined to every row; named parts in `path` are filled from the impressions file's own path."""
-
-    match: dict[str, str]  # landed column -> column of the reference file
 
 
 class Outcome(Frozen):
@@ -169,8 +109,3 @@ class GatePolicy(Frozen):
     stale_after: Duration = timedelta(days=2)  # of matured impressions newer than the hold-out
     latency_p99_milliseconds: Annotated[float, Field(gt=0)] = 20.0  # processor time for scoring 50 ads
     model_bytes: Annotated[int, Field(ge=1)] = 50_000_000  # of everything that a process loads to serve the model
-
-
-def placeholders(template: str) -> list[str]:
-    """The names in braces, in order: `{campaign}:{position}` -> ["campaign", "position"]."""
-    return _PLACEHOLDER.findall(template)

@@ -50,7 +50,8 @@ def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, cons
 
 
 def _facts(store: Store, version: ModelVersion, verdict: Verdict) -> dict[str, str]:
-    entries = [*ingested(Lake(store, load_contract(version.source))), *blocked(store, version.source)]
+    lake = Lake(store, load_contract(version.source))
+    entries = [*ingested(lake), *blocked(lake)]
     counts = {f"rows {word}": f"{sum(getattr(e, name) for e in entries):,}" for word, name in _COUNTS.items()}
     model = verdict.scores["model"]
     return counts | {

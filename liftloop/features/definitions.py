@@ -1,4 +1,4 @@
-"""Names of a source's features, and of their Feast views and service."""
+"""Which features a source has: windows, priors, and the names of columns, Feast views and service."""
 
 from datetime import timedelta
 

@@ -13,8 +13,9 @@ import duckdb
 
 from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
-from liftloop.lake.impressions import object_id_in, write_parquet
+from liftloop.lake.impressions import write_parquet
 from liftloop.lake.lake import Lake
+from liftloop.lake.landed import object_id_in
 from liftloop.lake.ledger import ingested
 from liftloop.storage.duckdb import connect, literal, quoted
 from liftloop.storage.frozen import Frozen

@@ -7,50 +7,56 @@ import duckdb
 from liftloop.contract.contract import Contract
 from liftloop.lake.known_keys import create_known
 from liftloop.lake.lake import Lake
+from liftloop.lake.landed import Landed, landed_file_of, object_id_in
 from liftloop.storage.duckdb import literal, quoted
-from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.keys import impressions_prefix, quarantine_prefix
 from liftloop.storage.store import Listed
 
-_FILE_CHARACTERS, _VERSION_CHARACTERS = 16, 8
 _DUPLICATE = "duplicate of an impression that is already counted"
 
 
-def mark_duplicates(connection: duckdb.DuckDBPyConnection, lake: Lake, object_ids: list[str]) -> None:
-    """Give a reason to every good row whose key is a duplicate: in the lake, or earlier in these objects (in order)."""
+def mark_duplicates(connection: duckdb.DuckDBPyConnection, lake: Lake, landed: Landed, object_ids: list[str]) -> None:
+    """Give a reason to every good row whose key a row has that landed before: in the lake, or in these objects.
+
+    Creates the table `known`: keys of these rows in the lake, with `place` in the order of landing and `filename`.
+    """
     keys = ", ".join(map(quoted, lake.contract.deduplicate_by))
-    ranks = ", ".join(f"({literal(object_id)}, {rank})" for rank, object_id in enumerate(object_ids))
+    places = landed.places()
+    ranks = ", ".join(f"({literal(each)}, {places[landed_file_of(each)]})" for each in object_ids)
     connection.execute(f"CREATE TEMP TABLE ranks AS SELECT * FROM (VALUES {ranks}) AS t(object_id, rank)")
-    create_known(connection, lake.store, lake.contract, _files_without(lake, {*object_ids}))
+    create_known(connection, lake.store, lake.contract, _current_files(lake, landed, object_ids))
     connection.execute(f"""
         UPDATE impressions SET reasons = [{literal(_DUPLICATE)}], raw = to_json(impressions)::VARCHAR
         WHERE rowid IN (
             SELECT impressions.rowid FROM impressions JOIN ranks USING (object_id) LEFT JOIN known USING ({keys})
             WHERE len(reasons) = 0
-            QUALIFY known.is_known OR row_number() OVER (PARTITION BY {keys} ORDER BY rank, impressions.rowid) > 1
+            QUALIFY known.place < rank OR row_number() OVER (PARTITION BY {keys} ORDER BY rank, impressions.rowid) > 1
         )
     """)
 
 
-def _files_without(lake: Lake, object_ids: set[str]) -> list[Listed]:
-    """The lake's files except the ones of any version of these landed files."""
-    files = {landed_file_of(object_id) for object_id in object_ids}
-    return [item for item in lake.files if landed_file_of(object_id_in(item.key)) not in files]
+def _current_files(lake: Lake, landed: Landed, object_ids: list[str]) -> dict[Listed, int]:
+    """The lake's files with their place in the order of landing, except of these objects and of what is read anew."""
+    places, ours = landed.places(), {landed_file_of(each) for each in object_ids}
+
+    def place(item: Listed) -> int | None:
+        file = landed_file_of(object_id_in(item.key))
+        if file not in places:
+            return -1  # no longer in landing, and so the oldest
+        return places[file] if file not in ours and object_id_in(item.key) in landed.by_id else None
+
+    return {item: found for item in lake.files if (found := place(item)) is not None}
 
 
-def object_id_of(item: Listed) -> str:
-    """A short id for one version of a landed file; the ids of all its versions have the same beginning."""
-    return fingerprint_of(item.key)[:_FILE_CHARACTERS] + fingerprint_of(item.etag)[:_VERSION_CHARACTERS]
-
-
-def landed_file_of(object_id: str) -> str:
-    """The beginning that the ids of all versions of a landed file share."""
-    return object_id[:_FILE_CHARACTERS]
-
-
-def object_id_in(key: str) -> str:
-    """The id of the landed object that a file of the lake comes from."""
-    return Path(key).stem
+def superseded_files(connection: duckdb.DuckDBPyConnection, lake: Lake) -> list[str]:
+    """The lake's files of objects that hold a key of a good row that landed before them; after `mark_duplicates`."""
+    keys = ", ".join(map(quoted, lake.contract.deduplicate_by))
+    found = connection.execute(f"""
+        SELECT DISTINCT known.filename FROM impressions JOIN ranks USING (object_id) JOIN known USING ({keys})
+        WHERE len(reasons) = 0 AND known.place > rank
+    """).fetchall()
+    ids = {object_id_in(filename) for (filename,) in found}
+    return [item.key for item in lake.files if object_id_in(item.key) in ids]
 
 
 def stage_impressions(connection: duckdb.DuckDBPyConnection, contract: Contract, object_id: str, folder: Path) -> None:

@@ -14,17 +14,22 @@ from liftloop.storage.store import Listed, Store
 FILES_TO_GATHER = 100
 
 
-def create_known(connection: duckdb.DuckDBPyConnection, store: Store, contract: Contract, lake: list[Listed]) -> None:
+def create_known(
+    connection: duckdb.DuckDBPyConnection, store: Store, contract: Contract, places: dict[Listed, int]
+) -> None:
     """Create the temporary table `known`: the keys of table `impressions` that these files of the lake also hold.
+
+    Each with the lowest `place` of a file that holds it, and the `filename`.
 
     Gathered keys name the version of the file they come from, so they may be incomplete but never wrong. Keys of the
     other files are read from the lake, and gathered if there are `FILES_TO_GATHER` files or more.
     """
     keys = ", ".join(map(quoted, contract.deduplicate_by))
-    versions = {f"{item.key}#{item.etag}": store.uri(item.key) for item in lake}
+    versions = {f"{item.key}#{item.etag}": store.uri(item.key) for item in places}
     connection.execute(
-        "CREATE TEMP TABLE lake AS SELECT unnest($1::VARCHAR[]) AS version, unnest($2::VARCHAR[]) AS filename",
-        [list(versions), list(versions.values())],
+        "CREATE TEMP TABLE lake AS SELECT unnest($1::VARCHAR[]) AS version, unnest($2::VARCHAR[]) AS filename,"
+        " unnest($3::BIGINT[]) AS place",
+        [list(versions), list(versions.values()), list(places.values())],
     )
     files = [store.uri(item.key) for item in store.list(_prefix(contract))]
     missing = sorted(versions.keys() - _gathered(connection, files))
@@ -33,10 +38,11 @@ def create_known(connection: duckdb.DuckDBPyConnection, store: Store, contract: 
             files.append(str(_gather(connection, keys, [versions[name] for name in missing], Path(folder))))
         if len(missing) >= FILES_TO_GATHER:
             store.put(f"{_prefix(contract)}{fingerprint_of(*missing)}.parquet", Path(files[-1]).read_bytes())
-        rows = f"read_parquet({files}) SEMI JOIN lake USING (version)" if files else "impressions WHERE false"
+        held = f"SELECT {keys}, place, lake.filename FROM read_parquet({files}) JOIN lake USING (version)"
+        nothing = f"SELECT {keys}, 0::BIGINT AS place, '' AS filename FROM impressions WHERE false"
         connection.execute(f"""
-            CREATE TEMP TABLE known AS SELECT DISTINCT {keys}, true AS is_known
-            FROM (SELECT {keys} FROM {rows}) SEMI JOIN impressions USING ({keys})
+            CREATE TEMP TABLE known AS SELECT {keys}, min(place) AS place, arg_min(filename, place) AS filename
+            FROM ({held if files else nothing}) SEMI JOIN impressions USING ({keys}) GROUP BY ALL
         """)
 
 

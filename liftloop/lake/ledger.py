@@ -1,17 +1,16 @@
 """The outcome of every landed object: one entry per version, written last, so that each version counts once."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import PurePath
 
 from pydantic import Field
 
-from liftloop.contract.contract import Contract
-from liftloop.lake.impressions import object_id_in, object_id_of
 from liftloop.lake.lake import Lake
+from liftloop.lake.landed import Landed, landed_file_of, object_id_in
 from liftloop.storage.frozen import Frozen
-from liftloop.storage.keys import LEDGER, impressions_prefix, landing_prefix, ledger_prefix
+from liftloop.storage.keys import LEDGER, impressions_prefix, ledger_prefix
 from liftloop.storage.runs import IngestStatus, Step
 from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
 
@@ -23,7 +22,6 @@ class Entry(Frozen):
     landed: ObjectRef
     lookups: tuple[ObjectRef, ...] = ()  # the reference files it was read with
     status: IngestStatus
-    rules: str  # fingerprint of contract and suite: objects held under older rules are tried again
     rows_landed: int = 0
     rows_valid: int = 0
     rows_quarantined: int = 0
@@ -34,38 +32,48 @@ class Entry(Frozen):
     outputs: tuple[ObjectRef, ...] = ()
 
 
-def pending(lake: Lake, rules: str) -> Iterator[Listed]:
-    """Landed objects, oldest first, that have no entry, were held under other rules, or lack files in the lake."""
-    store, contract = lake.store, lake.contract
-    done = _complete_in_lake(lake)
-    held = _read(store, store.list(ledger_prefix(contract.source, "held")))
-    done |= {entry.object_id for entry in held if entry.rules == rules}
-    landed = sorted(store.list(landing_prefix(contract.source)), key=lambda item: (item.modified, item.key))
-    for item in landed:
-        if object_id_of(item) not in done and not is_reference_or_marker(contract, item.key):
-            yield item
+def pending(lake: Lake, landed: Landed) -> list[Listed]:
+    """Landed objects that are not in the lake as they are read now: new ones first, then the others, oldest first."""
+    done = _complete_in_lake(lake) | _held(lake)
+    waiting = {object_id: item for object_id, item in landed.by_id.items() if object_id not in done}
+    known = files_in_lake(lake)
+    return [waiting[object_id] for object_id in sorted(waiting, key=lambda each: landed_file_of(each) in known)]
+
+
+def files_in_lake(lake: Lake) -> set[str]:
+    """The landed files of which the lake has rows, whatever their version: the beginnings of their ids."""
+    return {landed_file_of(object_id_in(item.key)) for item in lake.files}
 
 
 def _complete_in_lake(lake: Lake) -> set[str]:
-    """Ids of the ingested objects whose files are all in the lake; an entry's name ends with the number of files."""
+    """Ids of the ingested objects of which the lake has all files and no others; an entry's name ends with how many."""
     in_lake = Counter(object_id_in(item.key) for item in lake.files)
+    of_file = Counter(landed_file_of(object_id_in(item.key)) for item in lake.files)
     entries = lake.store.list(ledger_prefix(lake.contract.source, "ingested"))
     names = (PurePath(item.key).stem.split("-") for item in entries)
-    return {object_id for object_id, files in names if in_lake[object_id] == int(files)}
+    return {name for name, files in names if in_lake[name] == of_file[landed_file_of(name)] == int(files)}
 
 
-def blocked(store: Store, source: str) -> list[Entry]:
+def _held(lake: Lake) -> set[str]:
+    return {PurePath(item.key).stem for item in lake.store.list(ledger_prefix(lake.contract.source, "held"))}
+
+
+def blocked(lake: Lake) -> list[Entry]:
     """Entries of the landed objects that are not in the lake, except objects replaced or deleted since."""
-    wanted = blocked_ids(store, source)
-    return _read(
-        store, (item for item in store.list(ledger_prefix(source, "held")) if PurePath(item.key).stem in wanted)
-    )
+    wanted = blocked_ids(lake, Landed.read(lake.store, lake.contract))
+    prefix = ledger_prefix(lake.contract.source, "held")
+    return _read(lake.store, (item for item in lake.store.list(prefix) if PurePath(item.key).stem in wanted))
 
 
-def blocked_ids(store: Store, source: str) -> set[str]:
+def blocked_ids(lake: Lake, landed: Landed) -> set[str]:
     """Ids of the landed objects that are not in the lake."""
-    entries = {PurePath(item.key).stem for item in store.list(ledger_prefix(source, "held"))}
-    return entries and entries & {object_id_of(item) for item in store.list(landing_prefix(source))}
+    return _held(lake) & {*landed.by_id}
+
+
+def ids_of_these_bytes(store: Store, source: str, entry: Entry) -> set[str]:
+    """Ids under which the same bytes of a landed file were ingested before, by another contract, suite or reference."""
+    prefix = f"{ledger_prefix(source, 'ingested')}{landed_file_of(entry.object_id)}"
+    return {each.object_id for each in _read(store, store.list(prefix)) if each.landed == entry.landed}
 
 
 def ingested(lake: Lake) -> list[Entry]:
@@ -104,10 +112,3 @@ def ingest_step(entry: Entry) -> Step:
 
 def _read(store: Store, items: Iterable[Listed]) -> list[Entry]:
     return [Entry.model_validate_json(body) for body in concurrently(store.get, (item.key for item in items))]
-
-
-def is_reference_or_marker(contract: Contract, key: str) -> bool:
-    """Whether a landed object is a reference file, or a folder marker as consoles of object stores create."""
-    relative = key.removeprefix(landing_prefix(contract.source))
-    is_reference = any(lookup.path_parts(relative) is not None for lookup in contract.lookups.values())
-    return is_reference or key.endswith("/")

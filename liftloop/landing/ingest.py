@@ -10,29 +10,29 @@ from pathlib import Path
 import duckdb
 
 from liftloop.contract.contract import Contract
-from liftloop.contract.suite import load_suite, rules_fingerprint
+from liftloop.contract.suite import load_suite
 from liftloop.errors import UserError
 from liftloop.lake.erasure import Erasures, read_erasures
 from liftloop.lake.impressions import (
-    landed_file_of,
     mark_duplicates,
-    object_id_in,
-    object_id_of,
     stage_impressions,
     stage_quarantine,
+    superseded_files,
 )
 from liftloop.lake.lake import Lake
-from liftloop.lake.ledger import Entry, blocked_ids, ingest_step, is_reference_or_marker, pending, write_entry
+from liftloop.lake.landed import Landed, landed_file_of, object_id_in
+from liftloop.lake.ledger import Entry, blocked_ids, ids_of_these_bytes, ingest_step, pending, write_entry
 from liftloop.landing.parse import LandedFile, create_tables, parse
-from liftloop.landing.readers import FileRejectedError
+from liftloop.landing.rejection import FileRejectedError
 from liftloop.landing.rules import Finding, Rule, compile_rules
-from liftloop.storage.duckdb import connect
+from liftloop.storage.duckdb import connect, quoted
 from liftloop.storage.keys import impressions_prefix, landing_prefix, quarantine_prefix
 from liftloop.storage.runs import record
 from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
 
 BATCH_BYTES = 256 * 1024 * 1024
 BATCH_OBJECTS = 1000
+_FEWEST_DUPLICATES = 10  # fewer hold no file, whatever their share
 _LONGEST_NAME_CHARACTERS = 60  # of a local file; at most four bytes each, and file systems allow 255 bytes
 
 
@@ -53,8 +53,8 @@ class _Work:
     """What every step of one batch needs; the folder is temporary."""
 
     lake: Lake
+    landed: Landed
     rules: list[Rule]
-    rules_fingerprint: str
     erasures: Erasures
     connection: duckdb.DuckDBPyConnection
     folder: Path
@@ -77,9 +77,9 @@ def pending_batches(
     """
     batch: list[Listed] = []
     size_bytes = 0
-    landed = _landed_lookups(lake)
-    for item in pending(lake, rules_fingerprint(lake.contract)):
-        if not landed.issuperset(_lookup_keys(lake.contract, item.key).values()):
+    landed = Landed.read(lake.store, lake.contract)
+    for item in pending(lake, landed):
+        if landed.missing_references(item):
             continue
         size_bytes += item.size_bytes
         if batch and (size_bytes > batch_bytes or len(batch) == batch_objects):
@@ -96,9 +96,10 @@ def require_lookups(lake: Lake) -> None:
     Raises:
         LookupMissingError: some have not; the message names them.
     """
-    waiting = pending(lake, rules_fingerprint(lake.contract)) if lake.contract.lookups else ()
-    wanted = {key for item in waiting for key in _lookup_keys(lake.contract, item.key).values()}
-    if missing := sorted(wanted - _landed_lookups(lake)):
+    if not lake.contract.lookups:
+        return
+    landed = Landed.read(lake.store, lake.contract)
+    if missing := sorted({key for item in pending(lake, landed) for key in landed.missing_references(item)}):
         raise LookupMissingError(
             f"land {', '.join(map(lake.store.uri, missing))} first: landed files are joined with this data"
         )
@@ -110,18 +111,18 @@ def ingest_batch(lake: Lake, items: list[Listed]) -> BatchResult:
     Raises:
         LookupMissingError: a reference file has not landed yet.
     """
-    suite = load_suite()
+    suite, landed = load_suite(), Landed.read(lake.store, lake.contract)
     with tempfile.TemporaryDirectory(prefix="liftloop-") as name:
         folder = Path(name)
         with connect(lake.store.settings, folder / "batch.duckdb") as connection:
             connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: no checkpoints
             rules, erasures = compile_rules(suite), read_erasures(lake.store, lake.contract.source)
-            work = _Work(lake, rules, rules_fingerprint(lake.contract), erasures, connection, folder)
+            work = _Work(lake, landed, rules, erasures, connection, folder)
             entries = _stage_batch(work, items)
             from liftloop.landing.validation import validate  # noqa: PLC0415  (Great Expectations: seconds to import)
 
             findings = validate(connection, "impressions", suite)
-        blocked = blocked_ids(lake.store, lake.contract.source)
+        blocked = blocked_ids(lake, landed)
         before = [item.key for item in lake.files]
         written = concurrently(lambda entry: _upload(work, entry, before, entry.object_id in blocked), entries)
     record(*map(ingest_step, written))
@@ -134,13 +135,21 @@ def _stage_batch(work: _Work, items: list[Listed]) -> list[Entry]:
     entries = [_read(work, item, landed) for item, landed in zip(items, _fetch(work, items), strict=True)]
     ingested = [entry.object_id for entry in entries if entry.status == "ingested"]
     if ingested:
-        mark_duplicates(work.connection, work.lake, ingested)
+        mark_duplicates(work.connection, work.lake, work.landed, ingested)
+        _reopen(work)
     return [_stage(work, entry) for entry in entries]
+
+
+def _reopen(work: _Work) -> None:
+    """Delete files of later objects that hold keys of this batch: the earlier row counts, so they are read again."""
+    later = superseded_files(work.connection, work.lake)
+    work.store.delete(later)
+    work.lake.replace(later, ())
 
 
 def _fetch(work: _Work, items: list[Listed]) -> list[ObjectRef]:
     """Download the objects, each to a folder of its own."""
-    paths = [_local(work, object_id_of(item), item.key) for item in items]
+    paths = [_local(work, work.landed.object_id(item), item.key) for item in items]
     for path in paths:
         path.parent.mkdir()
     return concurrently(lambda pair: work.store.download(pair[0].key, pair[1]), zip(items, paths, strict=True))
@@ -151,43 +160,30 @@ def _local(work: _Work, object_id: str, key: str) -> Path:
 
 
 def _read(work: _Work, item: Listed, landed: ObjectRef) -> Entry:
-    path = _local(work, object_id_of(item), item.key)
-    entry = Entry(object_id=object_id_of(item), landed=landed, status="ingested", rules=work.rules_fingerprint)
+    entry = Entry(object_id=work.landed.object_id(item), landed=landed, status="ingested")
+    path = _local(work, entry.object_id, item.key)
     try:
-        parts = _path_parts(work.contract, item.key)
-        keys = _lookup_keys(work.contract, item.key)
+        relative = item.key.removeprefix(landing_prefix(work.contract.source))
+        parts = _path_parts(work.contract, relative)
+        keys = work.landed.reference_keys(item.key)
         lookups = {name: _fetch_lookup(work, name, key, path.parent) for name, key in keys.items()}
         entry = entry.model_copy(update={"lookups": tuple(lookups.values())})
         files = {name: path.parent / name / Path(ref.key).name for name, ref in lookups.items()}
         limit = work.store.settings.max_expanded_bytes
-        parse(work.connection, work.contract, LandedFile(entry.object_id, path, parts, files, limit), work.rules)
+        parse(
+            work.connection, work.contract, LandedFile(entry.object_id, relative, path, parts, files, limit), work.rules
+        )
         entry = _counted(work, entry, _drop_erased(work, entry.object_id))
     except FileRejectedError as error:
         entry = entry.model_copy(update={"status": "rejected", "error": str(error)})
     return entry
 
 
-def _path_parts(contract: Contract, key: str) -> dict[str, str]:
-    relative = key.removeprefix(landing_prefix(contract.source))
+def _path_parts(contract: Contract, relative: str) -> dict[str, str]:
     parts = contract.landing.path_parts(relative)
     if parts is None:
         raise FileRejectedError(f"{relative!r} does not match the contract's landing path {contract.landing.path!r}")
     return parts
-
-
-def _lookup_keys(contract: Contract, key: str) -> dict[str, str]:
-    """The reference files, by name, that a landed object is joined with."""
-    parts = contract.landing.path_parts(key.removeprefix(landing_prefix(contract.source)))
-    if parts is None:
-        return {}
-    return {
-        name: landing_prefix(contract.source) + each.path.format_map(parts) for name, each in contract.lookups.items()
-    }
-
-
-def _landed_lookups(lake: Lake) -> set[str]:
-    items = lake.store.list(landing_prefix(lake.contract.source)) if lake.contract.lookups else ()
-    return {item.key for item in items if is_reference_or_marker(lake.contract, item.key)}
 
 
 def _fetch_lookup(work: _Work, name: str, key: str, folder: Path) -> ObjectRef:
@@ -224,11 +220,28 @@ def _counted(work: _Work, entry: Entry, erased: int) -> Entry:
         raise FileRejectedError("the file has a header and no rows")
     rows = {"rows_landed": good + bad + erased, "rows_valid": good, "rows_quarantined": bad, "rows_erased": erased}
     counts = {**rows, "reasons": reasons}
-    share, limit = bad / max(good + bad, 1), work.contract.quarantine_share_limit
-    if share > limit:
-        error = f"{share:.1%} of its rows are bad, more than the contract's quarantine_share_limit of {limit:.1%}"
+    if error := _too_many(work, entry.object_id, good, bad):
         counts |= {"status": "held", "error": error, "rows_valid": 0, "rows_quarantined": good + bad}
     return entry.model_copy(update=counts)
+
+
+def _too_many(work: _Work, object_id: str, good: int, bad: int) -> str | None:
+    """Why a file is held: too many of its rows are bad, or repeat a key, which hides damaged ids."""
+    share, limit = bad / max(good + bad, 1), work.contract.quarantine_share_limit
+    if share > limit:
+        return f"{share:.1%} of its rows are bad, more than the contract's quarantine_share_limit of {limit:.1%}"
+    names = work.contract.deduplicate_by
+    keys = ", ".join(map(quoted, names))
+    distinct = f"SELECT count(DISTINCT row({keys})) FROM impressions WHERE object_id = $1 AND len(reasons) = 0"
+    row = work.connection.execute(distinct, [object_id]).fetchone()
+    repeated = good - (row[0] if row else 0)
+    share, limit = repeated / max(good, 1), work.contract.duplicate_share_limit
+    if share > limit and repeated >= _FEWEST_DUPLICATES:
+        return (
+            f"{repeated} of its {good} rows repeat the {', '.join(names)} of an earlier row, more than the contract's"
+            f" duplicate_share_limit of {limit:.1%}"
+        )
+    return None
 
 
 def _row_counts(work: _Work, object_id: str) -> tuple[int, int]:
@@ -276,7 +289,8 @@ def _upload(work: _Work, entry: Entry, before: list[str], is_held: bool) -> Entr
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     put = concurrently(lambda path: work.store.put_version(str(path.relative_to(folder)), path.read_bytes()), files)
     written = {ref.key: Listed(ref.key, etag, ref.size_bytes, datetime.now(UTC)) for ref, etag in put}
-    replaced = [key for key in before if _is_replaced(key, entry) and key not in written]
+    former = ids_of_these_bytes(work.store, work.contract.source, entry) if entry.status != "ingested" else set()
+    replaced = [key for key in before if key not in written and _is_replaced(key, entry, former)]
     work.store.delete(replaced)
     prefix = impressions_prefix(work.contract.source)
     work.lake.replace(replaced, (item for key, item in written.items() if key.startswith(prefix)))
@@ -285,9 +299,12 @@ def _upload(work: _Work, entry: Entry, before: list[str], is_held: bool) -> Entr
     return written_entry
 
 
-def _is_replaced(key: str, entry: Entry) -> bool:
-    """Whether a file of the lake is of an earlier version of this landed file, or left by an interrupted run."""
+def _is_replaced(key: str, entry: Entry, former: set[str]) -> bool:
+    """Whether a file of the lake is of an earlier version of this landed file, or left by an interrupted run.
+
+    A corrected file that is held leaves the rows of its former version; not so a file that is itself read anew.
+    """
     object_id = object_id_in(key)
     if entry.status != "ingested":
-        return object_id == entry.object_id
+        return object_id == entry.object_id or object_id in former
     return landed_file_of(object_id) == landed_file_of(entry.object_id)

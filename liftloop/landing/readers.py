@@ -1,64 +1,88 @@
 """Readers: a landed file as a view of its rows, within limits that a broken or hostile file cannot exceed."""
 
+import bz2
 import csv
 import gzip
+import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import IO, Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liftloop.contract.sections import FileFormat
+from liftloop.contract.files import FileLayout
+from liftloop.landing.framing import Frames, frame
+from liftloop.landing.rejection import FileRejectedError
 from liftloop.storage.duckdb import literal, quoted
 
-_SEPARATORS = {"csv": ",", "tsv": "\t"}
 _MOST_COLUMNS = 2_000  # DuckDB's run time is quadratic in the columns
 _COPY_BYTES = 2**20
-
-
-class FileRejectedError(ValueError):
-    """The file does not match its contract; all of it goes to quarantine, with this message."""
+_NO_SEPARATOR = "\\0"  # as DuckDB spells it: a line is one value
+_LONGEST_MAGIC_BYTES = 10
 
 
 def create_view(
-    connection: duckdb.DuckDBPyConnection, name: str, path: Path, kind: FileFormat, limit: int, encoding: str = "utf-8"
-) -> list[str]:
-    """Create a view of a file's rows; returns the names of its columns.
+    connection: duckdb.DuckDBPyConnection, name: str, path: Path, layout: FileLayout, limit: int, folder: Path
+) -> Frames | None:
+    """Create a view of a file's rows; returns the records of a text file.
 
     Args:
         limit: the most bytes that it may unpack to.
+        folder: an empty one, for the files that the view reads; it must stay until the view has been read.
 
     Raises:
         FileRejectedError: the file is empty, has too many columns, unpacks to more bytes, or is not of this kind.
     """
-    plain = _gunzip(path, limit) if _is_packed(path) else path
+    plain = _unpacked(path, folder / "unpacked", limit)
     if plain.stat().st_size == 0:
         raise FileRejectedError("the file is empty")
-    if kind == "parquet":
-        _require_size_limit(_parquet_bytes(connection, plain), limit)
-    reader = {"parquet": _parquet_reader, "jsonl": _json_reader}.get(kind, _delimited_reader)
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {reader(connection, plain, kind, encoding)}")
-    return [row[0] for row in connection.execute(f"DESCRIBE {quoted(name)}").fetchall()]
+    if layout.format == "parquet":
+        rows, frames = _parquet_rows(connection, plain, limit), None
+    else:
+        frames = frame(plain, layout, folder)
+        rows = (_json_rows if layout.format == "jsonl" else _delimited_rows)(connection, frames, layout)
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {rows}")
+    return frames
 
 
-def remove_unpacked(path: Path) -> None:
-    """Delete the file that `create_view` unpacked; call it once the view has been read."""
-    if _is_packed(path):
-        path.with_suffix("").unlink(missing_ok=True)
-
-
-def _is_packed(path: Path) -> bool:
-    return path.suffix == ".gz"
-
-
-def _gunzip(path: Path, limit: int) -> Path:
-    plain = path.with_suffix("")
-    with gzip.open(path) as packed, plain.open("wb") as target:
+def _unpacked(path: Path, target: Path, limit: int) -> Path:
+    """The file itself, or what it holds if its first bytes are those of a compressed file; names do not matter."""
+    with path.open("rb") as landed:
+        magic = landed.read(_LONGEST_MAGIC_BYTES)
+    opener = next((opener for start, opener in _OPENERS.items() if magic.startswith(start)), None)
+    if opener is None:
+        return path
+    with opener(path) as packed, target.open("wb") as plain:
         while piece := packed.read(_COPY_BYTES):
-            target.write(piece)
-            _require_size_limit(target.tell(), limit)
-    return plain
+            plain.write(piece)
+            _require_size_limit(plain.tell(), limit)
+    return target
+
+
+def _open_zip(path: Path) -> IO[bytes]:
+    archive = zipfile.ZipFile(path)
+    files = [item for item in archive.infolist() if not item.is_dir()]
+    if len(files) != 1:
+        raise FileRejectedError(f"the archive holds {len(files)} files: land each by itself")
+    return archive.open(files[0])
+
+
+_OPENERS: dict[bytes, Callable[[Path], AbstractContextManager[Any]]] = {
+    b"\x1f\x8b": gzip.open,
+    b"\x28\xb5\x2f\xfd": lambda path: pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"),
+    **{f"BZh{level}1AY&SY".encode(): bz2.open for level in range(1, 10)},
+    b"PK\x03\x04": _open_zip,
+}
+
+
+def _parquet_rows(connection: duckdb.DuckDBPyConnection, path: Path, limit: int) -> str:
+    _require_size_limit(_parquet_bytes(connection, path), limit)
+    _require_unique_names(pq.read_schema(path).names)
+    return f"SELECT * FROM read_parquet({literal(path)})"
 
 
 def _parquet_bytes(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
@@ -75,29 +99,35 @@ def _require_size_limit(size_bytes: int, limit: int) -> None:
         )
 
 
-def _parquet_reader(_connection: duckdb.DuckDBPyConnection, path: Path, _kind: FileFormat, _encoding: str) -> str:
-    _require_unique_names(pq.read_schema(path).names)
-    return f"SELECT * FROM read_parquet({literal(path)})"
-
-
-def _delimited_reader(_connection: duckdb.DuckDBPyConnection, path: Path, kind: FileFormat, encoding: str) -> str:
-    """Names come from the header; types are not guessed, which fails or misleads when the first rows are broken."""
-    separator = _SEPARATORS[kind]
-    codec = "utf-8-sig" if encoding == "utf-8" else encoding
-    with path.open(encoding=codec, errors="surrogateescape", newline="") as lines:
-        header = next(csv.reader(lines, delimiter=separator))
-    if any(character < " " or "\udc80" <= character <= "\udcff" for name in header for character in name):
-        raise FileRejectedError(f"the header is not {encoding}: set landing.encoding in the contract")
-    if not header:
-        raise FileRejectedError("the first line is blank; it must name the columns")
-    names = [name or f"column_{i}" for i, name in enumerate(header)]
+def _delimited_rows(_connection: duckdb.DuckDBPyConnection, frames: Frames, layout: FileLayout) -> str:
+    """Types are not guessed, which fails or misleads when the first rows are broken."""
+    names = _column_names(frames, layout)
     _require_column_limit(len(names))
     _require_unique_names(names)
+    return f"SELECT * FROM {_read_records(frames, names, layout.separator, layout.quote_character)}"
+
+
+def _column_names(frames: Frames, layout: FileLayout) -> list[str]:
+    if isinstance(layout.header, tuple):
+        return list(layout.header)
+    if not layout.has_header:
+        with frames.path.open(encoding="utf-8", newline="") as records:
+            return [str(place) for place, _ in enumerate(next(csv.reader(records, **layout.dialect), []), 1)]
+    header = frames.names or []
+    if any(character < " " or "\udc80" <= character <= "\udcff" for name in header for character in name):
+        raise FileRejectedError(f"the header is not {layout.encoding}: set landing.encoding in the contract")
+    if not any(header):
+        raise FileRejectedError("the first line is blank; it must name the columns")
+    return [name or f"column_{place}" for place, name in enumerate(header)]
+
+
+def _read_records(frames: Frames, names: Sequence[str], separator: str | None, quote: str | None) -> str:
+    """The rejected records are in DuckDB's table `reject_errors` after the read."""
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
+    quotes = f"quote = {literal(quote or '')}, escape = {literal(quote or '')}"
     return (
-        f"SELECT * FROM read_csv({literal(path)}, columns = {{{columns}}}, auto_detect = false, header = true,"
-        f" delim = {literal(separator)}, quote = '\"', escape = '\"', encoding = {literal(encoding)},"
-        " store_rejects = true)"
+        f"read_csv({literal(frames.path)}, columns = {{{columns}}}, auto_detect = false, header = false,"
+        f" delim = {literal(separator or _NO_SEPARATOR)}, {quotes}, store_rejects = true)"
     )
 
 
@@ -111,12 +141,9 @@ def _require_unique_names(names: Sequence[str]) -> None:
         raise FileRejectedError(f"the header names {repeated} twice")
 
 
-def _json_reader(connection: duckdb.DuckDBPyConnection, path: Path, _kind: FileFormat, encoding: str) -> str:
+def _json_rows(connection: duckdb.DuckDBPyConnection, frames: Frames, _layout: FileLayout) -> str:
     """Reads each line as text first, so that a broken line costs one row instead of the file."""
-    lines = (
-        f"read_csv({literal(path)}, columns = {{'json_line': 'VARCHAR'}}, auto_detect = false, header = false,"
-        f" delim = '\\0', quote = '', escape = '', encoding = {literal(encoding)}, store_rejects = true)"
-    )
+    lines = _read_records(frames, ["json_line"], None, None)
     found = connection.execute(
         f"SELECT DISTINCT unnest(json_keys(json_line)) AS name FROM {lines} WHERE json_valid(json_line) ORDER BY name"
     ).fetchall()

@@ -10,15 +10,10 @@ from typing import Any
 
 import duckdb
 
-from liftloop.contract.suite import Suite
-from liftloop.errors import UserError
+from liftloop.contract.suite import Suite, SuiteError
 from liftloop.storage.duckdb import literal, quoted
 
 _BATCH_QUERY = re.compile(r"\s*SELECT \* FROM {batch} WHERE (?P<predicate>.+)", re.DOTALL)
-
-
-class SuiteError(UserError):
-    """The suite holds an expectation that cannot be compiled; the message names it and the remedy."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class SourceHealth:
 
     contract: Contract
     waiting: int
+    outdated: int  # objects that are read again, because contract, suite or a reference file changed
     oldest: Listed | None  # waiting object
     held: int
     features_due_since: datetime | None  # first change of the lake that the features in service do not include
@@ -51,10 +52,12 @@ def source_health(store: Store, contract: Contract) -> SourceHealth:
     """The current health of a source, read from the store alone."""
     state = SourceState.read(store, contract)
     statuses = [run.status for run in state.trainings]
+    new = [item for item in state.waiting if item not in state.outdated]
     return SourceHealth(
         contract=contract,
-        waiting=len(state.waiting),
-        oldest=min(state.waiting, key=lambda item: item.modified, default=None),
+        waiting=len(new),
+        outdated=len(state.outdated),
+        oldest=min(new, key=lambda item: item.modified, default=None),
         held=len(state.blocked),
         features_due_since=state.features_due_since,
         champion=Registry(store, contract.source).champion(),

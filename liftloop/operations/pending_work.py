@@ -6,9 +6,9 @@ from functools import cached_property
 from typing import Literal, Self
 
 from liftloop.contract.contract import Contract
-from liftloop.contract.suite import rules_fingerprint
 from liftloop.lake.lake import Lake
-from liftloop.lake.ledger import blocked_ids, pending
+from liftloop.lake.landed import Landed, landed_file_of
+from liftloop.lake.ledger import blocked_ids, files_in_lake, pending
 from liftloop.storage.frozen import Frozen
 from liftloop.storage.keys import materialized_lake_key
 from liftloop.storage.runs import Manifest, Step, read_manifests, record
@@ -63,14 +63,24 @@ class SourceState:
         return cls(Lake(store, contract))
 
     @cached_property
+    def landed(self) -> Landed:
+        return Landed.read(self.lake.store, self.lake.contract)
+
+    @cached_property
     def waiting(self) -> list[Listed]:
         """Landed objects that wait for ingest, oldest first."""
-        return list(pending(self.lake, rules_fingerprint(self.lake.contract)))
+        return pending(self.lake, self.landed)
+
+    @cached_property
+    def outdated(self) -> list[Listed]:
+        """The part of `waiting` of which the lake has rows by an earlier contract, suite, reference file or version."""
+        known = files_in_lake(self.lake)
+        return [item for item in self.waiting if landed_file_of(self.landed.object_id(item)) in known]
 
     @cached_property
     def blocked(self) -> set[str]:
         """Ids of the landed objects that are not in the lake."""
-        return blocked_ids(self.lake.store, self.lake.contract.source)
+        return blocked_ids(self.lake, self.landed)
 
     @cached_property
     def materialized(self) -> Materialized | None:

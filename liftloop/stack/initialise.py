@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from liftloop.contract.contract import declared_sources, load_contract
+from liftloop.contract.suite import load_suite
 from liftloop.project import find_project
 from liftloop.settings import Settings, load_settings
 from liftloop.stack.addresses import user_settings
@@ -79,10 +80,11 @@ def start(on_progress: Progress, wait_for: WaitFor = ignore_progress) -> Setting
     `on_progress` is called with one line per stage, `wait_for` with the name of the part being waited for.
 
     Raises:
-        UserError: a contract cannot be used, or a part does not start.
+        UserError: a contract or the suite cannot be used, or a part does not start.
     """
     for source in declared_sources():
         load_contract(source)  # so that a broken contract is reported before anything starts
+    load_suite()
     settings = up(load_settings(), on_progress, wait_for, prefect_toml=find_project().root / "prefect.toml")
     initialise(settings, on_progress, wait_for)
     return settings

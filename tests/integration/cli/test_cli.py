@@ -175,7 +175,7 @@ def test_status_says_what_waits_and_by_how_much_the_objective_is_missed(
     store = Store(object_store)
     promote_two(store, source)
     done = liftloop(object_store, "status", project=project)
-    assert f"{source} 0 0 bad for" in " ".join(done.stdout.split())
+    assert f"{source} 0 0 0 bad for" in " ".join(done.stdout.split())
     assert "freshness" not in done.stdout
 
     store.put(f"landing/{source}/2026-01-05/part-0.parquet", b"rows")

@@ -9,11 +9,11 @@ import pytest
 from lib.projects import REPOSITORY
 
 from liftloop.contract.contract import Contract, load_contract
-from liftloop.contract.suite import rules_fingerprint
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
 from liftloop.lake.erasure import UnknownKeyError, erase, read_erasures
 from liftloop.lake.lake import Lake
+from liftloop.lake.landed import Landed
 from liftloop.lake.ledger import Entry, pending
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.provenance.lineage import verify
@@ -104,7 +104,7 @@ def test_the_command_forgets_a_person(store: Store, contract: Contract, project:
     assert [f"{day}.csv" in done.stdout for day in ("2026-01-05", "2026-01-15", "2026-01-25")] == [True, False, True]
     build(store, contract)
     assert everywhere(store, contract) == [{"u2", "u12"}] * 4
-    assert list(pending(Lake(store, contract), rules_fingerprint(contract))) == []
+    assert pending(Lake(store, contract), Landed.read(store, contract)) == []
     (run,) = (each for each in read_manifests(store, "erase") if each.source == contract.source)
     assert "u1" not in run.parameters.values()
     assert [

@@ -17,7 +17,7 @@ import pytest
 from lib.contracts import minimal_contract
 
 from liftloop.contract.contract import Contract
-from liftloop.contract.sections import FileFormat
+from liftloop.contract.files import FileFormat
 from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import Entry
 from liftloop.landing.ingest import ingest_batch, pending_batches
@@ -98,7 +98,7 @@ CSV_ROWS = [
     one_bad("two clicks", "click is not one of 0, 1", clicked="2"),
     one_bad("half a click", "click cannot be read as a whole number", clicked="0.5"),
     one_bad("click in words", "click cannot be read as a whole number", clicked="yes"),
-    one_bad("click as a boolean", "click cannot be read as a whole number", clicked="true"),
+    Case("click as a boolean", as_csv(ROW, SECOND | {"clicked": "true"}), good=2),
     one_bad("conversion without click", "click < conversion", clicked="0", bought="1"),
     one_bad("outcome before event", "outcome_timestamp < event_timestamp", then="2026-01-05 11:59:59"),
     one_bad("future event", "breaks the rule: event_timestamp is not in the future", at="2200-01-01 00:00:00"),
@@ -122,12 +122,16 @@ CSV_LINES = [
         "too many columns", b"2,2026-01-05 12:00:00,top,a,1,0,150,0.5,2026-01-05 12:01:00,more", "too many columns"
     ),
     second_line("trailing delimiter", b"2,2026-01-05 12:00:00,top,a,1,0,150,0.5,2026-01-05 12:01:00,"),
-    second_line("lone quote", b'2,2026-01-05 12:00:00,"top,a,1,0,150,0.5,2026-01-05 12:01:00', "unquoted value"),
+    second_line(
+        "lone quote",
+        b'2,2026-01-05 12:00:00,"top,a,1,0,150,0.5,2026-01-05 12:01:00',
+        "a quote is opened and not closed",
+    ),
     second_line(
         "text after a quote", b'2,2026-01-05 12:00:00,"t"op,a,1,0,150,0.5,2026-01-05 12:01:00', "unquoted value"
     ),
     second_line(
-        "another encoding midway", b"2,2026-01-05 12:00:00,t\xe4p,a,1,0,150,0.5,2026-01-05 12:01:00", "invalid encoding"
+        "another encoding midway", b"2,2026-01-05 12:00:00,t\xe4p,a,1,0,150,0.5,2026-01-05 12:01:00", "not valid UTF-8"
     ),
     second_line("embedded newline", b'2,2026-01-05 12:00:00,"t\nop",a,1,0,150,0.5,2026-01-05 12:01:00'),
     second_line("quoted delimiter", b'2,2026-01-05 12:00:00,"t,op",a,1,0,150,0.5,2026-01-05 12:01:00'),
@@ -142,9 +146,7 @@ CSV_LINES = [
     second_line("header again midway", ",".join(ROW).encode(), "click"),
     Case("windows line ends", as_csv(ROW, SECOND, end="\r\n"), good=2),
     Case("old mac line ends", as_csv(ROW, SECOND, end="\r"), good=2),
-    Case(
-        "mixed line ends", as_csv(ROW, end="\r\n") + as_csv(SECOND).split(b"\n", 1)[1], rejected="not readable as csv"
-    ),
+    Case("mixed line ends", as_csv(ROW, end="\r\n") + as_csv(SECOND).split(b"\n", 1)[1], good=2),
     Case("no newline at the end", as_csv(ROW, SECOND)[:-1], good=2),
     Case("byte order mark", b"\xef\xbb\xbf" + as_csv(ROW), good=1),
     Case("one row", as_csv(ROW), good=1),
@@ -157,7 +159,7 @@ CSV_FILES = [
     Case("wrong delimiter", as_csv(ROW, separator=";"), rejected="are missing"),
     Case("duplicate columns", b"id," + as_csv(ROW), rejected="the header names ['id'] twice"),
     Case("renamed column", as_csv(ROW).replace(b"clicked", b"klicked"), rejected="columns ['clicked'] are missing"),
-    Case("10 MB header", b"x" * 10_000_000, rejected="field larger than field limit"),
+    Case("10 MB header", b"x" * 10_000_000, rejected="the header is longer than"),
     Case("no header", as_csv(ROW).split(b"\n", 1)[1], rejected="the header names ['1'] twice"),
     Case("utf-16", as_csv(ROW).decode().encode("utf-16"), rejected="the header is not utf-8"),
     Case("noise", bytes(range(256)) * 50, rejected="the header is not utf-8"),
@@ -166,9 +168,9 @@ CSV_FILES = [
     Case("parquet by another name", as_parquet(ROW), rejected="the header is not utf-8"),
     Case("html error page", b"<!DOCTYPE html>\n<html><body>503</body></html>\n", rejected="are missing"),
     Case("gzip.gz", gzip.compress(as_csv(ROW)), good=1),
-    Case("gzip by another name", gzip.compress(as_csv(ROW)), rejected="the header is not utf-8"),
+    Case("gzip by another name", gzip.compress(as_csv(ROW)), good=1),
     Case("truncated gzip.gz", gzip.compress(as_csv(ROW) * 1000)[:-20], rejected="not readable as csv"),
-    Case("no gzip.gz", as_csv(ROW), rejected="not readable as csv"),
+    Case("no gzip.gz", as_csv(ROW), good=1),
     Case("gzip of nothing.gz", gzip.compress(b""), rejected="the file is empty"),
     Case("gzip of gzip.gz", gzip.compress(gzip.compress(as_csv(ROW))), rejected="the header is not utf-8"),
     Case(
@@ -197,9 +199,7 @@ JSON_CASES = [
         bad=1,
         reason="click cannot be read as a whole number",
     ),
-    Case(
-        "click as a boolean", as_jsonl(ROW | {"clicked": True}), bad=1, reason="click cannot be read as a whole number"
-    ),
+    Case("click as a boolean", as_jsonl(ROW | {"clicked": True}), good=1),
     Case(
         "key missing in a line",
         as_jsonl(ROW, {k: v for k, v in SECOND.items() if k != "ad"}),

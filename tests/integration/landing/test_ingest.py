@@ -11,11 +11,11 @@ import pytest
 from lib.contracts import short_names_document
 
 from liftloop.contract.contract import Contract
-from liftloop.contract.sections import Lookup
+from liftloop.contract.files import Lookup
 from liftloop.lake import known_keys
-from liftloop.lake.impressions import object_id_of
 from liftloop.lake.lake import Lake
-from liftloop.lake.ledger import blocked, ingested, is_reference_or_marker
+from liftloop.lake.landed import Landed, is_reference_or_marker
+from liftloop.lake.ledger import blocked, ingested
 from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches, require_lookups
 from liftloop.operations.pending_work import features_due_since
 from liftloop.storage.duckdb import connect
@@ -155,12 +155,10 @@ def test_a_row_repeated_within_a_file_counts_once(store: Store, contract: Contra
 def test_a_corrected_file_is_no_longer_among_those_held_back(store: Store, contract: Contract, land: Land) -> None:
     land("a.csv", "no header of ours\n")
     ingest(store, contract)
-    assert [entry.landed.key for entry in blocked(store, contract.source)] == [
-        f"{landing_prefix(contract.source)}a.csv"
-    ]
+    assert [entry.landed.key for entry in blocked(Lake(store, contract))] == [f"{landing_prefix(contract.source)}a.csv"]
     land("a.csv", HEADER + rows(0, 3))
     ingest(store, contract)
-    assert blocked(store, contract.source) == []
+    assert blocked(Lake(store, contract)) == []
     assert lake_ids(store, contract) == ["i0", "i1", "i2"]
 
 
@@ -187,7 +185,9 @@ def test_one_ingest_lists_the_lake_once(store: Store, contract: Contract, land: 
 def test_what_other_rules_had_made_of_an_object_leaves_the_lake(store: Store, contract: Contract, land: Land) -> None:
     land("a.csv", HEADER + rows(0, 3))
     (item,) = store.list(landing_prefix(contract.source))
-    left = f"{impressions_prefix(contract.source)}date=2020-01-01/{object_id_of(item)}.parquet"
+    left = (
+        f"{impressions_prefix(contract.source)}date=2020-01-01/{Landed.read(store, contract).object_id(item)}.parquet"
+    )
     ingest(store, contract)
     (made,) = [each.key for each in store.list(impressions_prefix(contract.source))]
     store.put(
@@ -226,7 +226,7 @@ def test_a_bad_file_is_kept_whole_and_stops_no_other(
     assert "bad.csv: rejected" in seen
     assert words in seen
     assert lake_ids(store, contract) == ["i0", "i1", "i2"]
-    (entry,) = blocked(store, contract.source)
+    (entry,) = blocked(Lake(store, contract))
     assert store.get(f"quarantine/{contract.source}/{entry.object_id}/bad.csv") == body
     assert ingest(store, contract) == []  # it is not tried again until the file or the rules change
 
@@ -264,7 +264,7 @@ def test_a_held_file_is_tried_again_under_new_rules(store: Store, contract: Cont
     lenient = contract.model_copy(update={"quarantine_share_limit": 0.5})
     require_all_ingested(ingest(store, lenient))
     assert lake_ids(store, contract) == [f"i{n}" for n in range(6)]
-    assert blocked(store, contract.source) == []
+    assert blocked(Lake(store, lenient)) == []
 
 
 def test_impressions_that_wait_for_their_reference_file_stop_no_others(

@@ -7,13 +7,12 @@ import pytest
 from lib.gate_lake import make_contract
 
 from liftloop.contract.contract import Contract
-from liftloop.contract.suite import rules_fingerprint
-from liftloop.lake.impressions import object_id_of
 from liftloop.lake.lake import Lake
+from liftloop.lake.landed import Landed
 from liftloop.lake.ledger import Entry, write_entry
 from liftloop.operations.health import RUNS_READ, last_successes, source_health
 from liftloop.operations.pending_work import write_materialized
-from liftloop.storage.keys import landing_prefix
+from liftloop.storage.keys import impressions_prefix, landing_prefix
 from liftloop.storage.runs import Manifest
 from liftloop.storage.store import ObjectRef, Store, concurrently
 
@@ -49,11 +48,25 @@ def test_what_waits_is_counted_and_the_oldest_named(store: Store, contract: Cont
 def test_held_files_do_not_wait(store: Store, contract: Contract) -> None:
     store.put(f"{landing_prefix(contract.source)}a.parquet", b"rows")
     (item,) = store.list(landing_prefix(contract.source))
-    landed, rules = ObjectRef(item.key, "0" * 64, 1), rules_fingerprint(contract)
-    entry = Entry(object_id=object_id_of(item), landed=landed, status="held", rules=rules)
+    object_id = Landed.read(store, contract).object_id(item)
+    entry = Entry(object_id=object_id, landed=ObjectRef(item.key, "0" * 64, 1), status="held")
     write_entry(store, contract.source, entry, is_held=False)
     found = source_health(store, contract)
     assert (found.waiting, found.held) == (0, 1)
+
+
+def test_what_is_read_again_is_counted_by_itself(store: Store, contract: Contract) -> None:
+    store.put(f"{landing_prefix(contract.source)}a.parquet", b"rows")
+    landed = Landed.read(store, contract)
+    (object_id,) = landed.by_id
+    corrected = contract.model_copy(update={"deduplicate_by": ("impression_id", "ad_id")})
+    (other_id,) = Landed.read(store, corrected).by_id
+    store.put(f"{impressions_prefix(contract.source)}date=2026-01-05/{object_id}.parquet", b"rows")
+    found = source_health(store, corrected)
+    assert (found.waiting, found.outdated, found.oldest) == (0, 1, None)
+    assert object_id != other_id
+    gate = contract.model_copy(update={"maturity": timedelta(days=3)})
+    assert [*Landed.read(store, gate).by_id] == [object_id]
 
 
 def test_features_are_behind_until_they_know_the_lake(store: Store, contract: Contract) -> None:

@@ -61,7 +61,6 @@ def test_what_a_killed_run_ingested_walks_back_by_the_ledger(store: Store) -> No
         landed=landed,
         lookups=(lookup,),
         status="ingested",
-        rules="r",
         outputs=(output,),
     )
     write_entry(store, "shop", entry, is_held=False)
@@ -89,7 +88,7 @@ def test_verify_names_what_is_missing_or_changed(store: Store) -> None:
 
 def test_a_landed_file_that_was_refused_may_be_taken_away(store: Store) -> None:
     landed, kept = store.put("landing/shop/bad.csv", b"?"), store.put("quarantine/shop/0123/bad.csv", b"?")
-    entry = Entry(object_id="0123", landed=landed, status="rejected", rules="r", outputs=(kept,))
+    entry = Entry(object_id="0123", landed=landed, status="rejected", outputs=(kept,))
     write_entry(store, "shop", entry, is_held=False)
     store.delete([landed.key])
     assert verify(store) == (1, [])

@@ -1,5 +1,6 @@
 """Contracts load, or say which key of which file is wrong and what would be right."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,18 @@ def test_loads_with_defaults(tmp_path: Path) -> None:
     assert list(contract.column_types)[:2] == ["impression_id", "event_timestamp"]
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("maturity: 2d", "['maturity'] appear more than once"), ("yes: 1", "a key is read as True: YAML takes yes")],
+)
+def test_yaml_is_not_overruled_in_silence(tmp_path: Path, line: str, words: str) -> None:
+    write(tmp_path, {})
+    with (tmp_path / "shop.yaml").open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(ContractError, match=re.escape(words)):
+        load_contract("shop", tmp_path)
+
+
 @pytest.mark.parametrize("source", declared_sources())
 def test_every_declared_contract_loads(source: str) -> None:
     assert load_contract(source).source == source
@@ -39,7 +52,7 @@ def test_every_declared_contract_loads(source: str) -> None:
     ("changes", "words"),
     [
         ({"colour": "red"}, ["shop.yaml: colour", "'red'", "unknown key", "columns"]),
-        ({"landing.delimiter": ";"}, ["landing.delimiter", "unknown key", "encoding"]),
+        ({"landing.separator": ";"}, ["landing.separator", "unknown key", "delimiter"]),
         ({"landing.format": "xml"}, ["landing.format", "'xml'", "csv", "parquet"]),
         ({"landing.encoding": "ebcdic"}, ["landing.encoding", "'ebcdic'", "latin-1"]),
         ({"maturity": "soon"}, ["maturity", "'soon'", "30m or 2d"]),
@@ -61,6 +74,28 @@ def test_every_declared_contract_loads(source: str) -> None:
         ({"context.click": {"from": "x", "type": "float"}}, ["['click'] have names of canonical columns"]),
         ({"context.mood": {"from": "x"}}, ["context.mood.type", "Field required"]),
         ({"context.mood": {"from": "x", "type": "float", "about": "weather"}}, ["about", "'weather'", "'pair'"]),
+        ({"context.price[eur]": {"from": "p", "type": "float"}}, ["price[eur]", "price_eur: {from: 'price[eur]'}"]),
+        ({"context.Click": {"from": "x", "type": "float"}}, ["['Click'] have names of canonical columns"]),
+        ({"context.rank": {"from": "x", "type": "float"}}, ["['rank'] are names that tables of ours use"]),
+        ({"landing.path": "{day}/{day}.csv"}, ["landing.path", "['day'] appear more than once"]),
+        ({"landing.path": "{day/x.csv"}, ["landing.path", "'{day/x.csv'", "pair of braces"]),
+        ({"landing.path": "{the day}.csv"}, ["landing.path", "['the day'] are not names"]),
+        ({"landing.header": ["a", "a"]}, ["header names ['a'] more than once"]),
+        ({"landing.thousands": "."}, ["decimal and thousands are both '.'"]),
+        ({"landing.format": "parquet", "landing.delimiter": ";"}, ["['delimiter'] mean nothing in parquet files"]),
+        ({"columns.placement_id": {"template": "{a}:{b"}}, ["placement_id.template", "pair of braces"]),
+        ({"columns.ad_id": {"from": "a", "scale": 2}}, ["ad_id: scale means nothing for text"]),
+        (
+            {"columns.click": {"from": "a", "zone": "Europe/Berlin"}},
+            ["click: ['zone'] mean nothing for a whole number"],
+        ),
+        ({"columns.event_timestamp.time": "yyyy-qq"}, ["event_timestamp.time", "'qq' has no meaning", "yyyy-MM-dd"]),
+        ({"columns.event_timestamp.time": "HH:mm"}, ["a pattern names year, month and day"]),
+        ({"columns.event_timestamp.since": "2020-01-01T00:00:00Z"}, ["since is the start of an epoch"]),
+        (
+            {"lookups": {"ads": {"path": "{shop}.csv", "format": "csv", "match": {"a": "a"}}}},
+            ["lookups.ads.path names ['shop']"],
+        ),
         ({"choose_among": "planet"}, ["choose_among names ['planet']", "placement_id"]),
         ({"gate.slices": ["planet"]}, ["slices names ['planet']"]),
         ({"gate.confidence": 2}, ["gate.confidence", "2", "less than 1"]),

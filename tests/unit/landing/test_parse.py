@@ -15,7 +15,7 @@ from lib.contracts import minimal_contract
 from liftloop.contract.contract import Contract
 from liftloop.contract.suite import load_suite
 from liftloop.landing.parse import LandedFile, create_tables, parse
-from liftloop.landing.readers import FileRejectedError
+from liftloop.landing.rejection import FileRejectedError
 from liftloop.landing.rules import compile_rules
 
 COLUMNS: dict[str, Any] = {
@@ -42,7 +42,7 @@ def read(
         connection.execute("SET TimeZone = 'UTC'")
         used = used or contract()
         create_tables(connection, used)
-        file = LandedFile("o1", path, {"shop": "s"}, lookups or {}, max_expanded_bytes=2**20)
+        file = LandedFile("o1", path.name, path, {"shop": "s"}, lookups or {}, max_expanded_bytes=2**20)
         parse(connection, used, file, compile_rules(load_suite()))
         return connection.sql("FROM impressions").df(), connection.sql("FROM unread").df()
 
@@ -143,7 +143,7 @@ def test_a_number_that_is_no_time_costs_its_row_alone(tmp_path: Path, time: str,
     [
         (b"3,2026-07-01", "missing columns"),
         (b"3,2026-07-01 12:00:00,top,a,0,150,surplus", "too many columns"),
-        (b"3,2026-07-01 12:00:00,t\xffp,a,0,150", "invalid encoding"),
+        (b"3,2026-07-01 12:00:00,t\xffp,a,0,150", "not valid UTF-8"),
         (b'3,2026-07-01 12:00:00,"t"op,a,0,150', "unquoted value"),
     ],
 )
@@ -201,10 +201,9 @@ def test_a_file_that_is_not_what_the_contract_says_is_rejected(
         read(path, contract(kind))
 
 
-@pytest.mark.parametrize("body", [b"not gzip at all", gzip.compress(as_csv([ROW] * 1000))[:-20]])
-def test_a_broken_gzip_is_rejected(tmp_path: Path, body: bytes) -> None:
+def test_a_broken_gzip_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "log.csv.gz"
-    path.write_bytes(body)
+    path.write_bytes(gzip.compress(as_csv([ROW] * 1000))[:-20])
     with pytest.raises(FileRejectedError, match="not readable as csv"):
         read(path)
 
@@ -226,3 +225,47 @@ def test_pick_and_lookup(tmp_path: Path) -> None:
     by_ad = impressions.set_index("ad_id")
     assert dict(by_ad["affinity"]) == {"a": 0.5, "b": 7.0}
     assert dict(by_ad["colour"].fillna("none")) == {"a": "red", "b": "none"}
+
+
+def test_row_and_file_are_names_too(tmp_path: Path) -> None:
+    columns = COLUMNS | {"impression_id": {"template": "{file}:{row}"}}
+    path = tmp_path / "log"
+    path.write_bytes(as_csv([ROW, ROW | {"id": "2"}]))
+    impressions, _ = read(path, contract(columns=columns))
+    assert list(impressions["impression_id"]) == ["log:1", "log:2"]
+
+
+def test_a_column_wins_over_a_name_of_ours(tmp_path: Path) -> None:
+    columns = COLUMNS | {"impression_id": {"template": "{file}:{row}"}}
+    path = tmp_path / "log"
+    path.write_bytes(as_csv([{**ROW, "file": "f", "row": "r"}]))
+    impressions, _ = read(path, contract(columns=columns))
+    assert list(impressions["impression_id"]) == ["f:r"]
+
+
+def test_paths_into_nested_values(tmp_path: Path) -> None:
+    columns = COLUMNS | {"placement_id": {"from": "imp[0].tag"}, "ad_id": {"from": "site.ad"}}
+    row = ROW | {"imp": [{"tag": "top"}], "site": {"ad": "a"}}
+    path = tmp_path / "log"
+    for kind, body in (("jsonl", json.dumps(row).encode()), ("parquet", as_parquet([row], tmp_path))):  # type: ignore[list-item]
+        path.write_bytes(body)
+        impressions, _ = read(path, contract(kind, columns=columns))
+        assert impressions[["placement_id", "ad_id"]].to_numpy().tolist() == [["top", "a"]]
+
+
+def test_a_reference_key_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    path, reference = tmp_path / "log", tmp_path / "ads"
+    path.write_bytes(as_csv([ROW]))
+    reference.write_bytes(b"ad,camp\na,1\nb,2\na,3\n")
+    used = contract(lookups={"ads": {"path": "ads.csv", "format": "csv", "match": {"ad": "ad"}}})
+    with pytest.raises(FileRejectedError, match=r"ads has \['ad'\] = \['a'\] more than once"):
+        read(path, used, {"ads": reference})
+
+
+def test_null_values_are_missing(tmp_path: Path) -> None:
+    landing = {"path": "{shop}/log", "format": "csv", "null_values": ["null", "-1"]}
+    path = tmp_path / "log"
+    path.write_bytes(as_csv([ROW | {"cents": "-1", "slot": "null"}]))
+    impressions, _ = read(path, contract(landing=landing))
+    assert impressions["revenue"].isna().all()
+    assert impressions["reasons"][0].tolist() == ["placement_id is missing"]

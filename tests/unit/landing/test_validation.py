@@ -10,8 +10,8 @@ import pytest
 from great_expectations.core import ExpectationValidationResult
 
 from liftloop.contract.contract import CANONICAL_TYPES
-from liftloop.contract.suite import load_suite
-from liftloop.landing.rules import SuiteError, compile_rules
+from liftloop.contract.suite import SuiteError, load_suite
+from liftloop.landing.rules import compile_rules
 from liftloop.landing.validation import validate
 
 BAD_VALUES = {

@@ -19,6 +19,7 @@ def health(
     return SourceHealth(
         contract=make_contract("shop", freshness="15m"),
         waiting=0 if landed is None else 3,
+        outdated=0,
         oldest=None if landed is None else Listed("landing/shop/a.csv", "e", 1, NOW - landed),
         held=0,
         features_due_since=None if behind is None else NOW - behind,

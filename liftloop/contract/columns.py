@@ -1,0 +1,123 @@
+"""Where the values of a canonical column come from."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
+
+from liftloop.contract.files import placeholders, require_pairs_of_braces
+from liftloop.storage.frozen import Frozen
+
+EPOCHS = ("epoch_seconds", "epoch_milliseconds", "epoch_microseconds", "epoch_nanoseconds")
+_FORMATS = {  # letters of a time pattern (Unicode TR 35; Y and D as most people write them) as strptime's
+    "yyyy": "%Y",
+    "yy": "%y",
+    "MMMM": "%B",
+    "MMM": "%b",
+    "MM": "%m",
+    "M": "%m",
+    "dd": "%d",
+    "d": "%d",
+    "HH": "%H",
+    "H": "%H",
+    "hh": "%I",
+    "h": "%I",
+    "mm": "%M",
+    "m": "%M",
+    "ss": "%S",
+    "s": "%S",
+    "SSS": "%g",
+    "SSSSSS": "%f",
+    "SSSSSSSSS": "%n",
+    "a": "%p",
+    "EEEE": "%A",
+    "EEE": "%a",
+    "XXX": "%z",
+    "Z": "%z",
+}
+_TOKEN = re.compile(r"'([^']*)'|([A-Za-z])\2*|[^A-Za-z']+")
+
+
+def _parse_zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("a zone is an IANA name such as UTC or Europe/Berlin")
+    return value
+
+
+def _require_time(value: str) -> str:
+    if value != "text" and value not in EPOCHS:
+        strptime_format(value)
+    return value
+
+
+def strptime_format(pattern: str) -> str:
+    """`yyyy-MM-dd HH:mm` as `%Y-%m-%d %H:%M`.
+
+    Raises:
+        ValueError: it has letters without a meaning, or does not tell year, month and day.
+    """
+    pieces = []
+    for match in _TOKEN.finditer(pattern):
+        token = match[0]
+        if match[1] is not None or not token[0].isalpha():
+            pieces.append((match[1] or token).replace("%", "%%"))
+            continue
+        token = token.replace("Y", "y").replace("D", "d") if token[0] in "YD" else token
+        if token != "T" and token not in _FORMATS:
+            allowed = f"text, {', '.join(EPOCHS)}, or a pattern such as yyyy-MM-dd HH:mm:ss.SSS"
+            raise ValueError(f"{token!r} has no meaning in a time; allowed: {allowed}")
+        pieces.append(_FORMATS.get(token, token))
+    spelled = "".join(pieces)
+    if not all(re.search(part, spelled) for part in ("%[Yy]", "%[mbB]", "%d")):
+        raise ValueError("a pattern names year, month and day, such as yyyyMMddHHmmss")
+    return spelled
+
+
+Zone = Annotated[str, BeforeValidator(_parse_zone)]
+Template = Annotated[str, AfterValidator(require_pairs_of_braces)]
+
+
+class Column(Frozen):
+    """Where one canonical value comes from: exactly one of `from`, `template`, `pick` and `constant`."""
+
+    from_: str | None = Field(default=None, alias="from")  # a landed column, or a path into JSON: imp[0].tagid
+    template: Template | None = None  # landed columns joined as text: "{campaign}:{position}"
+    pick: Template | None = None  # the landed column whose name depends on the row: "affinity_{item_id}"
+    constant: str | int | float | None = None
+    scale: float | None = None  # multiplies numbers: 0.01 turns cents into currency units
+    time: Annotated[str, AfterValidator(_require_time)] = "text"  # ISO 8601, an epoch, or a pattern
+    since: AwareDatetime = datetime(1970, 1, 1, tzinfo=UTC)  # where the epoch starts
+    zone: Zone = "UTC"  # of times without an offset
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        origins = [self.from_, self.template, self.pick, self.constant]
+        if sum(origin is not None for origin in origins) != 1:
+            raise ValueError("give exactly one of from, template, pick, constant")
+        if "since" in self.given and self.time not in EPOCHS:
+            raise ValueError(f"since is the start of an epoch: set time to one of {', '.join(EPOCHS)}")
+        return self
+
+    @property
+    def given(self) -> set[str]:
+        """The options that are not at their defaults."""
+        return {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
+
+    @property
+    def strptime_format(self) -> str:
+        """Of the pattern in `time`."""
+        return strptime_format(self.time)
+
+    @property
+    def origins(self) -> list[str]:
+        """The landed columns that it names; those of a `pick` are part of a column's name."""
+        return [self.from_] if self.from_ else placeholders(self.template or self.pick or "")
+
+
+class ContextColumn(Column):
+    """A column known at decision time. `about` says what it depends on: the request, the ad, or the pair."""
+
+    type: Literal["string", "integer", "float"]
+    about: Literal["request", "ad", "pair"] = "request"

@@ -1,0 +1,115 @@
+"""Landed values as canonical ones, in SQL: exactly, or null."""
+
+import re
+
+from liftloop.contract.columns import Column
+from liftloop.contract.files import FileLayout
+from liftloop.storage.duckdb import literal
+
+MEANINGS = {"TIMESTAMPTZ": "a time", "DOUBLE": "a number", "BIGINT": "a whole number", "VARCHAR": "exact text"}
+_EXACT = 2**53  # from here on, a float no longer tells neighbouring whole numbers apart
+_EXACT_SINGLE = 2**24
+_MICROSECONDS = {  # as decimals, because a float of microseconds is not exact
+    "epoch_seconds": "1000000",
+    "epoch_milliseconds": "1000",
+    "epoch_microseconds": "1",
+    "epoch_nanoseconds": "0.001",
+}
+
+# After a time of day: Z, an offset, or the name of a zone.
+_ZONE = r"(?i)[T ]\d{1,2}:?\d{2}(:?\d{2}([.,]\d+)?)? *(z|[+-]\d{2}(:?\d{2}(:?\d{2})?)?|[a-z]+[a-z_/+-]*\d*)$"
+_CASTABLE = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}(:\d{2})?)?)?"
+_SPELLINGS = (  # of ISO 8601, as DuckDB reads them
+    (r"^(\d{4})(\d{2})(\d{2})T(\d{2}):?(\d{2})", r"\1-\2-\3T\4:\5"),
+    (r"^([^T ]+)[T ](\d{2})(\d{2})", r"\1T\2:\3"),
+    (r"([T ]\d{1,2}:\d{2})(\d{2})", r"\1:\2"),
+    (r",(\d+)", r".\1"),
+    (r"([T ]\d{1,2}:\d{2})( *([a-zA-Z+-].*)?)$", r"\1:00\2"),
+    (r" +([+-]\d)", r"\1"),
+    (r"(?i) *(z|utc|gmt)$", "Z"),
+)
+
+
+def text(landed: str, kind: str) -> str:
+    """Text as it was written; a whole float as a whole number, and null where a float cannot be exact."""
+    if kind in {"DOUBLE", "FLOAT"}:
+        limit = _EXACT if kind == "DOUBLE" else _EXACT_SINGLE
+        whole = f"CASE WHEN abs({landed}) < {limit} THEN {landed}::BIGINT::VARCHAR END"
+        return f"CASE WHEN {landed} = trunc({landed}) THEN {whole} ELSE {landed}::VARCHAR END"
+    return f"{landed}::VARCHAR"
+
+
+def identifier(landed: str, kind: str) -> str:
+    """Text of an id: `101.0` is `101`; null for `1e19` and floats beyond 2^53, which are not exact."""
+    written = text(landed, kind)
+    if kind not in {"VARCHAR", "JSON"} and not kind.startswith("DECIMAL"):
+        return written
+    whole = f"regexp_extract({written}, '^(-?[0-9]+)[.]0+$', 1)"
+    may_be_float = " OR ".join(f"contains({written}, '{mark}')" for mark in ".eE")  # cheap, and true for few
+    return (
+        f"CASE WHEN NOT ({may_be_float}) THEN {written}"
+        f" WHEN regexp_full_match({written}, '-?[0-9]([.][0-9]+)?[eE][+]?[0-9]{{1,3}}') THEN NULL"
+        f" WHEN {whole} = '' THEN {written} WHEN abs(TRY_CAST({whole} AS HUGEINT)) < {_EXACT} THEN {whole} END"
+    )
+
+
+def plain_number(landed: str, layout: FileLayout) -> str:
+    """A number's text with a decimal point and without separators of thousands."""
+    if layout.decimal == "." and layout.thousands is None:
+        return landed
+    written = f"{landed}::VARCHAR"
+    if layout.thousands:
+        written = f"replace({written}, {literal(layout.thousands)}, '')"
+    if layout.decimal == ",":
+        written = f"CASE WHEN NOT contains({written}, '.') THEN replace({written}, ',', '.') END"
+    return written
+
+
+def number(landed: str, scale: float | None) -> str:
+    """A finite number."""
+    typed = f"TRY_CAST({landed} AS DOUBLE)"
+    return f"({typed} * {scale})" if scale else typed
+
+
+def whole_number(landed: str, scale: float | None) -> str:
+    """A whole number; null where a cast would round. True and false are 1 and 0."""
+    if scale:
+        scaled = f"(TRY_CAST({landed} AS DOUBLE) * {scale})"
+        is_whole = f"abs({scaled} - round({scaled})) <= 1e-9 * greatest(1, abs({scaled}))"
+        return f"CASE WHEN {is_whole} AND abs({scaled}) < {_EXACT} THEN round({scaled})::BIGINT END"
+    written = f"{landed}::VARCHAR"
+    typed = f"TRY_CAST({landed} AS BIGINT)"
+    return (
+        f"CASE WHEN abs(TRY_CAST({landed} AS DOUBLE)) < {_EXACT}"
+        f" THEN CASE WHEN TRY_CAST({landed} AS DOUBLE) = {typed} THEN {typed} END"
+        f" WHEN regexp_full_match({written}, '[+-]?[0-9]+') THEN {typed}"
+        f" WHEN lower({written}) IN ('true', 'false') THEN (lower({written}) = 'true')::BIGINT END"
+    )
+
+
+def time(landed: str, column: Column) -> str:
+    """A moment, by the column's pattern, its epoch, or as ISO 8601; a zone in the text wins over the column's."""
+    zone = literal(column.zone)
+    if column.time in _MICROSECONDS:
+        microseconds = f"(TRY_CAST({landed} AS DECIMAL(28, 6)) * {_MICROSECONDS[column.time]})"
+        since = f"TIMESTAMPTZ {literal(column.since.isoformat())}"
+        return f"TRY({since} + to_microseconds(round({microseconds})::BIGINT))"
+    if column.time != "text":
+        parsed = f"try_strptime({landed}::VARCHAR, {literal(column.strptime_format)})"
+        return parsed if "%z" in column.strptime_format else f"{parsed} AT TIME ZONE {zone}"
+    written = f"trim({landed}::VARCHAR)"
+    spelled = written
+    for pattern, replacement in _SPELLINGS:
+        spelled = f"regexp_replace({spelled}, {literal(pattern)}, {literal(replacement)})"
+    iso = f"CASE WHEN regexp_full_match({written}, {literal(_CASTABLE)}) THEN {written} ELSE {spelled} END"
+    return (
+        f"CASE WHEN regexp_matches({written}, {literal(_ZONE)}) THEN TRY_CAST({iso} AS TIMESTAMPTZ)"
+        f" ELSE TRY_CAST({iso} AS TIMESTAMP) AT TIME ZONE {zone} END"
+    )
+
+
+def json_path(root: str, path: str) -> str:
+    """The text at a path, such as `[0].tagid`, of a value that is JSON."""
+    steps = re.findall(r"\[(\d+)\]|\.?([^.\[\]]+)", path)
+    spelled = "$" + "".join(f"[{index}]" if index else f'."{name}"' for index, name in steps)
+    return f"({root} ->> {literal(spelled)})"

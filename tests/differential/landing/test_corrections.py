@@ -1,0 +1,102 @@
+"""However a source is corrected, its lake ends as one that is built from nothing."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lib.contracts import short_names_document
+
+from liftloop.contract.contract import Contract
+from liftloop.lake.lake import Lake
+from liftloop.lake.landed import Landed, object_id_in
+from liftloop.landing.ingest import ingest_batch, pending_batches
+from liftloop.storage.duckdb import connect
+from liftloop.storage.keys import landing_prefix
+from liftloop.storage.store import Store
+
+HEADER = "id,at,slot,ad,clicked\n"
+CONTRACTS: dict[str, dict[str, Any]] = {
+    "as it was": {},
+    "another zone": {"event_timestamp": {"from": "at", "zone": "Asia/Shanghai"}},
+    "ids by slot": {"impression_id": {"template": "{slot}-{id}"}},
+    "campaigns by reference": {"campaign_id": {"from": "ads.camp"}},
+}
+FILES = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["top", "side"])), min_size=1, max_size=4)
+STEPS = st.lists(
+    st.one_of(
+        FILES.map(lambda rows: ("land", rows)),
+        st.sampled_from([*CONTRACTS]).map(lambda name: ("contract", name)),
+        st.sampled_from(["c1", "c2"]).map(lambda camp: ("reference", camp)),
+        st.integers(1, 2).map(lambda batches: ("ingest", batches)),
+    ),
+    min_size=2,
+    max_size=9,
+)
+
+
+def contract_of(source: str, name: str) -> Contract:
+    document = short_names_document(source=source)
+    lookups = {"ads": {"path": "ref.parquet", "format": "csv", "match": {"ad": "ad"}}}
+    lookups["ads"]["path"] = "ref/ads.txt"
+    return Contract.model_validate(
+        document
+        | {"columns": document["columns"] | CONTRACTS[name], "lookups": lookups}
+        | {"landing": {"path": "{part}.csv", "format": "csv"}}
+    )
+
+
+def ingest(store: Store, contract: Contract, most_batches: int | None = None) -> None:
+    """Batches of one object, so that a run may end between any two."""
+    lake = Lake(store, contract)
+    while batches := list(pending_batches(lake, batch_objects=1)):
+        for batch in batches[:most_batches]:
+            ingest_batch(lake, batch)
+        if most_batches:
+            return
+
+
+def rows_by_file(store: Store, contract: Contract) -> dict[str, list[tuple[Any, ...]]]:
+    landed = Landed.read(store, contract).by_id
+    found = {}
+    for item in Lake(store, contract).files:
+        with connect(store.settings) as connection:
+            rows = connection.read_parquet(store.uri(item.key)).fetchall()
+        name = landed[object_id_in(item.key)].key.removeprefix(landing_prefix(contract.source))
+        found[f"{item.key.split('/')[-2]} {name}"] = rows
+    return found
+
+
+def land(store: Store, source: str, name: str, text: str) -> None:
+    store.put(landing_prefix(source) + name, text.encode())
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STEPS)
+def test_a_corrected_source_is_one_built_from_nothing(store: Store, steps: list[tuple[str, Any]]) -> None:
+    source, contract_name, camp, files = f"s{uuid4().hex[:8]}", "as it was", "c0", list[str]()
+    reference: Callable[[str], str] = "ad,camp\na,{}\n".format
+    land(store, source, "ref/ads.txt", reference(camp))
+    for kind, value in steps:
+        match kind:
+            case "land":
+                lines = "".join(f"{number},2026-01-05 20:00:00,{slot},a,0\n" for number, slot in value)
+                files.append(HEADER + lines)
+                land(store, source, f"{len(files)}.csv", files[-1])
+            case "contract":
+                contract_name = value
+            case "reference":
+                camp = value
+                land(store, source, "ref/ads.txt", reference(camp))
+            case "ingest":
+                ingest(store, contract_of(source, contract_name), value)
+    ingest(store, contract_of(source, contract_name))
+    other = f"s{uuid4().hex[:8]}"
+    land(store, other, "ref/ads.txt", reference(camp))
+    for number, text in enumerate(files, 1):
+        land(store, other, f"{number}.csv", text)
+    ingest(store, contract_of(other, contract_name))
+    assert rows_by_file(store, contract_of(source, contract_name)) == rows_by_file(
+        store, contract_of(other, contract_name)
+    )
