@@ -1,6 +1,8 @@
-"""However a source is corrected, its lake ends as one that is built from nothing."""
+"""However a source is corrected, and wherever its ingests are killed, its lake ends as one built from nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +16,7 @@ from liftloop.lake.landed import Landed, object_id_in
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.storage.duckdb import connect
 from liftloop.storage.keys import landing_prefix
-from liftloop.storage.store import Store
+from liftloop.storage.store import ObjectRef, Store
 
 HEADER = "id,at,slot,ad,clicked\n"
 CONTRACTS: dict[str, dict[str, Any]] = {
@@ -29,10 +31,10 @@ STEPS = st.lists(
         FILES.map(lambda rows: ("land", rows)),
         st.sampled_from([*CONTRACTS]).map(lambda name: ("contract", name)),
         st.sampled_from(["c1", "c2"]).map(lambda camp: ("reference", camp)),
-        st.integers(1, 2).map(lambda batches: ("ingest", batches)),
+        st.integers(0, 9).map(lambda writes: ("ingest", writes)),
     ),
     min_size=2,
-    max_size=9,
+    max_size=7,
 )
 
 
@@ -47,14 +49,40 @@ def contract_of(source: str, name: str) -> Contract:
     )
 
 
-def ingest(store: Store, contract: Contract, most_batches: int | None = None) -> None:
-    """Batches of one object, so that a run may end between any two."""
+class KilledError(Exception):
+    """In place of a kill: nothing is written any more."""
+
+
+@dataclass(frozen=True)
+class MortalStore(Store):
+    """Dies before one of its next writes."""
+
+    writes: Iterator[int] = field(default_factory=lambda: iter(()))
+
+    def put_version(self, key: str, body: bytes, *, fingerprint: str | None = None) -> tuple[ObjectRef, str]:
+        self._live()
+        return super().put_version(key, body, fingerprint=fingerprint)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._live()
+        super().delete(keys)
+
+    def _live(self) -> None:
+        if next(self.writes, None) is None:
+            raise KilledError
+
+
+def ingest(store: Store, contract: Contract) -> None:
+    """In batches of one object."""
     lake = Lake(store, contract)
     while batches := list(pending_batches(lake, batch_objects=1)):
-        for batch in batches[:most_batches]:
+        for batch in batches:
             ingest_batch(lake, batch)
-        if most_batches:
-            return
+
+
+def ingest_until_killed(store: Store, contract: Contract, writes: int) -> None:
+    with suppress(KilledError):
+        ingest(MortalStore(store.settings, writes=iter(range(writes))), contract)
 
 
 def rows_by_file(store: Store, contract: Contract) -> dict[str, list[tuple[Any, ...]]]:
@@ -72,7 +100,7 @@ def land(store: Store, source: str, name: str, text: str) -> None:
     store.put(landing_prefix(source) + name, text.encode())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(STEPS)
 def test_a_corrected_source_is_one_built_from_nothing(store: Store, steps: list[tuple[str, Any]]) -> None:
     source, contract_name, camp, files = f"s{uuid4().hex[:8]}", "as it was", "c0", list[str]()
@@ -90,7 +118,7 @@ def test_a_corrected_source_is_one_built_from_nothing(store: Store, steps: list[
                 camp = value
                 land(store, source, "ref/ads.txt", reference(camp))
             case "ingest":
-                ingest(store, contract_of(source, contract_name), value)
+                ingest_until_killed(store, contract_of(source, contract_name), value)
     ingest(store, contract_of(source, contract_name))
     other = f"s{uuid4().hex[:8]}"
     land(store, other, "ref/ads.txt", reference(camp))
