@@ -10,7 +10,12 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, mode
 from liftloop.contract.files import placeholders, require_pairs_of_braces
 from liftloop.storage.frozen import Frozen
 
-EPOCHS = ("epoch_seconds", "epoch_milliseconds", "epoch_microseconds", "epoch_nanoseconds")
+EPOCHS = {  # microseconds of each unit, as decimals because a float of microseconds is not exact
+    "epoch_seconds": "1000000",
+    "epoch_milliseconds": "1000",
+    "epoch_microseconds": "1",
+    "epoch_nanoseconds": "0.001",
+}
 _FORMATS = {  # letters of a time pattern (Unicode TR 35; Y and D as most people write them) as strptime's
     "yyyy": "%Y",
     "yy": "%y",
@@ -103,7 +108,7 @@ class Column(Frozen):
     @property
     def given(self) -> set[str]:
         """The options that are not at their defaults."""
-        return {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
+        return {*self.model_dump(exclude_defaults=True)}
 
     @property
     def strptime_format(self) -> str:

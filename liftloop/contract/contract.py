@@ -4,7 +4,6 @@ Everything downstream of a contract reads canonical impressions and nothing else
 """
 
 import re
-from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -13,7 +12,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from liftloop.contract.columns import Column, ContextColumn
-from liftloop.contract.files import Landing, Lookup, placeholders
+from liftloop.contract.files import Landing, Lookup, placeholders, repeated_in
 from liftloop.contract.sections import (
     Duration,
     FeatureKeys,
@@ -50,7 +49,7 @@ CANONICAL_TYPES = {
 OUTCOME_COLUMNS = {"click", "conversion", "revenue", "cost", "outcome_timestamp"}  # not known at decision time
 REQUIRED_COLUMNS = ("impression_id", "event_timestamp", "placement_id", "ad_id", "click")
 RESERVED_NAMES = {"date", "fold", "json_line", "landed", "object_id", "rank", "raw", "reasons", "row", "rows"}
-_KINDS = {"DOUBLE": "a number", "BIGINT": "a whole number", "VARCHAR": "text", "TIMESTAMPTZ": "a time"}
+MEANINGS = {"DOUBLE": "a number", "BIGINT": "a whole number", "VARCHAR": "text", "TIMESTAMPTZ": "a time"}
 CONTEXT_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "float": "DOUBLE"}
 
 
@@ -107,7 +106,7 @@ class Contract(Frozen):
             )
         if taken := sorted(name for name in self.context if name.lower() in RESERVED_NAMES):
             raise ValueError(f"context {taken} are names that tables of ours use; rename them")
-        if twice := [name for name, times in Counter(map(str.lower, self.context)).items() if times > 1]:
+        if twice := repeated_in(map(str.lower, self.context)):
             raise ValueError(f"context {twice} differ in case alone; rename all but one")
         return self
 
@@ -116,10 +115,10 @@ class Contract(Frozen):
         for name, column in self.mapped.items():
             kind = self.column_types[name]
             if "scale" in column.given and kind not in {"DOUBLE", "BIGINT"}:
-                raise ValueError(f"{name}: scale means nothing for {_KINDS[kind]}; remove it")
+                raise ValueError(f"{name}: scale means nothing for {MEANINGS[kind]}; remove it")
             given = {"time", "zone", "since"} & column.given
             if given and kind != "TIMESTAMPTZ":
-                raise ValueError(f"{name}: {sorted(given)} mean nothing for {_KINDS[kind]}; remove them")
+                raise ValueError(f"{name}: {sorted(given)} mean nothing for {MEANINGS[kind]}; remove them")
         return self
 
     @model_validator(mode="after")
@@ -156,12 +155,12 @@ class Contract(Frozen):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, of which the last would win, and keys that it takes for booleans."""
+    """YAML that rejects duplicate keys, where the last would silently win, and keys that it parses as booleans."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         where = f"line {node.start_mark.line + 1}"
-        if repeated := [key for key, times in Counter(map(str, keys)).items() if times > 1]:
+        if repeated := repeated_in(map(str, keys)):
             raise yaml.YAMLError(f"{where}: {repeated} appear more than once; remove all but one")
         if odd := [key for key in keys if isinstance(key, bool)]:
             raise yaml.YAMLError(

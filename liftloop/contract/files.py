@@ -3,6 +3,7 @@
 import csv
 import re
 from collections import Counter
+from collections.abc import Iterable
 from fnmatch import fnmatch
 from typing import Annotated, Literal, Self, TypedDict
 
@@ -32,6 +33,16 @@ def placeholders(template: str) -> list[str]:
     return _PART.findall(template)
 
 
+def split_template(template: str) -> list[str]:
+    """Text and names in turn: `{campaign}:{position}` -> ["", "campaign", ":", "position", ""]."""
+    return _PART.split(template)
+
+
+def repeated_in(names: Iterable[str]) -> list[str]:
+    """The names that appear more than once, in order."""
+    return [name for name, times in Counter(names).items() if times > 1]
+
+
 def require_pairs_of_braces(template: str) -> str:
     """The template.
 
@@ -48,7 +59,7 @@ def _require_path(path: str) -> str:
     names = placeholders(require_pairs_of_braces(path))
     if odd := [name for name in names if not re.fullmatch(r"[a-z_][a-z0-9_]*", name, re.IGNORECASE)]:
         raise ValueError(f"the parts {odd} are not names: use letters, digits and _")
-    if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
+    if repeated := sorted(repeated_in(names)):
         raise ValueError(f"the parts {repeated} appear more than once")
     if "row" in names:
         raise ValueError("{row} is the number of the row in its file: give the part another name")
@@ -74,11 +85,9 @@ class FileLayout(Frozen):
     @model_validator(mode="after")
     def _options_fit_the_format(self) -> Self:
         unused = {"parquet": (*_OF_TEXT, *_OF_TABLES), "jsonl": _OF_TABLES}.get(self.format, ())
-        if given := [name for name in unused if getattr(self, name) != type(self).model_fields[name].default]:
+        if given := [name for name in unused if name in self.model_dump(exclude_defaults=True)]:
             raise ValueError(f"{given} mean nothing in {self.format} files: remove them")
-        if isinstance(self.header, tuple) and (
-            repeated := [n for n, times in Counter(self.header).items() if times > 1]
-        ):
+        if isinstance(self.header, tuple) and (repeated := repeated_in(self.header)):
             raise ValueError(f"header names {repeated} more than once")
         if self.thousands == self.decimal:
             raise ValueError(f"decimal and thousands are both {self.decimal!r}: they must differ")
@@ -108,7 +117,7 @@ class FileLayout(Frozen):
 
     def path_parts(self, relative_key: str) -> dict[str, str] | None:
         """The named parts of a key relative to the source's prefix, or None if it does not match."""
-        pieces = _PART.split(self.path)
+        pieces = split_template(self.path)
         named = (re.escape(piece) if i % 2 == 0 else f"(?P<{piece}>[^/]+)" for i, piece in enumerate(pieces))
         match = re.fullmatch("".join(named), relative_key)
         return match.groupdict() if match else None

@@ -1,13 +1,13 @@
 """The sections of a contract: a source's files, and requirements for features, models and the gate."""
 
 import re
-from collections import Counter
 from datetime import timedelta
 from math import inf
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from liftloop.contract.files import repeated_in
 from liftloop.storage.frozen import Frozen
 
 _DURATION_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -33,7 +33,7 @@ def _require_bounds(value: tuple[float, float]) -> tuple[float, float]:
 
 
 def _require_distinct(value: tuple[str, ...]) -> tuple[str, ...]:
-    if repeated := sorted(name for name, times in Counter(value).items() if times > 1):
+    if repeated := sorted(repeated_in(value)):
         raise ValueError(f"{repeated} appear more than once")
     return value
 

@@ -16,13 +16,12 @@ _DUPLICATE = "duplicate of an impression that is already counted"
 
 
 def mark_duplicates(connection: duckdb.DuckDBPyConnection, lake: Lake, landed: Landed, object_ids: list[str]) -> None:
-    """Give a reason to every good row whose key a row has that landed before: in the lake, or in these objects.
+    """Give a reason to every good row whose key an earlier landed row has, in the lake or in these objects.
 
     Creates the table `known`: keys of these rows in the lake, with `place` in the order of landing and `filename`.
     """
     keys = ", ".join(map(quoted, lake.contract.deduplicate_by))
-    places = landed.places()
-    ranks = ", ".join(f"({literal(each)}, {places[landed_file_of(each)]})" for each in object_ids)
+    ranks = ", ".join(f"({literal(each)}, {landed.places[landed_file_of(each)]})" for each in object_ids)
     connection.execute(f"CREATE TEMP TABLE ranks AS SELECT * FROM (VALUES {ranks}) AS t(object_id, rank)")
     create_known(connection, lake.store, lake.contract, _current_files(lake, landed, object_ids))
     connection.execute(f"""
@@ -36,8 +35,8 @@ def mark_duplicates(connection: duckdb.DuckDBPyConnection, lake: Lake, landed: L
 
 
 def _current_files(lake: Lake, landed: Landed, object_ids: list[str]) -> dict[Listed, int]:
-    """The lake's files with their place in the order of landing, except of these objects and of what is read anew."""
-    places, ours = landed.places(), {landed_file_of(each) for each in object_ids}
+    """Each file of the lake and its place in landing order, without these objects and objects due for re-reading."""
+    places, ours = landed.places, {landed_file_of(each) for each in object_ids}
 
     def place(item: Listed) -> int | None:
         file = landed_file_of(object_id_in(item.key))

@@ -48,6 +48,7 @@ class Landed:
         """The keys of the reference files that an object waits for."""
         return {key for key in self.reference_keys(item.key).values() if key not in self.listed}
 
+    @cached_property
     def places(self) -> dict[str, int]:
         """The place of each landed file in the order of landing, by the beginning of its ids."""
         return {landed_file_of(object_id): place for place, object_id in enumerate(self.by_id)}

@@ -33,7 +33,7 @@ class Entry(Frozen):
 
 
 def pending(lake: Lake, landed: Landed) -> list[Listed]:
-    """Landed objects that are not in the lake as they are read now: new ones first, then the others, oldest first."""
+    """Landed objects whose current version is not in the lake: new files first, then re-reads, each oldest first."""
     done = _complete_in_lake(lake) | _held(lake)
     waiting = {object_id: item for object_id, item in landed.by_id.items() if object_id not in done}
     known = files_in_lake(lake)
@@ -41,12 +41,15 @@ def pending(lake: Lake, landed: Landed) -> list[Listed]:
 
 
 def files_in_lake(lake: Lake) -> set[str]:
-    """The landed files of which the lake has rows, whatever their version: the beginnings of their ids."""
+    """The landed files with rows in the lake, in any version; each as the beginning that its ids share."""
     return {landed_file_of(object_id_in(item.key)) for item in lake.files}
 
 
 def _complete_in_lake(lake: Lake) -> set[str]:
-    """Ids of the ingested objects of which the lake has all files and no others; an entry's name ends with how many."""
+    """Ids of the ingested objects whose files are all in the lake, with no files of another version left.
+
+    An entry's name ends with the number of files.
+    """
     in_lake = Counter(object_id_in(item.key) for item in lake.files)
     of_file = Counter(landed_file_of(object_id_in(item.key)) for item in lake.files)
     entries = lake.store.list(ledger_prefix(lake.contract.source, "ingested"))

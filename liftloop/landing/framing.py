@@ -125,7 +125,7 @@ class _Framer:
         raise FileRejectedError("the header opens a quote and does not close it")
 
     def _cut(self, buffer: bytes, is_last: bool) -> tuple[bytes, int]:
-        """The records of a buffer, and the number of bytes of the lines that have been dealt with."""
+        """The records of a buffer, and the number of bytes that were consumed."""
         end = len(buffer) if is_last else buffer.rfind(b"\n") + 1
         lines = buffer[:end]
         if not self._has_record_per_line(lines):
@@ -138,7 +138,7 @@ class _Framer:
         return records, end
 
     def _has_record_per_line(self, lines: bytes) -> bool:
-        """Whether each line is a record as it stands: told without a loop over the lines, for almost all files."""
+        """Whether each line is a record as it stands, decided without a loop over the lines; usually true."""
         has_blank = lines.startswith((b"\n", b"\r")) or b"\n\n" in lines or b"\n\r" in lines
         has_comment = self.comment is not None and self.comment in lines
         has_other_ends = b"\r" in lines and lines.count(b"\r") != lines.count(b"\r\n")
@@ -163,13 +163,14 @@ class _Framer:
             length = self._length(lines, at, is_last)
             if length is None:
                 break
-            record = b"".join(lines[at : at + max(length, 1)])
+            covered = length or 1
+            record = b"".join(lines[at : at + covered])
             if (reason := self._refusal(record, length)) is not None:
                 self.frames.unreadable.append(Unreadable(self.line, _shown(record), reason))
             elif self._is_kept(record):
                 records.append(record.rstrip(b"\r\n"))
                 starts.append(self.line)
-            used, at, self.line = used + len(record), at + max(length, 1), self.line + max(length, 1)
+            used, at, self.line = used + len(record), at + covered, self.line + covered
         self.frames.add(starts)
         return b"".join(record + b"\n" for record in records), used
 
@@ -193,7 +194,7 @@ class _Framer:
         return self._fields(line) is None
 
     def _is_record(self, lines: list[bytes]) -> bool:
-        """Whether lines are one record, rather than records of which two have a quote too many."""
+        """Whether lines are one record, or several records, two of which contain a stray quote."""
         fields = self._fields(b"".join(lines))
         if fields is None or (self.frames.names and len(fields) != len(self.frames.names)):
             return False

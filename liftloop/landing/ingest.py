@@ -141,7 +141,7 @@ def _stage_batch(work: _Work, items: list[Listed]) -> list[Entry]:
 
 
 def _reopen(work: _Work) -> None:
-    """Delete files of later objects that hold keys of this batch: the earlier row counts, so they are read again."""
+    """Delete the lake files of later objects that share keys with this batch: the earlier row wins, so re-read them."""
     later = superseded_files(work.connection, work.lake)
     work.store.delete(later)
     work.lake.replace(later, ())
@@ -302,7 +302,7 @@ def _upload(work: _Work, entry: Entry, before: list[str], is_held: bool) -> Entr
 def _is_replaced(key: str, entry: Entry, former: set[str]) -> bool:
     """Whether a file of the lake is of an earlier version of this landed file, or left by an interrupted run.
 
-    A corrected file that is held leaves the rows of its former version; not so a file that is itself read anew.
+    If a corrected file is held, the rows of its earlier version stay; if the same bytes are re-read and held, they go.
     """
     object_id = object_id_in(key)
     if entry.status != "ingested":

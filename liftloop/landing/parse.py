@@ -12,18 +12,19 @@ import duckdb
 import pyarrow as pa
 
 from liftloop.contract.columns import Column
-from liftloop.contract.contract import CANONICAL_TYPES, Contract
-from liftloop.contract.files import FileLayout, Lookup
+from liftloop.contract.contract import CANONICAL_TYPES, MEANINGS, Contract
+from liftloop.contract.files import FileLayout, Lookup, split_template
 from liftloop.landing.framing import Frames
 from liftloop.landing.readers import create_view, drop_rejects
 from liftloop.landing.rejection import FileRejectedError
 from liftloop.landing.rules import Rule, reasons_of
-from liftloop.landing.values import MEANINGS, identifier, json_path, number, plain_number, text, time, whole_number
+from liftloop.landing.values import identifier, json_path, number, plain_number, text, time, whole_number
 from liftloop.storage.duckdb import literal, quoted
 
 _FORMAT_RULES = {
     "jsonl": [Rule("a JSON object", "the line is not a JSON object", "NOT json_valid(landed_row.json_line)")]
 }
+_READ_AS = MEANINGS | {"VARCHAR": "exact text"}
 _LONGEST_ERROR_CHARACTERS = 500
 _UNREADABLE = (duckdb.Error, UnicodeError, csv.Error, zlib.error, EOFError, OSError, BadZipFile, pa.ArrowException)
 _ROOT = re.compile(r"([^.\[\]]+)([.\[].*)")
@@ -211,9 +212,7 @@ def _account(connection: duckdb.DuckDBPyConnection, object_id: str, frames: Fram
     ).fetchall()
     drop_rejects(connection)
     if lost := frames.count - rows - len(rejected):
-        raise FileRejectedError(
-            f"{abs(lost)} of its {frames.count} records cannot be told apart: nothing of it is used"
-        )
+        raise FileRejectedError(f"{abs(lost)} of its {frames.count} records are unaccounted for: it is rejected whole")
     unread = [(frames.line_of(line - 1), raw, reason) for line, raw, reason in rejected]
     unread += [(each.line, each.raw, each.reason) for each in frames.unreadable]
     if unread:
@@ -225,7 +224,7 @@ def _account(connection: duckdb.DuckDBPyConnection, object_id: str, frames: Fram
 
 
 def _unreadable_rule(name: str, contract: Contract) -> Rule:
-    meaning = MEANINGS[contract.column_types[name]]
+    meaning = _READ_AS[contract.column_types[name]]
     landed = quoted("landed " + name)
     expected, reason = f"{name} is {meaning}", f"{name} cannot be read as {meaning}"
     return Rule(expected, reason, f"{landed} IS NOT NULL AND {quoted(name)} IS NULL")
@@ -278,20 +277,18 @@ def _known(landed: _Landed, layout: FileLayout) -> _Landed:
 
 def _filled(template: str, available: dict[str, _Landed], layout: FileLayout) -> str:
     """Text with landed values in place of their names; null if one of them is null."""
-    pieces = re.split(r"{([^{}]+)}", template)
-    values = (
-        literal(piece) if i % 2 == 0 else _text_of(_known(available[piece], layout)) for i, piece in enumerate(pieces)
-    )
-    return "(" + " || ".join(value for value in values if value != "''") + ")"
 
+    def spelled(name: str) -> str:
+        landed = _known(available[name], layout)
+        return f"({identifier(landed.sql, landed.kind)})"
 
-def _text_of(landed: _Landed) -> str:
-    return f"({identifier(landed.sql, landed.kind)})"
+    pieces = enumerate(split_template(template))
+    return "(" + " || ".join(spelled(piece) if i % 2 else literal(piece) for i, piece in pieces if piece) + ")"
 
 
 def _picked(template: str, available: dict[str, _Landed], layout: FileLayout) -> str:
     wanted = _filled(template, available, layout)
-    pattern = re.sub(r"\\{[^{}]+\\}", ".+", re.escape(template))
+    pattern = "".join(".+" if i % 2 else re.escape(piece) for i, piece in enumerate(split_template(template)))
     choices = [
         f"WHEN {literal(name)} THEN {_known(each, layout).sql}::VARCHAR"
         for name, each in available.items()

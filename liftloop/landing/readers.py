@@ -4,7 +4,6 @@ import bz2
 import csv
 import gzip
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from liftloop.contract.files import FileLayout
+from liftloop.contract.files import FileLayout, repeated_in
 from liftloop.landing.framing import Frames, frame
 from liftloop.landing.rejection import FileRejectedError
 from liftloop.storage.duckdb import literal, quoted
@@ -104,7 +103,7 @@ def _delimited_rows(_connection: duckdb.DuckDBPyConnection, frames: Frames, layo
     names = _column_names(frames, layout)
     _require_column_limit(len(names))
     _require_unique_names(names)
-    return f"SELECT * FROM {_read_records(frames, names, layout.separator, layout.quote_character)}"
+    return f"SELECT * FROM {_read_records(frames, names, layout)}"
 
 
 def _column_names(frames: Frames, layout: FileLayout) -> list[str]:
@@ -121,13 +120,14 @@ def _column_names(frames: Frames, layout: FileLayout) -> list[str]:
     return [name or f"column_{place}" for place, name in enumerate(header)]
 
 
-def _read_records(frames: Frames, names: Sequence[str], separator: str | None, quote: str | None) -> str:
+def _read_records(frames: Frames, names: Sequence[str], layout: FileLayout) -> str:
     """The rejected records are in DuckDB's table `reject_errors` after the read."""
+    quote = literal(layout.quote_character or "")
     columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in names)
-    quotes = f"quote = {literal(quote or '')}, escape = {literal(quote or '')}"
     return (
         f"read_csv({literal(frames.path)}, columns = {{{columns}}}, auto_detect = false, header = false,"
-        f" delim = {literal(separator or _NO_SEPARATOR)}, {quotes}, store_rejects = true)"
+        f" delim = {literal(layout.separator or _NO_SEPARATOR)}, quote = {quote}, escape = {quote},"
+        " store_rejects = true)"
     )
 
 
@@ -137,13 +137,13 @@ def _require_column_limit(columns: int) -> None:
 
 
 def _require_unique_names(names: Sequence[str]) -> None:
-    if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
+    if repeated := sorted(repeated_in(names)):
         raise FileRejectedError(f"the header names {repeated} twice")
 
 
-def _json_rows(connection: duckdb.DuckDBPyConnection, frames: Frames, _layout: FileLayout) -> str:
+def _json_rows(connection: duckdb.DuckDBPyConnection, frames: Frames, layout: FileLayout) -> str:
     """Reads each line as text first, so that a broken line costs one row instead of the file."""
-    lines = _read_records(frames, ["json_line"], None, None)
+    lines = _read_records(frames, ["json_line"], layout)
     found = connection.execute(
         f"SELECT DISTINCT unnest(json_keys(json_line)) AS name FROM {lines} WHERE json_valid(json_line) ORDER BY name"
     ).fetchall()

@@ -2,19 +2,12 @@
 
 import re
 
-from liftloop.contract.columns import Column
+from liftloop.contract.columns import EPOCHS, Column
 from liftloop.contract.files import FileLayout
 from liftloop.storage.duckdb import literal
 
-MEANINGS = {"TIMESTAMPTZ": "a time", "DOUBLE": "a number", "BIGINT": "a whole number", "VARCHAR": "exact text"}
 _EXACT = 2**53  # from here on, a float no longer tells neighbouring whole numbers apart
 _EXACT_SINGLE = 2**24
-_MICROSECONDS = {  # as decimals, because a float of microseconds is not exact
-    "epoch_seconds": "1000000",
-    "epoch_milliseconds": "1000",
-    "epoch_microseconds": "1",
-    "epoch_nanoseconds": "0.001",
-}
 
 # After a time of day: Z, an offset, or the name of a zone.
 _ZONE = r"(?i)[T ]\d{1,2}:?\d{2}(:?\d{2}([.,]\d+)?)? *(z|[+-]\d{2}(:?\d{2}(:?\d{2})?)?|[a-z]+[a-z_/+-]*\d*)$"
@@ -90,8 +83,8 @@ def whole_number(landed: str, scale: float | None) -> str:
 def time(landed: str, column: Column) -> str:
     """A moment, by the column's pattern, its epoch, or as ISO 8601; a zone in the text wins over the column's."""
     zone = literal(column.zone)
-    if column.time in _MICROSECONDS:
-        microseconds = f"(TRY_CAST({landed} AS DECIMAL(28, 6)) * {_MICROSECONDS[column.time]})"
+    if column.time in EPOCHS:
+        microseconds = f"(TRY_CAST({landed} AS DECIMAL(28, 6)) * {EPOCHS[column.time]})"
         since = f"TIMESTAMPTZ {literal(column.since.isoformat())}"
         return f"TRY({since} + to_microseconds(round({microseconds})::BIGINT))"
     if column.time != "text":

@@ -52,7 +52,7 @@ def source_health(store: Store, contract: Contract) -> SourceHealth:
     """The current health of a source, read from the store alone."""
     state = SourceState.read(store, contract)
     statuses = [run.status for run in state.trainings]
-    new = [item for item in state.waiting if item not in state.outdated]
+    new = state.waiting[: len(state.waiting) - len(state.outdated)]  # re-reads come last
     return SourceHealth(
         contract=contract,
         waiting=len(new),

@@ -73,7 +73,7 @@ class SourceState:
 
     @cached_property
     def outdated(self) -> list[Listed]:
-        """The part of `waiting` of which the lake has rows by an earlier contract, suite, reference file or version."""
+        """Waiting objects with rows in the lake from an earlier version, contract, suite or reference file."""
         known = files_in_lake(self.lake)
         return [item for item in self.waiting if landed_file_of(self.landed.object_id(item)) in known]
 

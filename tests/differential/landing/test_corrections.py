@@ -40,13 +40,8 @@ STEPS = st.lists(
 
 def contract_of(source: str, name: str) -> Contract:
     document = short_names_document(source=source)
-    lookups = {"ads": {"path": "ref.parquet", "format": "csv", "match": {"ad": "ad"}}}
-    lookups["ads"]["path"] = "ref/ads.txt"
-    return Contract.model_validate(
-        document
-        | {"columns": document["columns"] | CONTRACTS[name], "lookups": lookups}
-        | {"landing": {"path": "{part}.csv", "format": "csv"}}
-    )
+    lookups = {"ads": {"path": "ref/ads.txt", "format": "csv", "match": {"ad": "ad"}}}
+    return Contract.model_validate(document | {"columns": document["columns"] | CONTRACTS[name], "lookups": lookups})
 
 
 class KilledError(Exception):
