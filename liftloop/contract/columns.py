@@ -7,6 +7,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
+from liftloop.contract.expressions import names_in, require_expression
 from liftloop.contract.files import placeholders, require_pairs_of_braces
 from liftloop.storage.frozen import Frozen
 
@@ -82,14 +83,16 @@ def strptime_format(pattern: str) -> str:
 
 Zone = Annotated[str, BeforeValidator(_parse_zone)]
 Template = Annotated[str, AfterValidator(require_pairs_of_braces)]
+Expression = Annotated[str, AfterValidator(require_expression)]
 
 
 class Column(Frozen):
-    """Where one canonical value comes from: exactly one of `from`, `template`, `pick` and `constant`."""
+    """Where one canonical value comes from: exactly one of `from`, `template`, `pick`, `sql` and `constant`."""
 
     from_: str | None = Field(default=None, alias="from")  # a landed column, or a path into JSON: imp[0].tagid
     template: Template | None = None  # landed columns joined as text: "{campaign}:{position}"
     pick: Template | None = None  # the landed column whose name depends on the row: "affinity_{item_id}"
+    sql: Expression | None = None  # of landed columns: "yes + no"
     constant: str | int | float | None = None
     scale: float | None = None  # multiplies numbers: 0.01 turns cents into currency units
     time: Annotated[str, AfterValidator(_require_time)] = "text"  # ISO 8601, an epoch, or a pattern
@@ -98,9 +101,9 @@ class Column(Frozen):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        origins = [self.from_, self.template, self.pick, self.constant]
+        origins = [self.from_, self.template, self.pick, self.sql, self.constant]
         if sum(origin is not None for origin in origins) != 1:
-            raise ValueError("give exactly one of from, template, pick, constant")
+            raise ValueError("give exactly one of from, template, pick, sql, constant")
         if "since" in self.given and self.time not in EPOCHS:
             raise ValueError(f"since is the start of an epoch: set time to one of {', '.join(EPOCHS)}")
         return self
@@ -118,6 +121,8 @@ class Column(Frozen):
     @property
     def origins(self) -> list[str]:
         """The landed columns that it names; those of a `pick` are part of a column's name."""
+        if self.sql is not None:
+            return names_in(self.sql)
         return [self.from_] if self.from_ else placeholders(self.template or self.pick or "")
 
 

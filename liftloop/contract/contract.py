@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from liftloop.contract.columns import Column, ContextColumn
+from liftloop.contract.columns import Column, ContextColumn, Expression
+from liftloop.contract.expressions import names_in
 from liftloop.contract.files import Landing, Lookup, placeholders, repeated_in
 from liftloop.contract.sections import (
     Duration,
@@ -64,6 +65,7 @@ class Contract(Frozen):
     lookups: dict[str, Lookup] = Field(default_factory=dict)
     columns: dict[str, Column]
     context: dict[str, ContextColumn] = Field(default_factory=dict)
+    keep: Expression | None = None  # of the landed rows, those for which it is true: "event = 'impression'"
     keys: FeatureKeys
     reward: Reward = "click"
     kpi: Literal["click_through_rate", "conversion_rate", "revenue_per_mille", "margin_per_mille"]
@@ -147,6 +149,17 @@ class Contract(Frozen):
     def mapped(self) -> dict[str, Column]:
         """The columns whose values come from landed files."""
         return {**self.columns, **self.context}
+
+    @property
+    def has_expressions(self) -> bool:
+        return self.keep is not None or any(column.sql is not None for column in self.mapped.values())
+
+    @property
+    def landed_names(self) -> set[str]:
+        """What the contract names of a landed row: its columns, parts of its path, columns of reference files."""
+        named = {name for column in self.mapped.values() for name in column.origins}
+        named |= {own for lookup in self.lookups.values() for own in lookup.match}
+        return named | {*names_in(self.keep)} if self.keep else named
 
     @property
     def column_types(self) -> dict[str, str]:

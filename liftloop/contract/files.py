@@ -137,9 +137,18 @@ _NO_DATA = (
 )
 
 
+class Explode(Frozen):
+    """A column whose value is a list; each of its elements becomes a row, beside the other columns."""
+
+    column: str
+    separator: Annotated[str, Field(min_length=1)] | None = None  # of elements in text; None: a list of JSON or Parquet
+    position: str = "position"  # the name of the landed column with the place of the element, from 1
+
+
 class Landing(FileLayout):
     """The files under `landing/<source>/`. The named parts of `path` become landed columns."""
 
+    explode: Explode | None = None
     ignore: tuple[str, ...] = _NO_DATA  # patterns of the names of files that hold no rows
 
     def is_ignored(self, relative_key: str) -> bool:

@@ -40,6 +40,7 @@ _SHAPING = {
     "lookups",
     "columns",
     "context",
+    "keep",
     "deduplicate_by",
     "outcome",
     "quarantine_share_limit",

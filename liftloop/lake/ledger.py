@@ -16,7 +16,7 @@ from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
 
 
 class Entry(Frozen):
-    """The outcome of one version of a landed object. `rows_landed` is the sum of the four counts after it."""
+    """The outcome of one version of a landed object. `rows_landed` is the sum of the five counts after it."""
 
     object_id: str
     landed: ObjectRef
@@ -26,6 +26,7 @@ class Entry(Frozen):
     rows_valid: int = 0
     rows_quarantined: int = 0
     rows_duplicate: int = 0
+    rows_left_out: int = 0  # by the contract's `keep`
     rows_erased: int = 0  # of people whose data is erased
     reasons: dict[str, int] = Field(default_factory=dict)
     error: str | None = None

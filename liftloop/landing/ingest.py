@@ -22,7 +22,7 @@ from liftloop.lake.impressions import (
 from liftloop.lake.lake import Lake
 from liftloop.lake.landed import Landed, landed_file_of, object_id_in
 from liftloop.lake.ledger import Entry, blocked_ids, ids_of_these_bytes, ingest_step, pending, write_entry
-from liftloop.landing.parse import LandedFile, create_tables, parse
+from liftloop.landing.parse import LandedFile, create_tables, delete_rows, parse
 from liftloop.landing.rejection import FileRejectedError
 from liftloop.landing.rules import Finding, Rule, compile_rules
 from liftloop.storage.duckdb import connect, quoted
@@ -170,10 +170,10 @@ def _read(work: _Work, item: Listed, landed: ObjectRef) -> Entry:
         entry = entry.model_copy(update={"lookups": tuple(lookups.values())})
         files = {name: path.parent / name / Path(ref.key).name for name, ref in lookups.items()}
         limit = work.store.settings.max_expanded_bytes
-        parse(
-            work.connection, work.contract, LandedFile(entry.object_id, relative, path, parts, files, limit), work.rules
-        )
-        entry = _counted(work, entry, _drop_erased(work, entry.object_id))
+        file = LandedFile(entry.object_id, relative, path, parts, files, limit)
+        left_out = parse(work.connection, work.contract, file, work.rules)
+        erased = delete_rows(work.connection, entry.object_id, work.erasures.predicate())
+        entry = _counted(work, entry, left_out, erased)
     except FileRejectedError as error:
         entry = entry.model_copy(update={"status": "rejected", "error": str(error)})
     return entry
@@ -195,14 +195,7 @@ def _fetch_lookup(work: _Work, name: str, key: str, folder: Path) -> ObjectRef:
         raise LookupMissingError(f"land {work.store.uri(key)} first: the contract joins it as {name}") from None
 
 
-def _drop_erased(work: _Work, object_id: str) -> int:
-    """Delete the rows of people whose data is erased; returns the number of rows."""
-    erased = f"DELETE FROM impressions WHERE object_id = $1 AND ({work.erasures.predicate()})"
-    row = work.connection.execute(erased, [object_id]).fetchone()
-    return row[0] if row else 0
-
-
-def _counted(work: _Work, entry: Entry, erased: int) -> Entry:
+def _counted(work: _Work, entry: Entry, left_out: int, erased: int) -> Entry:
     """The entry with its row counts; its status is `held` if too many rows are bad."""
     reasons = dict(
         work.connection.execute(
@@ -216,10 +209,11 @@ def _counted(work: _Work, entry: Entry, erased: int) -> Entry:
         ).fetchall()
     )
     good, bad = _row_counts(work, entry.object_id)
-    if good + bad + erased == 0:
+    landed = good + bad + left_out + erased
+    if landed == 0:
         raise FileRejectedError("the file has a header and no rows")
-    rows = {"rows_landed": good + bad + erased, "rows_valid": good, "rows_quarantined": bad, "rows_erased": erased}
-    counts = {**rows, "reasons": reasons}
+    apart = {"rows_quarantined": bad, "rows_left_out": left_out, "rows_erased": erased}
+    counts = {"rows_landed": landed, "rows_valid": good, **apart, "reasons": reasons}
     if error := _too_many(work, entry.object_id, good, bad):
         counts |= {"status": "held", "error": error, "rows_valid": 0, "rows_quarantined": good + bad}
     return entry.model_copy(update=counts)

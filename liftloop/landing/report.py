@@ -10,7 +10,7 @@ from liftloop.landing.rules import Finding
 from liftloop.reporting.html import Figures, Section, Table, render_report
 
 FILES_SHOWN = 200
-COUNTS = ("rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate")
+COUNTS = ("rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate", "rows_left_out")
 
 
 def ingest_page(source: str, results: Sequence[BatchResult], run_id: str) -> str:
