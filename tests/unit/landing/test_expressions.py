@@ -115,7 +115,7 @@ def test_a_line_that_is_no_json_is_bad_and_not_left_out(tmp_path: Path) -> None:
     used = contract({}, landing={"format": "jsonl"}, keep="slot = 'side'")
     impressions, left_out = read(tmp_path, lines, used)
     assert left_out == 1
-    assert list(impressions["reasons"][0])[0] == "the line is not a JSON object"
+    assert impressions["reasons"][0][0] == "the line is not a JSON object"
 
 
 @pytest.mark.parametrize(
