@@ -15,6 +15,7 @@ from liftloop.contract.columns import Column, ContextColumn, Expression
 from liftloop.contract.expressions import names_in
 from liftloop.contract.files import Landing, Lookup, placeholders, repeated_in
 from liftloop.contract.sections import (
+    Amounts,
     Duration,
     FeatureKeys,
     GatePolicy,
@@ -72,6 +73,7 @@ class Contract(Frozen):
     outcome: Outcome
     maturity: Duration
     freshness: Duration = timedelta(minutes=15)  # objective: from landing to served features
+    amounts: Amounts = Amounts()
     deduplicate_by: tuple[str, ...] = ("impression_id",)
     quarantine_share_limit: Share = 0.05
     duplicate_share_limit: Share = 0.05  # of rows of one file whose key an earlier row of it has; more holds the file

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from liftloop.contract.contract import Contract
-from liftloop.contract.suite import load_suite
+from liftloop.contract.suite import Suite, is_row_level, load_suite, on_failure
 from liftloop.errors import UserError
 from liftloop.lake.erasure import Erasures, read_erasures
 from liftloop.lake.impressions import (
@@ -25,7 +25,7 @@ from liftloop.lake.ledger import Entry, blocked_ids, ids_of_these_bytes, ingest_
 from liftloop.landing.parse import LandedFile, create_tables, delete_rows, parse
 from liftloop.landing.rejection import FileRejectedError
 from liftloop.landing.rules import Finding, Rule, compile_rules
-from liftloop.storage.duckdb import connect, quoted
+from liftloop.storage.duckdb import connect, literal, quoted
 from liftloop.storage.keys import impressions_prefix, landing_prefix, quarantine_prefix
 from liftloop.storage.runs import record
 from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
@@ -54,6 +54,7 @@ class _Work:
 
     lake: Lake
     landed: Landed
+    suite: Suite
     rules: list[Rule]
     erasures: Erasures
     connection: duckdb.DuckDBPyConnection
@@ -111,13 +112,13 @@ def ingest_batch(lake: Lake, items: list[Listed]) -> BatchResult:
     Raises:
         LookupMissingError: a reference file has not landed yet.
     """
-    suite, landed = load_suite(), Landed.read(lake.store, lake.contract)
+    suite, landed = load_suite(lake.contract), Landed.read(lake.store, lake.contract)
     with tempfile.TemporaryDirectory(prefix="liftloop-") as name:
         folder = Path(name)
         with connect(lake.store.settings, folder / "batch.duckdb") as connection:
             connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: no checkpoints
             rules, erasures = compile_rules(suite), read_erasures(lake.store, lake.contract.source)
-            work = _Work(lake, landed, rules, erasures, connection, folder)
+            work = _Work(lake, landed, suite, rules, erasures, connection, folder)
             entries = _stage_batch(work, items)
             from liftloop.landing.validation import validate  # noqa: PLC0415  (Great Expectations: seconds to import)
 
@@ -214,9 +215,30 @@ def _counted(work: _Work, entry: Entry, left_out: int, erased: int) -> Entry:
         raise FileRejectedError("the file has a header and no rows")
     apart = {"rows_quarantined": bad, "rows_left_out": left_out, "rows_erased": erased}
     counts = {"rows_landed": landed, "rows_valid": good, **apart, "reasons": reasons}
-    if error := _too_many(work, entry.object_id, good, bad):
+    if error := _why_held(work, entry.object_id, reasons, good, bad):
         counts |= {"status": "held", "error": error, "rows_valid": 0, "rows_quarantined": good + bad}
     return entry.model_copy(update=counts)
+
+
+def _why_held(work: _Work, object_id: str, reasons: dict[str, int], good: int, bad: int) -> str | None:
+    """Why a file is held: too many of its rows are bad, or a rule is broken that holds files; None if it is not."""
+    holding = [rule.reason for rule in work.rules if rule.holds_file and rule.reason in reasons]
+    by_row = f"{'; '.join(holding)}: this rule holds the whole file" if holding else None
+    return _too_many(work, object_id, good, bad) or by_row or _broken_by_file(work, object_id)
+
+
+def _broken_by_file(work: _Work, object_id: str) -> str | None:
+    """The expectations about a whole file that its good rows do not meet."""
+    wanted = [each for each in work.suite["expectations"] if not is_row_level(each) and on_failure(each) == "hold_file"]
+    if not wanted:
+        return None
+    from liftloop.landing.validation import validate  # noqa: PLC0415  (Great Expectations: seconds to import)
+
+    good = f"FROM impressions WHERE object_id = {literal(object_id)} AND len(reasons) = 0"
+    work.connection.execute(f"CREATE OR REPLACE VIEW good_rows AS SELECT * EXCLUDE (object_id, reasons, raw) {good}")
+    findings = validate(work.connection, "good_rows", work.suite | {"expectations": wanted})
+    broken = [finding.expectation for finding in findings if not finding.is_met]
+    return f"it does not meet: {'; '.join(broken)}" if broken else None
 
 
 def _too_many(work: _Work, object_id: str, good: int, bad: int) -> str | None:

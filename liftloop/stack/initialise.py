@@ -82,9 +82,8 @@ def start(on_progress: Progress, wait_for: WaitFor = ignore_progress) -> Setting
     Raises:
         UserError: a contract or the suite cannot be used, or a part does not start.
     """
-    for source in declared_sources():
-        load_contract(source)  # so that a broken contract is reported before anything starts
-    load_suite()
+    for source in declared_sources():  # so that a broken contract or rule is reported before anything starts
+        load_suite(load_contract(source))
     settings = up(load_settings(), on_progress, wait_for, prefect_toml=find_project().root / "prefect.toml")
     initialise(settings, on_progress, wait_for)
     return settings

@@ -154,3 +154,13 @@ def test_candidate_list(ingest: Ingest) -> None:
     assert counts(results) == [("ingested", 5, 0)]
     assert column(lake, "ad_id") == ["N55", "N35", "N36", "N35", "N55"]
     assert column(lake, "click") == [1, 0, 0, 0, 1]
+
+
+def test_view_through(ingest: Ingest) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["outcome"]["conversion_requires_click"] = False
+
+    lake, results = ingest("view_through", "criteo_viewthrough", change)
+    assert counts(results) == [("ingested", 4, 0)]
+    assert column(lake, "conversion") == [0, 0, 1, 1]
+    assert column(lake, "click") == [0, 1, 1, 0]
