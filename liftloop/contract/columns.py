@@ -8,7 +8,7 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
 from liftloop.contract.expressions import names_in, require_expression
-from liftloop.contract.files import placeholders, require_pairs_of_braces
+from liftloop.contract.files import RowFiles, placeholders, require_pairs_of_braces
 from liftloop.storage.frozen import Frozen
 
 EPOCHS = {  # microseconds of each unit, as decimals because a float of microseconds is not exact
@@ -131,3 +131,24 @@ class ContextColumn(Column):
 
     type: Literal["string", "integer", "float"]
     about: Literal["request", "ad", "pair"] = "request"
+
+
+OutcomeColumn = Literal["impression_id", "click", "conversion", "revenue", "cost", "outcome_timestamp"]
+
+
+class OutcomeFiles(RowFiles):
+    """Files of clicks, conversions or other outcomes; they join the impressions by id, late or early, once or again.
+
+    Equal rows count once. An impression has a click or conversion if one of its rows has; amounts are summed, and the
+    last time counts. Without a row it has none: 0, at the end of the horizon.
+    """
+
+    columns: dict[OutcomeColumn, Column]
+    event_id: Column | None = None  # tells two outcomes with equal values from one that landed twice
+    keep: Expression | None = None
+
+    @model_validator(mode="after")
+    def _has_id_and_outcome(self) -> Self:
+        if "impression_id" not in self.columns or len(self.columns) == 1:
+            raise ValueError("columns are impression_id, and at least one of click, conversion, revenue and cost")
+        return self

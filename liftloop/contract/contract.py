@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from liftloop.contract.columns import Column, ContextColumn, Expression
+from liftloop.contract.columns import Column, ContextColumn, Expression, OutcomeFiles
 from liftloop.contract.expressions import names_in
 from liftloop.contract.files import Landing, Lookup, placeholders, repeated_in
 from liftloop.contract.sections import (
@@ -49,7 +49,13 @@ CANONICAL_TYPES = {
     "policy": "VARCHAR",
 }
 OUTCOME_COLUMNS = {"click", "conversion", "revenue", "cost", "outcome_timestamp"}  # not known at decision time
-REQUIRED_COLUMNS = ("impression_id", "event_timestamp", "placement_id", "ad_id", "click")
+REQUIRED_COLUMNS = ("impression_id", "event_timestamp", "placement_id", "ad_id")
+COLUMNS_OF_KPI = {  # what each is made of
+    "click_through_rate": {"click"},
+    "conversion_rate": {"click", "conversion"},
+    "revenue_per_mille": {"revenue"},
+    "margin_per_mille": {"revenue", "cost"},
+}
 RESERVED_NAMES = {"date", "fold", "json_line", "landed", "object_id", "rank", "raw", "reasons", "row", "rows"}
 MEANINGS = {"DOUBLE": "a number", "BIGINT": "a whole number", "VARCHAR": "text", "TIMESTAMPTZ": "a time"}
 CONTEXT_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "float": "DOUBLE"}
@@ -67,6 +73,7 @@ class Contract(Frozen):
     columns: dict[str, Column]
     context: dict[str, ContextColumn] = Field(default_factory=dict)
     keep: Expression | None = None  # of the landed rows, those for which it is true: "event = 'impression'"
+    outcome_files: dict[str, OutcomeFiles] = Field(default_factory=dict)
     keys: FeatureKeys
     reward: Reward = "click"
     kpi: Literal["click_through_rate", "conversion_rate", "revenue_per_mille", "margin_per_mille"]
@@ -91,9 +98,11 @@ class Contract(Frozen):
         unknown = sorted(set(self.columns) - set(CANONICAL_TYPES))
         if unknown:
             raise ValueError(f"columns {unknown} are not canonical; allowed: {sorted(CANONICAL_TYPES)}")
-        missing = sorted({*REQUIRED_COLUMNS, *self.keys, self.reward} - set(self.columns))
-        if missing:
+        known = {*self.columns, *self.outcome_columns}
+        if missing := sorted({*REQUIRED_COLUMNS, *self.keys, self.reward} - known):
             raise ValueError(f"columns {missing} are required and not mapped")
+        if missing := sorted(COLUMNS_OF_KPI[self.kpi] - known):
+            raise ValueError(f"kpi: {self.kpi!r}: needs columns {missing}, which are not mapped")
         clash = sorted(name for name in self.context if name.lower() in CANONICAL_TYPES)
         if clash:
             raise ValueError(f"context {clash} have names of canonical columns; rename them")
@@ -151,6 +160,40 @@ class Contract(Frozen):
     def mapped(self) -> dict[str, Column]:
         """The columns whose values come from landed files."""
         return {**self.columns, **self.context}
+
+    @model_validator(mode="after")
+    def _outcomes_have_one_origin(self) -> Self:
+        paths = [self.landing.path]
+        for name, files in self.outcome_files.items():
+            if files.path in paths:
+                raise ValueError(f"outcome_files.{name}.path: {files.path!r}: other files have this path")
+            paths.append(files.path)
+            if twice := sorted({*files.columns} & {*self.columns} - {"impression_id", "outcome_timestamp"}):
+                raise ValueError(f"outcome_files.{name}: {twice} are also in columns; map them once")
+        return self
+
+    def outcome_files_of(self, relative_key: str) -> str | None:
+        """The name of the outcome files to which a key below the source's prefix belongs; None for impressions."""
+        return next((name for name, files in self.outcome_files.items() if files.path_parts(relative_key)), None)
+
+    def for_outcomes(self, name: str) -> "Contract":
+        """The contract by which files of outcomes are read: of an impression they know its id alone."""
+        files = self.outcome_files[name]
+        options = files.event_id.model_dump(exclude_unset=True, by_alias=True) if files.event_id else None
+        context = {"event_id": ContextColumn(type="string", **options)} if options else {}
+        shape = {"landing": files, "columns": files.columns, "context": context, "keep": files.keep}
+        return self.model_copy(update=shape | {"lookups": {}, "outcome_files": {}, "deduplicate_by": ()})
+
+    @property
+    def is_of_outcomes(self) -> bool:
+        """Whether it is the one by which files of outcomes are read."""
+        return "event_timestamp" not in self.columns
+
+    @property
+    def outcome_columns(self) -> set[str]:
+        """The outcomes that impressions have, from their own files or from others."""
+        named = {*self.columns}.union(*(files.columns for files in self.outcome_files.values()))
+        return named & OUTCOME_COLUMNS
 
     @property
     def has_expressions(self) -> bool:

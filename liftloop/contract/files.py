@@ -145,10 +145,15 @@ class Explode(Frozen):
     position: str = "position"  # the name of the landed column with the place of the element, from 1
 
 
-class Landing(FileLayout):
-    """The files under `landing/<source>/`. The named parts of `path` become landed columns."""
+class RowFiles(FileLayout):
+    """Files whose rows are read one by one. The named parts of `path` become landed columns."""
 
     explode: Explode | None = None
+
+
+class Landing(RowFiles):
+    """The files of impressions under `landing/<source>/`."""
+
     ignore: tuple[str, ...] = _NO_DATA  # patterns of the names of files that hold no rows
 
     def is_ignored(self, relative_key: str) -> bool:

@@ -26,6 +26,7 @@ _SHAPING = {
     "columns",
     "context",
     "keep",
+    "outcome_files",
     "amounts",
     "deduplicate_by",
     "outcome",
@@ -107,6 +108,7 @@ def _choices(contract: Contract | None) -> dict[str, Any]:
     return {
         "amounts.minimum": amounts.minimum,
         "amounts.maximum": amounts.maximum,
+        "columns.click": contract is None or contract.is_of_outcomes or "click" in contract.outcome_columns,
         "outcome.conversion_requires_click": contract is None or contract.outcome.conversion_requires_click,
     }
 
@@ -124,7 +126,9 @@ def _chosen(file: Path, expectations: list[Expectation], contract: Contract | No
         return choice(value["$PARAMETER"]) if isinstance(value, dict) and "$PARAMETER" in value else value
 
     wanted = [each for each in expectations if "only_if" not in _meta(each) or choice(_meta(each)["only_if"])]
-    if contract:
+    if contract and contract.is_of_outcomes:
+        wanted = [each for each in wanted if (named := _columns_of(each)) and named <= {*contract.mapped}]
+    elif contract:
         for each in wanted:
             _require_columns(file, each, contract)
     return [each | {"kwargs": {name: filled(value) for name, value in each["kwargs"].items()}} for each in wanted]
@@ -134,12 +138,15 @@ def _meta(expectation: Expectation) -> dict[str, Any]:
     return expectation.get("meta") or {}
 
 
-def _require_columns(file: Path, expectation: Expectation, contract: Contract) -> None:
+def _columns_of(expectation: Expectation) -> set[str]:
     kwargs = expectation["kwargs"]
-    named = [value for key, value in kwargs.items() if key in {"column", "column_A", "column_B"}]
+    named = {value for key, value in kwargs.items() if key in {"column", "column_A", "column_B"}}
     predicate = predicate_text(kwargs.get("unexpected_rows_query", ""))
-    named += names_in(predicate) if predicate else []
-    if unknown := sorted({*named} - {*contract.column_types}):
+    return named.union(names_in(predicate)) if predicate else named
+
+
+def _require_columns(file: Path, expectation: Expectation, contract: Contract) -> None:
+    if unknown := sorted(_columns_of(expectation) - {*contract.column_types}):
         raise SuiteError(
             f"{file}: {expectation['type']}: columns {unknown} are not of {contract.source};"
             f" allowed: {sorted(contract.column_types)}"

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 
 import duckdb
@@ -16,7 +17,7 @@ from liftloop.landing.values import Landed, identifier, number, text, time, whol
 from liftloop.storage.duckdb import literal, quoted
 
 _READ_AS = MEANINGS | {"VARCHAR": "exact text"}
-_IDS = {name for name in CANONICAL_TYPES if name.endswith("_id")}
+_IDS = {"event_id", *(name for name in CANONICAL_TYPES if name.endswith("_id"))}
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ class CanonicalRow:
 
     def _typed(self, name: str, column: Column, landed: Landed) -> str:
         match self.contract.column_types[name]:
+            case "TIMESTAMPTZ" if name == "outcome_timestamp":  # none: there is no outcome by the horizon
+                none = self._after_impression(self.contract.outcome.horizon)
+                return f"CASE WHEN {landed.sql} IS NULL THEN {none} ELSE {time(landed.sql, column)} END"
             case "TIMESTAMPTZ":
                 return time(landed.sql, column)
             case "BIGINT":
@@ -90,11 +94,15 @@ class CanonicalRow:
 
     def _default(self, name: str) -> str:
         """A missing outcome time is the impression's time plus the contract's delay; other missing columns are null."""
-        kind = self.contract.column_types[name]
-        if name != "outcome_timestamp":
-            return f"NULL::{kind}"
-        event = self._value("event_timestamp").typed
-        return f"TRY({event} + to_seconds({self.contract.outcome.delay.total_seconds()}))"
+        if name == "outcome_timestamp":
+            return self._after_impression(self.contract.outcome.delay)
+        return f"NULL::{self.contract.column_types[name]}"
+
+    def _after_impression(self, wait: timedelta) -> str:
+        """When the outcome is known of which the log has no time; null if outcomes are joined later."""
+        if self.contract.outcome_files or self.contract.is_of_outcomes:
+            return "NULL::TIMESTAMPTZ"
+        return f"TRY({self._value('event_timestamp').typed} + to_seconds({wait.total_seconds()}))"
 
     def _landed(self, column: Column) -> Landed:
         if column.from_:

@@ -192,7 +192,7 @@ def _append_rows(
     appended = connection.execute(f"""
         INSERT INTO impressions
         SELECT {literal(file.object_id)}, {", ".join(map(quoted, row.values))}, reasons,
-            CASE WHEN len(reasons) > 0 THEN to_json(landed_row)::VARCHAR END
+            CASE WHEN len(reasons) > 0 OR {bool(contract.outcome_files)} THEN to_json(landed_row)::VARCHAR END
         FROM (SELECT *, CASE WHEN "is kept" OR NOT ({is_line}) THEN {reasons_of(checks)} END AS reasons
               FROM (SELECT {typed}, {landed}, coalesce({kept.sql}, false) AS "is kept", {keep_fails} AS "keep fails",
                            landed AS landed_row FROM {rows}))
