@@ -216,7 +216,8 @@ class _Loader(yaml.SafeLoader):
     """YAML that rejects duplicate keys, where the last would silently win, and keys that it parses as booleans."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        own = (key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge")
+        keys = [self.construct_object(key, deep=True) for key in own]
         where = f"line {node.start_mark.line + 1}"
         if repeated := repeated_in(map(str, keys)):
             raise yaml.YAMLError(f"{where}: {repeated} appear more than once; remove all but one")
