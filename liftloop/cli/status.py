@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from liftloop import stack
 from liftloop.cli.output import console, print_table
-from liftloop.contract.contract import Contract, ContractError, declared_sources, load_contract
+from liftloop.contract.contract import load_contracts
 from liftloop.errors import UserError
 from liftloop.operations.health import disk_use, in_words, last_successes, source_health
 from liftloop.settings import Settings, load_settings
@@ -44,7 +44,7 @@ def status() -> None:
 def _print_sources(settings: Settings) -> list[str]:
     """Print backlog, champions and each flow's last success; returns the missed freshness objectives."""
     now, store = datetime.now(UTC), Store(settings, attempts=2)
-    contracts, troubles = _contracts()
+    contracts, invalid = load_contracts()
     found = concurrently(partial(source_health, store), contracts)
     rows = [
         (
@@ -65,18 +65,7 @@ def _print_sources(settings: Settings) -> list[str]:
     names = sorted({source for by_source in succeeded.values() for source in by_source})
     ages = [[in_words(now - each[name]) if name in each else "" for each in succeeded.values()] for name in names]
     print_table(["last success, ago", *succeeded], [(name, *row) for name, row in zip(names, ages, strict=True)])
-    return troubles + [miss for each in found for miss in each.misses(now)]
-
-
-def _contracts() -> tuple[list[Contract], list[str]]:
-    """The valid contracts, and the errors of the others."""
-    contracts, troubles = list[Contract](), list[str]()
-    for source in declared_sources():
-        try:
-            contracts.append(load_contract(source))
-        except ContractError as error:
-            troubles.append(str(error))
-    return contracts, troubles
+    return [*map(str, invalid.values()), *(miss for each in found for miss in each.misses(now))]
 
 
 def _print_disk(settings: Settings) -> list[str]:

@@ -43,11 +43,12 @@ _FORMATS = {  # letters of a time pattern (Unicode TR 35; Y and D as most people
     "XXX": "%z",
     "Z": "%z",
 }
+_NO_ZONES = {"Factory", "localtime"}  # a placeholder, and a name for whatever the machine uses
 _TOKEN = re.compile(r"'([^']*)'|([A-Za-z])\2*|[^A-Za-z']+")
 
 
 def _parse_zone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in available_timezones() - _NO_ZONES:
         raise ValueError("a zone is an IANA name such as UTC or Europe/Berlin")
     return value
 

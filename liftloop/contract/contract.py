@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from liftloop.contract.columns import Column, ContextColumn, Expression, OutcomeFiles
 from liftloop.contract.expressions import names_in
 from liftloop.contract.files import Landing, Lookup, placeholders, repeated_in
+from liftloop.contract.schedules import Schedules
 from liftloop.contract.sections import (
     Amounts,
     Duration,
@@ -90,6 +91,7 @@ class Contract(Frozen):
     training: Training = Training()
     gate: GatePolicy = GatePolicy()
     retraining: Retraining = Retraining()
+    schedules: Schedules = Schedules()
     approval: Literal["none", "required"] = "none"  # required: a person confirms each promotion in the Prefect UI
     approval_within: Duration = timedelta(days=1)  # after that, without an answer, the champion stays
 
@@ -247,6 +249,17 @@ def load_contract(source: str, folder: Path | None = None) -> Contract:
     if contract.source != source:
         raise ContractError(f"{path}: source: {contract.source!r}: must equal the file's name, {source!r}")
     return contract
+
+
+def load_contracts() -> tuple[list[Contract], dict[str, ContractError]]:
+    """The valid contracts of the project, and the errors of the others by source."""
+    contracts, errors = list[Contract](), dict[str, ContractError]()
+    for source in declared_sources():
+        try:
+            contracts.append(load_contract(source))
+        except ContractError as error:
+            errors[source] = error
+    return contracts, errors
 
 
 def declared_sources(folder: Path | None = None) -> list[str]:

@@ -89,7 +89,7 @@ class Training(Frozen):
 
 
 class Retraining(Frozen):
-    """When new features start a training; the daily schedule and a degraded champion start one regardless."""
+    """When new features start a training; a schedule and a degraded champion start one regardless."""
 
     new_impressions_share: Annotated[float, Field(gt=0)] = 0.05  # newly matured, relative to the newest model's frame
 
