@@ -93,6 +93,8 @@ def start(on_progress: Progress, wait_for: WaitFor = ignore_progress) -> Setting
     for contract in contracts:
         load_suite(contract)  # so that a broken rule is reported before anything starts
     settings = up(load_settings(), on_progress, wait_for, prefect_toml=find_project().root / "prefect.toml")
+    if invalid:
+        on_progress("feast apply: left out, because it reads every contract and one is invalid")
     initialise(settings, on_progress, wait_for, has_valid_contracts=not invalid)
     update_schedules(settings, contracts, invalid, on_progress)
     if invalid:
