@@ -12,7 +12,8 @@ from liftloop.contract.contract import load_contract
 from liftloop.datasets import open_bandit
 from liftloop.lake.erasure import erase as erase_value
 from liftloop.lake.lake import Lake
-from liftloop.lake.ledger import blocked
+from liftloop.lake.landed import Landed
+from liftloop.lake.ledger import blocked, reopen
 from liftloop.reporting.html import copy_page
 from liftloop.settings import load_settings
 from liftloop.storage.keys import off_policy_key
@@ -46,6 +47,20 @@ def list_held(source: Annotated[str, typer.Argument(help="A source with a contra
     lake = Lake(open_store(), load_contract(source))
     rows = [(e.landed.key, e.status, e.error, "\n".join(e.reasons)) for e in blocked(lake)]
     print_table(["file", "status", "error", "reasons"], rows)
+
+
+@commands.command("reingest")
+def reingest(source: Annotated[str, typer.Argument(help="A source with a contract.")]) -> None:
+    """Read every landed file of a source again, in the background of new ones; what changes nothing is not needed.
+
+    A change of contract, rules or reference files does this by itself.
+    """
+    store = open_store()
+    landed = Landed.read(store, load_contract(source))
+    reopen(store, source, {*landed.by_id})
+    console.print(
+        f"{len(landed.by_id)} files of {source} are read again by the next `ingest`; `liftloop status` counts"
+    )
 
 
 @commands.command()

@@ -1,6 +1,6 @@
 """Files of the lake, one Parquet file per landed object and date, and files of quarantine."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import duckdb
 
@@ -56,6 +56,28 @@ def superseded_files(connection: duckdb.DuckDBPyConnection, lake: Lake) -> list[
     """).fetchall()
     ids = {object_id_in(filename) for (filename,) in found}
     return [item.key for item in lake.files if object_id_in(item.key) in ids]
+
+
+def freed_objects(connection: duckdb.DuckDBPyConnection, lake: Lake, object_ids: list[str]) -> set[str]:
+    """The objects with duplicates of rows that an earlier version of these objects had and the new one has not."""
+    names = lake.contract.deduplicate_by
+    keys, ours = ", ".join(map(quoted, names)), {landed_file_of(each) for each in object_ids}
+    former = [lake.store.uri(item.key) for item in lake.files if landed_file_of(object_id_in(item.key)) in ours]
+    quarantined = [item.key for item in lake.store.list(quarantine_prefix(lake.contract.source))]
+    rows = [lake.store.uri(key) for key in quarantined if key.endswith("/rows.parquet")]
+    if not former or not rows:
+        return set()
+    good = f"SELECT {keys} FROM impressions JOIN ranks USING (object_id) WHERE len(reasons) = 0"
+    connection.execute(f"""
+        CREATE TEMP TABLE freed AS SELECT {keys} FROM read_parquet({former}, union_by_name = true)
+        ANTI JOIN ({good}) AS good USING ({keys})
+    """)
+    is_freed = "impression_id IN (FROM freed)" if names == ("impression_id",) else "EXISTS (FROM freed)"
+    found = connection.execute(f"""
+        SELECT DISTINCT filename FROM read_parquet({rows}, filename = true, union_by_name = true)
+        WHERE list_contains(reasons, {literal(_DUPLICATE)}) AND {is_freed}
+    """).fetchall()
+    return {PurePath(filename).parent.name for (filename,) in found}
 
 
 def stage_impressions(connection: duckdb.DuckDBPyConnection, contract: Contract, object_id: str, folder: Path) -> None:

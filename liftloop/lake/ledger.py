@@ -115,6 +115,8 @@ def write_entry(store: Store, source: str, entry: Entry, *, is_held: bool) -> No
 
 def reopen(store: Store, source: str, object_ids: set[str]) -> None:
     """Have these objects read again; until then, their rows stay in the lake."""
+    if not object_ids:
+        return
     folders = (ledger_prefix(source, "ingested"), ledger_prefix(source, "held"))
     entries = [item.key for folder in folders for item in store.list(folder)]
     store.delete([key for key in entries if PurePath(key).stem.split("-")[0] in object_ids])

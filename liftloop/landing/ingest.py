@@ -12,6 +12,7 @@ from liftloop.contract.suite import load_suite
 from liftloop.errors import UserError
 from liftloop.lake.erasure import Erasures, read_erasures
 from liftloop.lake.impressions import (
+    freed_objects,
     mark_duplicates,
     stage_impressions,
     stage_quarantine,
@@ -127,6 +128,7 @@ def _stage_batch(batch: Batch, items: list[Listed]) -> list[Entry]:
         reopen(batch.store, batch.contract.source, touched_objects(batch, [entry.object_id for entry in entries]))
     elif ingested:
         mark_duplicates(batch.connection, batch.lake, batch.landed, ingested)
+        reopen(batch.store, batch.contract.source, freed_objects(batch.connection, batch.lake, ingested))
         _reopen_later(batch)
     return [_stage(batch, entry) for entry in entries]
 

@@ -1,5 +1,6 @@
 """Ingests that end before any of their writes, as a kill would end them."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -48,4 +49,6 @@ def ingest_until_killed(store: Store, contract: Contract, writes: int) -> None:
 
 
 def land(store: Store, source: str, name: str, text: str) -> None:
+    """Land a file, later than the one before: the store tells milliseconds."""
+    time.sleep(0.005)
     store.put(landing_prefix(source) + name, text.encode())

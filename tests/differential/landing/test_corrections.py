@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from lib.contracts import short_names_document
 from lib.mortal_ingest import ingest, ingest_until_killed, land
@@ -27,6 +27,7 @@ FILES = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["top", "side"])),
 STEPS = st.lists(
     st.one_of(
         FILES.map(lambda rows: ("land", rows)),
+        FILES.map(lambda rows: ("correct", rows)),
         st.sampled_from([*CONTRACTS]).map(lambda name: ("contract", name)),
         st.sampled_from(["c1", "c2"]).map(lambda camp: ("reference", camp)),
         st.integers(0, 9).map(lambda writes: ("ingest", writes)),
@@ -36,10 +37,18 @@ STEPS = st.lists(
 )
 
 
+# A row that one file lost to another as a duplicate comes back when that one is corrected.
+FREED = [("land", [(0, "top")]), ("land", [(0, "top"), (1, "top")]), ("ingest", 99), ("correct", [(2, "top")])]
+
+
 def contract_of(source: str, name: str) -> Contract:
     document = short_names_document(source=source)
     lookups = {"ads": {"path": "ref/ads.txt", "format": "csv", "match": {"ad": "ad"}}}
     return Contract.model_validate(document | {"columns": document["columns"] | CONTRACTS[name], "lookups": lookups})
+
+
+def csv_of(rows: list[tuple[int, str]]) -> str:
+    return HEADER + "".join(f"{number},2026-01-05 20:00:00,{slot},a,0\n" for number, slot in rows)
 
 
 def rows_by_file(store: Store, contract: Contract) -> dict[str, list[tuple[Any, ...]]]:
@@ -53,18 +62,27 @@ def rows_by_file(store: Store, contract: Contract) -> dict[str, list[tuple[Any, 
     return found
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30,
+    phases=[Phase.explicit, Phase.generate],
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@example(FREED)
 @given(STEPS)
 def test_a_corrected_source_is_one_built_from_nothing(store: Store, steps: list[tuple[str, Any]]) -> None:
-    source, contract_name, camp, files = f"s{uuid4().hex[:8]}", "as it was", "c0", list[str]()
+    source, contract_name, camp, files = f"s{uuid4().hex[:8]}", "as it was", "c0", dict[str, str]()
     reference: Callable[[str], str] = "ad,camp\na,{}\n".format
     land(store, source, "ref/ads.txt", reference(camp))
     for kind, value in steps:
         match kind:
             case "land":
-                lines = "".join(f"{number},2026-01-05 20:00:00,{slot},a,0\n" for number, slot in value)
-                files.append(HEADER + lines)
-                land(store, source, f"{len(files)}.csv", files[-1])
+                files[f"{len(files)}.csv"] = csv_of(value)
+                land(store, source, *list(files.items())[-1])
+            case "correct" if files:
+                files.pop("0.csv")
+                files["0.csv"] = csv_of(value)  # the last to land now
+                land(store, source, "0.csv", files["0.csv"])
             case "contract":
                 contract_name = value
             case "reference":
@@ -75,8 +93,8 @@ def test_a_corrected_source_is_one_built_from_nothing(store: Store, steps: list[
     ingest(store, contract_of(source, contract_name))
     other = f"s{uuid4().hex[:8]}"
     land(store, other, "ref/ads.txt", reference(camp))
-    for number, text in enumerate(files, 1):
-        land(store, other, f"{number}.csv", text)
+    for name, text in files.items():
+        land(store, other, name, text)
     ingest(store, contract_of(other, contract_name))
     assert rows_by_file(store, contract_of(source, contract_name)) == rows_by_file(
         store, contract_of(other, contract_name)
