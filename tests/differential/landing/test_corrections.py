@@ -62,12 +62,7 @@ def rows_by_file(store: Store, contract: Contract) -> dict[str, list[tuple[Any, 
     return found
 
 
-@settings(
-    max_examples=30,
-    phases=[Phase.explicit, Phase.generate],
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(FREED)
 @given(STEPS)
 def test_a_corrected_source_is_one_built_from_nothing(store: Store, steps: list[tuple[str, Any]]) -> None:
