@@ -1,15 +1,18 @@
 """Ingests that end before any of their writes, as a kill would end them."""
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.lake import Lake
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.storage.keys import landing_prefix
-from liftloop.storage.store import ObjectRef, Store
+from liftloop.storage.store import Listed, ObjectRef, Store
+
+FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 class KilledError(Exception):
@@ -18,9 +21,15 @@ class KilledError(Exception):
 
 @dataclass(frozen=True)
 class MortalStore(Store):
-    """Dies before one of its next writes."""
+    """Dies before one of its next writes, and tells when files landed more exactly than to the second."""
 
-    writes: Iterator[int] = field(default_factory=lambda: iter(()))
+    landed: dict[str, datetime] = field(default_factory=dict)
+    clock: Iterator[int] = field(default_factory=count)
+    writes: Iterator[int] = field(default_factory=count)  # endless
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        for item in super().list(prefix):
+            yield replace(item, modified=self.landed.get(item.key, item.modified))
 
     def put_version(self, key: str, body: bytes, *, fingerprint: str | None = None) -> tuple[ObjectRef, str]:
         self._live()
@@ -43,12 +52,13 @@ def ingest(store: Store, contract: Contract) -> None:
             ingest_batch(lake, batch)
 
 
-def ingest_until_killed(store: Store, contract: Contract, writes: int) -> None:
+def ingest_until_killed(store: MortalStore, contract: Contract, writes: int) -> None:
     with suppress(KilledError):
-        ingest(MortalStore(store.settings, writes=iter(range(writes))), contract)
+        ingest(replace(store, writes=iter(range(writes))), contract)
 
 
-def land(store: Store, source: str, name: str, text: str) -> None:
-    """Land a file, later than the one before: the store tells milliseconds."""
-    time.sleep(0.005)
-    store.put(landing_prefix(source) + name, text.encode())
+def land(store: MortalStore, source: str, name: str, text: str) -> None:
+    """Land a file, later than the one before."""
+    key = landing_prefix(source) + name
+    store.put(key, text.encode())
+    store.landed[key] = FIRST + timedelta(milliseconds=next(store.clock))

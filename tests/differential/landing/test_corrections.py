@@ -7,7 +7,7 @@ from uuid import uuid4
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from lib.contracts import short_names_document
-from lib.mortal_ingest import ingest, ingest_until_killed, land
+from lib.mortal_ingest import MortalStore, ingest, ingest_until_killed, land
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.lake import Lake
@@ -66,6 +66,7 @@ def rows_by_file(store: Store, contract: Contract) -> dict[str, list[tuple[Any, 
 @example(FREED)
 @given(STEPS)
 def test_a_corrected_source_is_one_built_from_nothing(store: Store, steps: list[tuple[str, Any]]) -> None:
+    store = MortalStore(store.settings)
     source, contract_name, camp, files = f"s{uuid4().hex[:8]}", "as it was", "c0", dict[str, str]()
     reference: Callable[[str], str] = "ad,camp\na,{}\n".format
     land(store, source, "ref/ads.txt", reference(camp))

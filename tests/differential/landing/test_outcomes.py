@@ -8,7 +8,7 @@ from uuid import uuid4
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from lib.contracts import short_names_document
-from lib.mortal_ingest import ingest, ingest_until_killed, land
+from lib.mortal_ingest import MortalStore, ingest, ingest_until_killed, land
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.lake import Lake
@@ -96,6 +96,7 @@ WITH_AND_WITHOUT_EVENT_ID = [("clicks", [(0, CLICKED[0])]), ("sales", [(0, "s1",
 @example(WITH_AND_WITHOUT_EVENT_ID)
 @given(STEPS)
 def test_impressions_have_the_outcomes_that_landed(store: Store, steps: list[tuple[str, Any]]) -> None:
+    store = MortalStore(store.settings)
     contract = contract_of(f"s{uuid4().hex[:8]}")
     shown, landed = list[int](), {"clicks": list[list[Any]](), "sales": list[list[Any]]()}
     headers = {"clicks": "id,at", "sales": "id,sale,worth"}
@@ -121,6 +122,7 @@ def test_impressions_have_the_outcomes_that_landed(store: Store, steps: list[tup
 
 
 def test_an_impression_names_the_files_of_its_outcomes(store: Store) -> None:
+    store = MortalStore(store.settings)
     contract = contract_of(f"s{uuid4().hex[:8]}")
     land(store, contract.source, "1.csv", csv("id,at,slot,ad", [(1, f"{SHOWN}0", "top", "a")]))
     land(store, contract.source, "clicks/1.csv", csv("id,at", [(1, CLICKED[0])]))
