@@ -174,6 +174,20 @@ class Contract(Frozen):
                 raise ValueError(f"outcome_files.{name}: {twice} are also in columns; map them once")
         return self
 
+    @model_validator(mode="after")
+    def _rewards_are_final_when_mature(self) -> Self:
+        delay, horizon = self.outcome.delay, self.outcome.horizon
+        if horizon < delay:
+            raise ValueError(f"outcome.horizon: {horizon} is shorter than outcome.delay, {delay}")
+        if self.maturity < delay:
+            raise ValueError(f"maturity: {self.maturity} is shorter than outcome.delay, {delay}: raise it")
+        if self.maturity < horizon and "outcome_timestamp" in self.outcome_columns:
+            raise ValueError(
+                f"maturity: {self.maturity} is shorter than outcome.horizon, {horizon}: outcomes that come in between"
+                " would count as none; raise it, or lower the horizon"
+            )
+        return self
+
     def outcome_files_of(self, relative_key: str) -> str | None:
         """The name of the outcome files to which a key below the source's prefix belongs; None for impressions."""
         return next((name for name, files in self.outcome_files.items() if files.path_parts(relative_key)), None)

@@ -89,9 +89,12 @@ def start(on_progress: Progress, wait_for: WaitFor = ignore_progress) -> Setting
     Raises:
         UserError: a rule cannot be used, or a part does not start; at the end, also if a contract is invalid.
     """
+    from liftloop.training.constraints import require_known_constraints  # noqa: PLC0415  (pandas: a second to import)
+
     contracts, invalid = load_contracts()
     for contract in contracts:
         load_suite(contract)  # so that a broken rule is reported before anything starts
+        require_known_constraints(contract)
     settings = up(load_settings(), on_progress, wait_for, prefect_toml=find_project().root / "prefect.toml")
     if invalid:
         on_progress("feast apply: left out, because it reads every contract and one is invalid")

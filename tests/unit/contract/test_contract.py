@@ -43,6 +43,13 @@ def test_yaml_is_not_overruled_in_silence(tmp_path: Path, line: str, words: str)
         load_contract("shop", tmp_path)
 
 
+CLICKS = {
+    "path": "clicks/{day}.csv",
+    "format": "csv",
+    "columns": {"impression_id": {"from": "id"}, "click": {"constant": 1}},
+}
+
+
 @pytest.mark.parametrize("source", declared_sources())
 def test_every_declared_contract_loads(source: str) -> None:
     assert load_contract(source).source == source
@@ -108,6 +115,20 @@ def test_every_declared_contract_loads(source: str) -> None:
         ({"schedules": {"evaluate": None}}, ["schedules.evaluate", "None", "none, hourly, daily"]),
         ({"schedules": {"timezone": "Mars/Olympus"}}, ["schedules.timezone", "'Mars/Olympus'", "Europe/Berlin"]),
         ({"schedules": {"verify": "daily"}}, ["schedules.verify", "unknown key", "evaluate", "timezone", "train"]),
+        ({"kpi": "revenue_per_mille"}, ["kpi: 'revenue_per_mille'", "['revenue']", "not mapped"]),
+        ({"amounts": {"minimum": 5, "maximum": 2}}, ["amounts", "the lower one first"]),
+        ({"outcome": {"horizon": "1h", "delay": "2h"}}, ["outcome.horizon", "shorter than outcome.delay"]),
+        ({"outcome": {"horizon": "9d", "delay": "8d"}}, ["maturity", "shorter than outcome.delay"]),
+        (
+            {"columns.outcome_timestamp": {"from": "t"}, "outcome": {"horizon": "9d"}},
+            ["maturity", "shorter than outcome.horizon", "raise it"],
+        ),
+        (
+            {"outcome_files": {"clicks": CLICKS | {"columns": {"click": {"constant": 1}}}}},
+            ["columns are impression_id"],
+        ),
+        ({"outcome_files": {"clicks": CLICKS}}, ["outcome_files.clicks: ['click'] are also in columns"]),
+        ({"landing.explode": {"column": "x", "by": ","}}, ["landing.explode.by", "unknown key", "separator"]),
         ({"source": "Shop!"}, ["source", "'Shop!'"]),
         ({"source": "other"}, ["source", "'other'", "must equal the file's name"]),
     ],
