@@ -9,6 +9,7 @@ from liftloop.landing import ingest as library
 from liftloop.landing.ingest import BatchResult, ingest_batch, pending_batches
 from liftloop.landing.report import file_row, ingest_page, not_ingested
 from liftloop.operations.pending_work import features_due_since, read_materialized
+from liftloop.reporting.words import counted
 from liftloop.storage.store import Listed, open_store
 from tasks.events import announce, is_part_of_chain
 from tasks.pages import publish_page, publish_table
@@ -68,7 +69,8 @@ def remind_of_held(lake: Lake) -> None:
     """Print how many files are held back, by this run or earlier ones."""
     source = lake.contract.source
     if outside := blocked(lake):
-        print(f"{len(outside)} landed files of {source} are not in the lake: `liftloop held {source}` says why")
+        files = counted(len(outside), "landed file")
+        print(f"{files} of {source} not in the lake: `liftloop held {source}` says why")
 
 
 @step

@@ -11,7 +11,8 @@ from liftloop import stack
 from liftloop.cli.output import console, print_table
 from liftloop.contract.contract import Contract, ContractError, declared_sources, load_contract
 from liftloop.errors import UserError
-from liftloop.operations.health import disk_use, in_words, last_successes, source_health
+from liftloop.operations.health import disk_use, last_successes, source_health
+from liftloop.reporting.words import in_words
 from liftloop.settings import Settings, load_settings
 from liftloop.stack.parts import OBJECT_STORE
 from liftloop.storage.store import Store, concurrently
@@ -62,6 +63,7 @@ def _print_sources(settings: Settings) -> list[str]:
         ["source", "waiting", "oldest for", "to read again", "held back", "features behind for", "champion"], rows
     )
     succeeded = last_successes(store, [contract.source for contract in contracts])
+    succeeded = {flow: by_source for flow, by_source in succeeded.items() if by_source}
     names = sorted({source for by_source in succeeded.values() for source in by_source})
     ages = [[in_words(now - each[name]) if name in each else "" for each in succeeded.values()] for name in names]
     print_table(["last success, ago", *succeeded], [(name, *row) for name, row in zip(names, ages, strict=True)])

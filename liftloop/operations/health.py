@@ -4,13 +4,14 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from liftloop.contract.contract import Contract
 from liftloop.operations.pending_work import SourceState
 from liftloop.registry.registry import Registry
 from liftloop.registry.versions import Pointer
+from liftloop.reporting.words import counted, in_words
 from liftloop.storage.keys import RUNS
 from liftloop.storage.runs import read_records
 from liftloop.storage.store import CONCURRENT_REQUESTS, Listed, Store
@@ -39,7 +40,7 @@ class SourceHealth:
         if self.features_due_since is not None:
             late.append(("the features have lagged behind the lake", now - self.features_due_since))
         limit = self.contract.freshness
-        failed = f"{self.contract.source}: the due training has failed {self.trainings_failed} times"
+        failed = f"{self.contract.source}: the due training has failed {counted(self.trainings_failed, 'time')}"
         return [failed] * bool(self.trainings_failed) + [
             f"{self.contract.source}: {what} for {in_words(waited)}, {in_words(waited - limit)} longer than the"
             f" contract's freshness of {in_words(limit)}"
@@ -99,13 +100,3 @@ def _bytes_below(folder: Path) -> int:
             except FileNotFoundError:  # removed since it was listed
                 continue
     return total_bytes
-
-
-def in_words(duration: timedelta) -> str:
-    """A duration in its largest unit and the next smaller one: `3 d 2 h`, `15 min`."""
-    rest, counts = max(0, int(duration.total_seconds())), []
-    for seconds, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        counts.append((rest // seconds, unit))
-        rest %= seconds
-    first = next((place for place, (count, _) in enumerate(counts) if count), 0)
-    return " ".join(f"{count} {unit}" for count, unit in counts[first : first + 2] if count) or "0 s"

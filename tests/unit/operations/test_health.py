@@ -1,4 +1,4 @@
-"""Freshness objectives, durations in words and disk use."""
+"""Freshness objectives and disk use."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from lib.gate_lake import make_contract
 
-from liftloop.operations.health import SourceHealth, disk_use, in_words
+from liftloop.operations.health import SourceHealth, disk_use
 from liftloop.storage.store import Listed
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -46,23 +46,6 @@ def test_the_objective_is_missed_by_what_waits_too_long() -> None:
 def test_the_objective_is_met_until_its_time_is_over(waited: timedelta) -> None:
     assert health(landed=waited, behind=waited).misses(NOW) == []
     assert health().misses(NOW) == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 s"),
-        (-3, "0 s"),
-        (59.9, "59 s"),
-        (60, "1 min"),
-        (3_661, "1 h 1 min"),
-        (3_601, "1 h"),
-        (90_061, "1 d 1 h"),
-        (86_460, "1 d"),
-    ],
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert in_words(timedelta(seconds=seconds)) == words
 
 
 def test_disk_use_is_by_folder(tmp_path: Path) -> None:
