@@ -14,7 +14,8 @@ from liftloop.errors import UserError
 from liftloop.operations.health import disk_use, last_successes, source_health
 from liftloop.reporting.words import in_words
 from liftloop.settings import Settings, load_settings
-from liftloop.stack.parts import OBJECT_STORE
+from liftloop.stack.parts import OBJECT_STORE, PREFECT_SERVER, WORK_POOL
+from liftloop.stack.probes import list_pauses
 from liftloop.storage.store import Store, concurrently
 
 commands = typer.Typer()
@@ -24,13 +25,15 @@ commands = typer.Typer()
 def status() -> None:
     """Show parts, backlog, last successes, champions and disk use.
 
-    Exit code 1 if a part is not running, or a source's features are older than its contract allows.
+    Exit code 1 if a part is not running or paused, or a source's features are older than its contract allows.
     """
     settings = load_settings()
     parts = stack.status(settings)
     print_table(["part", "state", "address", "detail"], [(p.name, p.state, p.address, p.detail) for p in parts])
     is_well = {part.name: part.state in ("running", "external") for part in parts}
     troubles = [f"{part.name} is {part.state}" for part in parts if not is_well[part.name]]
+    if is_well[PREFECT_SERVER]:
+        troubles += list_pauses(settings, WORK_POOL)
     try:
         troubles += _print_sources(settings) if is_well[OBJECT_STORE] else ["the state of the sources is unknown"]
     except (BotoCoreError, ClientError, UserError) as error:
