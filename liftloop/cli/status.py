@@ -46,10 +46,10 @@ def status() -> None:
 
 
 def _print_sources(settings: Settings) -> list[str]:
-    """Print backlog, champions and each flow's last success; returns the missed freshness objectives."""
+    """Print backlog, champions, trainings and each flow's last success; returns the missed freshness objectives."""
     now, store = datetime.now(UTC), Store(settings, attempts=2)
     contracts, troubles = _contracts()
-    found = concurrently(partial(source_health, store), contracts)
+    found = concurrently(partial(source_health, store, now=now), contracts)
     rows = [
         (
             each.contract.source,
@@ -65,6 +65,7 @@ def _print_sources(settings: Settings) -> list[str]:
     print_table(
         ["source", "waiting", "oldest for", "to read again", "held back", "features behind for", "champion"], rows
     )
+    print_table(["source", "next training"], [(each.contract.source, each.training) for each in found])
     succeeded = last_successes(store, [contract.source for contract in contracts])
     succeeded = {flow: by_source for flow, by_source in succeeded.items() if by_source}
     names = sorted({source for by_source in succeeded.values() for source in by_source})

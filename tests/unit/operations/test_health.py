@@ -13,7 +13,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def health(
-    *, landed: timedelta | None = None, behind: timedelta | None = None, trainings_failed: int = 0
+    *, landed: timedelta | None = None, behind: timedelta | None = None, training_failure: str | None = None
 ) -> SourceHealth:
     """Of a source with a freshness of 15 minutes, where an object or the features wait for so long."""
     return SourceHealth(
@@ -24,12 +24,13 @@ def health(
         held=0,
         features_due_since=None if behind is None else NOW - behind,
         champion=None,
-        trainings_failed=trainings_failed,
+        training="",
+        training_failure=training_failure,
     )
 
 
 def test_trainings_that_fail_are_told() -> None:
-    assert health(trainings_failed=2).misses(NOW) == ["shop: the due training has failed 2 times"]
+    assert health(training_failure="it failed").misses(NOW) == ["shop: it failed"]
 
 
 def test_the_objective_is_missed_by_what_waits_too_long() -> None:
