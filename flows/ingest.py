@@ -4,23 +4,26 @@ from tasks.exclusive import exclusive_run
 from tasks.flow import recorded_flow
 from tasks.landing import (
     announce_impressions,
+    count_held,
+    ingest_outcome,
     ingest_waiting,
     read_lake,
-    remind_of_held,
     report_ingest,
     require_all_ingested,
     require_lookups,
 )
+from tasks.outcome import Outcome
 
 
 @recorded_flow
-def ingest(source: str) -> None:
+def ingest(source: str) -> Outcome:
     """Ingest all landed files of a source that are not in the lake yet; one run at a time."""
     with exclusive_run(source):
         lake = read_lake(source)
         results = ingest_waiting(lake)
         announce_impressions(lake)
         report_ingest(source, results)
-        remind_of_held(lake)
+        held = count_held(lake)
         require_all_ingested(results)
         require_lookups(lake)
+        return ingest_outcome(source, results, held)
