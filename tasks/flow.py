@@ -12,6 +12,7 @@ from liftloop.errors import UserError
 from liftloop.settings import load_settings
 from liftloop.storage.runs import recorded
 from liftloop.storage.store import Store
+from tasks.run_name import run_name
 
 ALL_SOURCES = "all"
 
@@ -36,7 +37,7 @@ def recorded_flow(function: Callable[P, R]) -> Flow[P, R]:
             require_parameters(flow_run.flow_name, flow_run.parameters)
             return function(*args, **kwargs)
 
-    decorate = flow(name=function.__name__, log_prints=True)
+    decorate = flow(name=function.__name__, flow_run_name=run_name, log_prints=True)
     return decorate(on_record)
 
 
