@@ -19,7 +19,7 @@ from liftloop.storage.keys import RUNS, manifest_key, runs_prefix
 from liftloop.storage.store import ObjectRef, Store, concurrently
 
 LONGEST_ERROR_CHARACTERS = 2000
-WAITING = "waiting"  # the name of a step that waits for another run to end
+WAITING, TURN = "waiting", "turn"  # the names of steps: a run begins, and ends, to wait for another
 
 
 class UnknownRunError(UserError):
