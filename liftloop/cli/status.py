@@ -1,6 +1,7 @@
 """`liftloop status`: the state of parts and sources."""
 
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 
@@ -65,13 +66,20 @@ def _print_sources(settings: Settings) -> list[str]:
     print_table(
         ["source", "waiting", "oldest for", "to read again", "held back", "features behind for", "champion"], rows
     )
-    print_table(["source", "next training"], [(each.contract.source, each.training) for each in found])
-    succeeded = last_successes(store, [contract.source for contract in contracts])
-    succeeded = {flow: by_source for flow, by_source in succeeded.items() if by_source}
-    names = sorted({source for by_source in succeeded.values() for source in by_source})
-    ages = [[in_words(now - each[name]) if name in each else "" for each in succeeded.values()] for name in names]
-    print_table(["last success, ago", *succeeded], [(name, *row) for name, row in zip(names, ages, strict=True)])
+    print_table(["source", "training"], [(each.contract.source, each.training) for each in found])
+    _print_successes(last_successes(store, [contract.source for contract in contracts]), now)
     return troubles + [miss for each in found for miss in each.misses(now)]
+
+
+def _print_successes(found: Mapping[str, Mapping[str, datetime]], now: datetime) -> None:
+    """Print the age of each flow's last success by source, for the flows that have one."""
+    succeeded = {flow: by_source for flow, by_source in found.items() if by_source}
+    names = sorted({source for by_source in succeeded.values() for source in by_source})
+    rows = [
+        (name, *(in_words(now - each[name]) if name in each else "" for each in succeeded.values())) for name in names
+    ]
+    if rows:
+        print_table(["last success, ago", *succeeded], rows)
 
 
 def _contracts() -> tuple[list[Contract], list[str]]:

@@ -31,7 +31,7 @@ class SourceHealth:
     held: int
     features_due_since: datetime | None  # first change of the lake that the features in service do not include
     champion: Pointer | None
-    training: str  # what becomes of the next training
+    training: str  # what becomes of it, or why none is due
     training_failure: str | None  # of the due training; None once a run has succeeded
 
     def misses(self, now: datetime) -> list[str]:

@@ -1,4 +1,4 @@
-"""What becomes of a source's next training, in one sentence: why it is not due, waits, runs or failed."""
+"""What becomes of a source's training, in one sentence: why it is not due, waits, runs or failed."""
 
 from collections.abc import Sequence
 from datetime import datetime
