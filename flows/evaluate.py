@@ -3,17 +3,17 @@
 from tasks.evaluation import (
     announce_health,
     evaluate_matured,
-    health_outcome,
+    health_state,
     report_evaluation,
     write_evaluation,
 )
 from tasks.exclusive import exclusive_run
+from tasks.final_state import FinalState
 from tasks.flow import recorded_flow
-from tasks.outcome import Outcome
 
 
 @recorded_flow
-def evaluate(source: str) -> Outcome:
+def evaluate(source: str) -> FinalState:
     """Evaluate impressions matured since the last evaluation, one run at a time; without new data, report nothing."""
     with exclusive_run(source):
         evaluation = evaluate_matured(source)
@@ -21,4 +21,4 @@ def evaluate(source: str) -> Outcome:
             report_evaluation(evaluation)
             announce_health(evaluation)
             write_evaluation(evaluation)  # last, so that an evaluation that was not announced is repeated
-        return health_outcome(evaluation)
+        return health_state(evaluation)

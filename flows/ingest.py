@@ -1,22 +1,22 @@
 """Landed objects → lake and quarantine."""
 
 from tasks.exclusive import exclusive_run
+from tasks.final_state import FinalState
 from tasks.flow import recorded_flow
 from tasks.landing import (
     announce_impressions,
     count_held,
-    ingest_outcome,
+    ingest_state,
     ingest_waiting,
     read_lake,
     report_ingest,
     require_all_ingested,
     require_lookups,
 )
-from tasks.outcome import Outcome
 
 
 @recorded_flow
-def ingest(source: str) -> Outcome:
+def ingest(source: str) -> FinalState:
     """Ingest all landed files of a source that are not in the lake yet; one run at a time."""
     with exclusive_run(source):
         lake = read_lake(source)
@@ -26,4 +26,4 @@ def ingest(source: str) -> Outcome:
         held = count_held(lake)
         require_all_ingested(results)
         require_lookups(lake)
-        return ingest_outcome(source, results, held)
+        return ingest_state(source, results, held)

@@ -3,7 +3,7 @@
 from tasks.exclusive import exclusive_run
 from tasks.features import (
     announce_features,
-    features_outcome,
+    features_state,
     find_skew,
     read_lake_version,
     require_no_skew,
@@ -11,12 +11,12 @@ from tasks.features import (
     update_online_store,
     update_tiles,
 )
+from tasks.final_state import FinalState
 from tasks.flow import recorded_flow
-from tasks.outcome import Outcome
 
 
 @recorded_flow
-def materialize(source: str) -> Outcome:
+def materialize(source: str) -> FinalState:
     """Update a source's features from its lake, for training and for decisions; one run at a time."""
     with exclusive_run(source):
         lake_version = read_lake_version(source)
@@ -24,4 +24,4 @@ def materialize(source: str) -> Outcome:
         update_feature_tables(source)
         update_online_store(source)
         require_no_skew(source, find_skew(source))
-        return features_outcome(announce_features(source, lake_version))
+        return features_state(announce_features(source, lake_version))

@@ -7,7 +7,7 @@ from liftloop.evaluation.report import evaluation_page, kpi_rows
 from liftloop.storage.keys import off_policy_key
 from liftloop.storage.store import open_store
 from tasks.events import announce
-from tasks.outcome import Outcome, outcome
+from tasks.final_state import FinalState, completed
 from tasks.pages import publish_link, publish_page, publish_table
 from tasks.step import step
 
@@ -43,7 +43,7 @@ def write_evaluation(evaluation: Evaluation) -> None:
     library.write_evaluation(open_store(), evaluation)
 
 
-def health_outcome(evaluation: Evaluation) -> Outcome:
+def health_state(evaluation: Evaluation) -> FinalState:
     """The champion's health with its findings; the list of runs shows a degraded one."""
     words = f"{evaluation.health.replace('_', ' ')}: {' '.join(evaluation.findings)}"
-    return outcome(words, "Degraded" if evaluation.health == "degraded" else "Completed")
+    return completed(words, "Degraded" if evaluation.health == "degraded" else "Completed")

@@ -8,7 +8,7 @@ from liftloop.operations import pending_work
 from liftloop.operations.retraining import TrainingNeed, training_need
 from liftloop.storage.store import open_store
 from tasks.events import announce, is_part_of_chain
-from tasks.outcome import Outcome, outcome
+from tasks.final_state import FinalState, completed
 from tasks.step import step
 
 
@@ -62,6 +62,6 @@ def announce_features(source: str, lake_version: str) -> TrainingNeed:
     return need
 
 
-def features_outcome(need: TrainingNeed) -> Outcome:
+def features_state(need: TrainingNeed) -> FinalState:
     """Whether the features make a training due, and why or why not."""
-    return outcome(f"{'a training is due' if need.is_due else 'no training is due'}: {need.reason}")
+    return completed(f"{'a training is due' if need.is_due else 'no training is due'}: {need.reason}")

@@ -4,12 +4,12 @@ from prefect.runtime import flow_run
 
 from liftloop.contract.contract import load_contract
 from liftloop.gate.judge import judge
-from liftloop.gate.promotion import promotion_outcome
+from liftloop.gate.promotion import promotion_words
 from liftloop.gate.verdict import Verdict
 from liftloop.registry.versions import ModelVersion, Pointer
 from liftloop.storage.keys import card_key
 from liftloop.storage.store import open_store
-from tasks.outcome import Outcome, outcome
+from tasks.final_state import FinalState, completed
 from tasks.pages import publish_link, publish_table, publish_text
 from tasks.step import step
 
@@ -27,7 +27,7 @@ def judge_version(source: str, version: ModelVersion, champion: Pointer | None) 
     return verdict
 
 
-def verdict_outcome(verdict: Verdict, champion: Pointer | None) -> Outcome:
+def verdict_state(verdict: Verdict, champion: Pointer | None) -> FinalState:
     """What became of the version; the list of runs shows whether it was promoted or refused."""
-    name, words = promotion_outcome(verdict, champion, flow_run.id)
-    return outcome(words, name)
+    name, words = promotion_words(verdict, champion, flow_run.id)
+    return completed(words, name)

@@ -12,7 +12,7 @@ from liftloop.operations.ingested import ingest_words
 from liftloop.operations.pending_work import features_due_since, read_materialized
 from liftloop.storage.store import Listed, open_store
 from tasks.events import announce, is_part_of_chain
-from tasks.outcome import Outcome, outcome
+from tasks.final_state import FinalState, completed
 from tasks.pages import publish_page, publish_table
 from tasks.step import step
 
@@ -87,6 +87,6 @@ def require_all_ingested(results: list[BatchResult]) -> None:
         raise FilesHeldBackError(reasons)
 
 
-def ingest_outcome(source: str, results: list[BatchResult], held: int) -> Outcome:
+def ingest_state(source: str, results: list[BatchResult], held: int) -> FinalState:
     """What the run has ingested, and how many landed files are not in the lake."""
-    return outcome(ingest_words(source, [entry for result in results for entry in result.entries], held))
+    return completed(ingest_words(source, [entry for result in results for entry in result.entries], held))

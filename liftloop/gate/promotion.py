@@ -38,7 +38,7 @@ def challenge_judged(store: Store, verdict: Verdict, champion: Pointer | None, r
         challenge(Registry(store, verdict.source), verdict.version, verdict.summary, run_id)
 
 
-def promotion_outcome(verdict: Verdict, champion: Pointer | None, run_id: str) -> tuple[str, str]:
+def promotion_words(verdict: Verdict, champion: Pointer | None, run_id: str) -> tuple[str, str]:
     """What became of the version that a run judged: in one word, and in a sentence with the verdict's reasons."""
     version, reasons = verdict.version, _reason(verdict).removeprefix(f"{verdict.verdict}: ")
     if champion is not None and champion.version == version and champion.run_id != run_id:

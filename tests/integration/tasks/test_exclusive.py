@@ -24,14 +24,14 @@ import time
 from pathlib import Path
 from tasks.exclusive import exclusive_run
 from tasks.flow import recorded_flow
-from tasks.outcome import Outcome, outcome
+from tasks.final_state import FinalState, completed
 
 @recorded_flow
-def takes_turns(source: str) -> Outcome:
+def takes_turns(source: str) -> FinalState:
     with exclusive_run(source):
         while Path(sys.argv[2]).exists():
             time.sleep(0.1)
-    return outcome("worked well", "Promoted")
+    return completed("worked well", "Promoted")
 
 @recorded_flow
 def calls(source: str) -> None:

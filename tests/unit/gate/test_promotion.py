@@ -4,7 +4,7 @@ import pytest
 from lib.memory_store import MemoryStore
 from lib.model_versions import put_version
 
-from liftloop.gate.promotion import asks_for_promotion, challenge_judged, promote_judged, promotion_outcome
+from liftloop.gate.promotion import asks_for_promotion, challenge_judged, promote_judged, promotion_words
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
 from liftloop.registry.challenger import challenger
 from liftloop.registry.promotion import promote, read_audit
@@ -119,9 +119,9 @@ def test_a_run_says_what_became_of_its_version(
     store: Store, found: CheckVerdict, holder: str | None, name: str, words: str
 ) -> None:
     pointer = promote(Registry(store, "shop"), holder, "the first", None, "earlier") if holder else None
-    assert promotion_outcome(verdict_on("v2", found), pointer, "r1") == (name, words)
+    assert promotion_words(verdict_on("v2", found), pointer, "r1") == (name, words)
 
 
 def test_a_run_that_was_interrupted_after_its_promotion_says_that_it_promoted(store: Store) -> None:
     promote_judged(store, verdict_on("v1"), None, "r1")
-    assert promotion_outcome(verdict_on("v1"), Registry(store, "shop").champion(), "r1")[0] == "Promoted"
+    assert promotion_words(verdict_on("v1"), Registry(store, "shop").champion(), "r1")[0] == "Promoted"

@@ -3,10 +3,10 @@
 from prefect import State
 from prefect.states import Completed
 
-Outcome = State[None]
+FinalState = State[None]
 
 
-def outcome(message: str, name: str = "Completed") -> Outcome:
+def completed(message: str, name: str = "Completed") -> FinalState:
     """The state that a flow returns; a name other than `Completed` is for what a person should see in the list."""
     print(message)
     return Completed(name=name, message=message)
