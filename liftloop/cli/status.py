@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from liftloop import stack
 from liftloop.cli.output import console, print_table
-from liftloop.contract.contract import Contract, ContractError, declared_sources, load_contract
+from liftloop.contract.contract import load_contracts
 from liftloop.errors import UserError
 from liftloop.operations.health import disk_use, last_successes, source_health
 from liftloop.reporting.words import in_words
@@ -49,7 +49,7 @@ def status() -> None:
 def _print_sources(settings: Settings) -> list[str]:
     """Print backlog, champions, trainings and each flow's last success; returns the missed freshness objectives."""
     now, store = datetime.now(UTC), Store(settings, attempts=2)
-    contracts, troubles = _contracts()
+    contracts, invalid = load_contracts()
     found = concurrently(partial(source_health, store, now=now), contracts)
     rows = [
         (
@@ -68,7 +68,7 @@ def _print_sources(settings: Settings) -> list[str]:
     )
     print_table(["source", "training"], [(each.contract.source, each.training) for each in found])
     _print_successes(last_successes(store, [contract.source for contract in contracts]), now)
-    return troubles + [miss for each in found for miss in each.misses(now)]
+    return [*map(str, invalid.values()), *(miss for each in found for miss in each.misses(now))]
 
 
 def _print_successes(found: Mapping[str, Mapping[str, datetime]], now: datetime) -> None:
@@ -80,17 +80,6 @@ def _print_successes(found: Mapping[str, Mapping[str, datetime]], now: datetime)
     ]
     if rows:
         print_table(["last success, ago", *succeeded], rows)
-
-
-def _contracts() -> tuple[list[Contract], list[str]]:
-    """The valid contracts, and the errors of the others."""
-    contracts, troubles = list[Contract](), list[str]()
-    for source in declared_sources():
-        try:
-            contracts.append(load_contract(source))
-        except ContractError as error:
-            troubles.append(str(error))
-    return contracts, troubles
 
 
 def _print_disk(settings: Settings) -> list[str]:

@@ -7,7 +7,8 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
-from liftloop.contract.files import placeholders, require_pairs_of_braces
+from liftloop.contract.expressions import names_in, require_expression
+from liftloop.contract.files import RowFiles, placeholders, require_pairs_of_braces
 from liftloop.storage.frozen import Frozen
 
 EPOCHS = {  # microseconds of each unit, as decimals because a float of microseconds is not exact
@@ -42,11 +43,12 @@ _FORMATS = {  # letters of a time pattern (Unicode TR 35; Y and D as most people
     "XXX": "%z",
     "Z": "%z",
 }
+_NO_ZONES = {"Factory", "localtime"}  # a placeholder, and a name for whatever the machine uses
 _TOKEN = re.compile(r"'([^']*)'|([A-Za-z])\2*|[^A-Za-z']+")
 
 
 def _parse_zone(value: str) -> str:
-    if value not in available_timezones():
+    if value not in available_timezones() - _NO_ZONES:
         raise ValueError("a zone is an IANA name such as UTC or Europe/Berlin")
     return value
 
@@ -82,14 +84,16 @@ def strptime_format(pattern: str) -> str:
 
 Zone = Annotated[str, BeforeValidator(_parse_zone)]
 Template = Annotated[str, AfterValidator(require_pairs_of_braces)]
+Expression = Annotated[str, AfterValidator(require_expression)]
 
 
 class Column(Frozen):
-    """Where one canonical value comes from: exactly one of `from`, `template`, `pick` and `constant`."""
+    """Where one canonical value comes from: exactly one of `from`, `template`, `pick`, `sql` and `constant`."""
 
     from_: str | None = Field(default=None, alias="from")  # a landed column, or a path into JSON: imp[0].tagid
     template: Template | None = None  # landed columns joined as text: "{campaign}:{position}"
     pick: Template | None = None  # the landed column whose name depends on the row: "affinity_{item_id}"
+    sql: Expression | None = None  # of landed columns: "yes + no"
     constant: str | int | float | None = None
     scale: float | None = None  # multiplies numbers: 0.01 turns cents into currency units
     time: Annotated[str, AfterValidator(_require_time)] = "text"  # ISO 8601, an epoch, or a pattern
@@ -98,9 +102,9 @@ class Column(Frozen):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        origins = [self.from_, self.template, self.pick, self.constant]
+        origins = [self.from_, self.template, self.pick, self.sql, self.constant]
         if sum(origin is not None for origin in origins) != 1:
-            raise ValueError("give exactly one of from, template, pick, constant")
+            raise ValueError("give exactly one of from, template, pick, sql, constant")
         if "since" in self.given and self.time not in EPOCHS:
             raise ValueError(f"since is the start of an epoch: set time to one of {', '.join(EPOCHS)}")
         return self
@@ -118,6 +122,8 @@ class Column(Frozen):
     @property
     def origins(self) -> list[str]:
         """The landed columns that it names; those of a `pick` are part of a column's name."""
+        if self.sql is not None:
+            return names_in(self.sql)
         return [self.from_] if self.from_ else placeholders(self.template or self.pick or "")
 
 
@@ -126,3 +132,24 @@ class ContextColumn(Column):
 
     type: Literal["string", "integer", "float"]
     about: Literal["request", "ad", "pair"] = "request"
+
+
+OutcomeColumn = Literal["impression_id", "click", "conversion", "revenue", "cost", "outcome_timestamp"]
+
+
+class OutcomeFiles(RowFiles):
+    """Files of clicks, conversions or other outcomes; they join the impressions by id, late or early, once or again.
+
+    Equal rows count once. An impression has a click or conversion if one of its rows has; amounts are summed, and the
+    last time counts. Without a row it has none: 0, at the end of the horizon.
+    """
+
+    columns: dict[OutcomeColumn, Column]
+    event_id: Column | None = None  # tells two outcomes with equal values from one that landed twice
+    keep: Expression | None = None
+
+    @model_validator(mode="after")
+    def _has_id_and_outcome(self) -> Self:
+        if "impression_id" not in self.columns or len(self.columns) == 1:
+            raise ValueError("columns are impression_id, and at least one of click, conversion, revenue and cost")
+        return self

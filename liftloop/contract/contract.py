@@ -11,9 +11,12 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from liftloop.contract.columns import Column, ContextColumn
+from liftloop.contract.columns import Column, ContextColumn, Expression, OutcomeFiles
+from liftloop.contract.expressions import names_in
 from liftloop.contract.files import Landing, Lookup, placeholders, repeated_in
+from liftloop.contract.schedules import Schedules
 from liftloop.contract.sections import (
+    Amounts,
     Duration,
     FeatureKeys,
     GatePolicy,
@@ -47,7 +50,13 @@ CANONICAL_TYPES = {
     "policy": "VARCHAR",
 }
 OUTCOME_COLUMNS = {"click", "conversion", "revenue", "cost", "outcome_timestamp"}  # not known at decision time
-REQUIRED_COLUMNS = ("impression_id", "event_timestamp", "placement_id", "ad_id", "click")
+REQUIRED_COLUMNS = ("impression_id", "event_timestamp", "placement_id", "ad_id")
+COLUMNS_OF_KPI = {  # what each is made of
+    "click_through_rate": {"click"},
+    "conversion_rate": {"click", "conversion"},
+    "revenue_per_mille": {"revenue"},
+    "margin_per_mille": {"revenue", "cost"},
+}
 RESERVED_NAMES = {"date", "fold", "json_line", "landed", "object_id", "rank", "raw", "reasons", "row", "rows"}
 MEANINGS = {"DOUBLE": "a number", "BIGINT": "a whole number", "VARCHAR": "text", "TIMESTAMPTZ": "a time"}
 CONTEXT_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "float": "DOUBLE"}
@@ -64,12 +73,15 @@ class Contract(Frozen):
     lookups: dict[str, Lookup] = Field(default_factory=dict)
     columns: dict[str, Column]
     context: dict[str, ContextColumn] = Field(default_factory=dict)
+    keep: Expression | None = None  # of the landed rows, those for which it is true: "event = 'impression'"
+    outcome_files: dict[str, OutcomeFiles] = Field(default_factory=dict)
     keys: FeatureKeys
     reward: Reward = "click"
     kpi: Literal["click_through_rate", "conversion_rate", "revenue_per_mille", "margin_per_mille"]
     outcome: Outcome
     maturity: Duration
     freshness: Duration = timedelta(minutes=15)  # objective: from landing to served features
+    amounts: Amounts = Amounts()
     deduplicate_by: tuple[str, ...] = ("impression_id",)
     quarantine_share_limit: Share = 0.05
     duplicate_share_limit: Share = 0.05  # of rows of one file whose key an earlier row of it has; more holds the file
@@ -79,6 +91,7 @@ class Contract(Frozen):
     training: Training = Training()
     gate: GatePolicy = GatePolicy()
     retraining: Retraining = Retraining()
+    schedules: Schedules = Schedules()
     approval: Literal["none", "required"] = "none"  # required: a person confirms each promotion in the Prefect UI
     approval_within: Duration = timedelta(days=1)  # after that, without an answer, the champion stays
 
@@ -87,9 +100,11 @@ class Contract(Frozen):
         unknown = sorted(set(self.columns) - set(CANONICAL_TYPES))
         if unknown:
             raise ValueError(f"columns {unknown} are not canonical; allowed: {sorted(CANONICAL_TYPES)}")
-        missing = sorted({*REQUIRED_COLUMNS, *self.keys, self.reward} - set(self.columns))
-        if missing:
+        known = {*self.columns, *self.outcome_columns}
+        if missing := sorted({*REQUIRED_COLUMNS, *self.keys, self.reward} - known):
             raise ValueError(f"columns {missing} are required and not mapped")
+        if missing := sorted(COLUMNS_OF_KPI[self.kpi] - known):
+            raise ValueError(f"kpi: {self.kpi!r}: needs columns {missing}, which are not mapped")
         clash = sorted(name for name in self.context if name.lower() in CANONICAL_TYPES)
         if clash:
             raise ValueError(f"context {clash} have names of canonical columns; rename them")
@@ -148,6 +163,51 @@ class Contract(Frozen):
         """The columns whose values come from landed files."""
         return {**self.columns, **self.context}
 
+    @model_validator(mode="after")
+    def _outcomes_have_one_origin(self) -> Self:
+        paths = [self.landing.path]
+        for name, files in self.outcome_files.items():
+            if files.path in paths:
+                raise ValueError(f"outcome_files.{name}.path: {files.path!r}: other files have this path")
+            paths.append(files.path)
+            if twice := sorted({*files.columns} & {*self.columns} - {"impression_id", "outcome_timestamp"}):
+                raise ValueError(f"outcome_files.{name}: {twice} are also in columns; map them once")
+        return self
+
+    def outcome_files_of(self, relative_key: str) -> str | None:
+        """The name of the outcome files to which a key below the source's prefix belongs; None for impressions."""
+        return next((name for name, files in self.outcome_files.items() if files.path_parts(relative_key)), None)
+
+    def for_outcomes(self, name: str) -> "Contract":
+        """The contract by which files of outcomes are read: of an impression they know its id alone."""
+        files = self.outcome_files[name]
+        options = files.event_id.model_dump(exclude_unset=True, by_alias=True) if files.event_id else None
+        context = {"event_id": ContextColumn(type="string", **options)} if options else {}
+        shape = {"landing": files, "columns": files.columns, "context": context, "keep": files.keep}
+        return self.model_copy(update=shape | {"lookups": {}, "outcome_files": {}, "deduplicate_by": ()})
+
+    @property
+    def is_of_outcomes(self) -> bool:
+        """Whether it is the one by which files of outcomes are read."""
+        return "event_timestamp" not in self.columns
+
+    @property
+    def outcome_columns(self) -> set[str]:
+        """The outcomes that impressions have, from their own files or from others."""
+        named = {*self.columns}.union(*(files.columns for files in self.outcome_files.values()))
+        return named & OUTCOME_COLUMNS
+
+    @property
+    def has_expressions(self) -> bool:
+        return self.keep is not None or any(column.sql is not None for column in self.mapped.values())
+
+    @property
+    def landed_names(self) -> set[str]:
+        """What the contract names of a landed row: its columns, parts of its path, columns of reference files."""
+        named = {name for column in self.mapped.values() for name in column.origins}
+        named |= {own for lookup in self.lookups.values() for own in lookup.match}
+        return named | {*names_in(self.keep)} if self.keep else named
+
     @property
     def column_types(self) -> dict[str, str]:
         """Every column of a canonical impression of this source, with its DuckDB type, in order."""
@@ -158,7 +218,8 @@ class _Loader(yaml.SafeLoader):
     """YAML that rejects duplicate keys, where the last would silently win, and keys that it parses as booleans."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        own = (key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge")
+        keys = [self.construct_object(key, deep=True) for key in own]
         where = f"line {node.start_mark.line + 1}"
         if repeated := repeated_in(map(str, keys)):
             raise yaml.YAMLError(f"{where}: {repeated} appear more than once; remove all but one")
@@ -188,6 +249,17 @@ def load_contract(source: str, folder: Path | None = None) -> Contract:
     if contract.source != source:
         raise ContractError(f"{path}: source: {contract.source!r}: must equal the file's name, {source!r}")
     return contract
+
+
+def load_contracts() -> tuple[list[Contract], dict[str, ContractError]]:
+    """The valid contracts of the project, and the errors of the others by source."""
+    contracts, errors = list[Contract](), dict[str, ContractError]()
+    for source in declared_sources():
+        try:
+            contracts.append(load_contract(source))
+        except ContractError as error:
+            errors[source] = error
+    return contracts, errors
 
 
 def declared_sources(folder: Path | None = None) -> list[str]:

@@ -137,8 +137,22 @@ _NO_DATA = (
 )
 
 
-class Landing(FileLayout):
-    """The files under `landing/<source>/`. The named parts of `path` become landed columns."""
+class Explode(Frozen):
+    """A column whose value is a list; each of its elements becomes a row, beside the other columns."""
+
+    column: str
+    separator: Annotated[str, Field(min_length=1)] | None = None  # of elements in text; None: a list of JSON or Parquet
+    position: str = "position"  # the name of the landed column with the place of the element, from 1
+
+
+class RowFiles(FileLayout):
+    """Files whose rows are read one by one. The named parts of `path` become landed columns."""
+
+    explode: Explode | None = None
+
+
+class Landing(RowFiles):
+    """The files of impressions under `landing/<source>/`."""
 
     ignore: tuple[str, ...] = _NO_DATA  # patterns of the names of files that hold no rows
 

@@ -3,9 +3,9 @@
 import re
 from datetime import timedelta
 from math import inf
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from liftloop.contract.files import repeated_in
 from liftloop.storage.frozen import Frozen
@@ -53,7 +53,21 @@ class Outcome(Frozen):
 
     delay: Duration = timedelta(0)  # used if no outcome_timestamp is mapped
     horizon: Duration  # the longest time from an impression to its last outcome
+    conversion_requires_click: bool = True  # false: conversions after a mere view count, too
     negatives_kept: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of unrewarded impressions that the log kept
+
+
+class Amounts(Frozen):
+    """The limits of revenue and cost of one impression, in the currency of the log; negative ones are refunds."""
+
+    minimum: float = 0
+    maximum: float = 1_000_000
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not -inf < self.minimum < self.maximum < inf:
+            raise ValueError("minimum and maximum are two numbers, the lower one first")
+        return self
 
 
 class Split(Frozen):
@@ -75,7 +89,7 @@ class Training(Frozen):
 
 
 class Retraining(Frozen):
-    """When new features start a training; the daily schedule and a degraded champion start one regardless."""
+    """When new features start a training; a schedule and a degraded champion start one regardless."""
 
     new_impressions_share: Annotated[float, Field(gt=0)] = 0.05  # newly matured, relative to the newest model's frame
 

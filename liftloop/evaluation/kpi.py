@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from liftloop.contract.contract import Contract
+from liftloop.contract.contract import COLUMNS_OF_KPI, Contract
 from liftloop.evaluation.rewards import RewardSample, interval_or_none
 from liftloop.stats.interval import BootstrapOptions, Interval
 from liftloop.storage.frozen import Measured
@@ -28,17 +28,17 @@ def kpis_by_policy(contract: Contract, rows: pd.DataFrame) -> dict[str, Kpis]:
 
 
 def _kpis(contract: Contract, rows: pd.DataFrame) -> Kpis:
-    options = RewardSample.of(contract, rows, rows["click"].to_numpy(dtype=float)).options
+    options = RewardSample.of(contract, rows, rows[contract.reward].to_numpy(dtype=float)).options
     per_impression = pd.Series(1.0, index=rows.index)
-    has = {name: name in contract.columns for name in ("conversion", "revenue", "cost")}
-    margin = rows["revenue"] - rows["cost"].fillna(0)
-    return Kpis(
-        impressions=len(rows),
-        click_through_rate=_ratio(rows["click"], per_impression, options),
-        conversion_rate=_ratio(rows["conversion"], rows["click"], options) if has["conversion"] else None,
-        revenue_per_mille=_ratio(1000 * rows["revenue"], per_impression, options) if has["revenue"] else None,
-        margin_per_mille=_ratio(1000 * margin, per_impression, options) if has["revenue"] and has["cost"] else None,
-    )
+    ratios = {
+        "click_through_rate": (rows["click"], per_impression),
+        "conversion_rate": (rows["conversion"], rows["click"].fillna(0)),
+        "revenue_per_mille": (1000 * rows["revenue"], per_impression),
+        "margin_per_mille": (1000 * (rows["revenue"] - rows["cost"].fillna(0)), per_impression),
+    }
+    known = contract.outcome_columns
+    kpis = {name: _ratio(*ratio, options) if COLUMNS_OF_KPI[name] <= known else None for name, ratio in ratios.items()}
+    return Kpis(impressions=len(rows), **kpis)
 
 
 def _ratio(

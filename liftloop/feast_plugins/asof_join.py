@@ -105,6 +105,8 @@ class AsofJoin:
     def _known(self, rows: str) -> str:
         """The table's rows, each with the time from which it is known and its rank, without rows that never count."""
         keys = [f"{quoted(name)} AS key_{number}" for number, name in enumerate(self.keys)]
+        # DuckDB 1.5.5 lets NULL match NULL in some plans.
+        rows = " AND ".join([rows, *(f"{quoted(name)} IS NOT NULL" for name in self.keys)])
         values = [f"{quoted(name)} AS value_{number}" for number, name in enumerate(self.features)]
         event_time, created, rank = _instant(self.table.event_time), self.table.created, self.table.rank
         columns = ", ".join([*keys, *values, f"{event_time} AS event_time"])

@@ -48,7 +48,7 @@ def view_name(contract: Contract, key: str) -> str:
 def measures(contract: Contract) -> list[str]:
     """The columns that are summed over each window, if the source reports them."""
     optional = {"conversions": "conversion", "revenue": "revenue"}
-    return ["impressions", "clicks", *(name for name, column in optional.items() if column in contract.columns)]
+    return ["impressions", "clicks", *(name for name, column in optional.items() if column in contract.outcome_columns)]
 
 
 def entity_name(key: str) -> str:

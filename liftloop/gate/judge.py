@@ -84,7 +84,7 @@ def _fingerprint(store: Store, contract: Contract, version: ModelVersion) -> str
     rolled_back = withdrawn.number if withdrawn else None
     stale = _is_stale(store, contract, version)
     data = (version.version, version.frame_fingerprint, online, rolled_back, stale)
-    return fingerprint_of(RULE_VERSION, contract.model_dump_json(), *data)
+    return fingerprint_of(RULE_VERSION, contract.model_dump_json(exclude={"schedules"}), *data)
 
 
 def _is_stale(store: Store, contract: Contract, version: ModelVersion) -> bool:

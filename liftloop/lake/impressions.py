@@ -69,11 +69,11 @@ def stage_impressions(connection: duckdb.DuckDBPyConnection, contract: Contract,
 
 
 def stage_quarantine(connection: duckdb.DuckDBPyConnection, contract: Contract, object_id: str, folder: Path) -> None:
-    """Write an object's bad rows under `folder`: line (of unreadable lines only), reasons[] and the row as landed."""
+    """Write an object's bad rows under `folder`: line (of unreadable lines only), impression_id, reasons[], raw."""
     rows = f"""
-        SELECT NULL::BIGINT AS line, reasons, raw FROM impressions
+        SELECT NULL::BIGINT AS line, impression_id, reasons, raw FROM impressions
         WHERE object_id = {literal(object_id)} AND len(reasons) > 0
-        UNION ALL SELECT line, [reason], raw FROM unread WHERE object_id = {literal(object_id)}
+        UNION ALL SELECT line, NULL, [reason], raw FROM unread WHERE object_id = {literal(object_id)}
     """
     if connection.execute(f"SELECT count(*) FROM ({rows})").fetchone() != (0,):
         path = folder / quarantine_prefix(contract.source) / object_id / "rows.parquet"

@@ -30,7 +30,9 @@ class Lake:
     @property
     def version(self) -> str:
         """Changes when a file changes, or a part of the contract that features depend on."""
-        wanted = self.contract.model_dump_json(include={"columns", "keys", "outcome", "feature_version"})
+        wanted = self.contract.model_dump_json(
+            include={"columns", "keys", "outcome", "outcome_files", "feature_version"}
+        )
         return fingerprint_of(wanted, *((item.key, item.etag) for item in self.files))
 
     def by_day(self) -> dict[date, list[Listed]]:

@@ -36,10 +36,14 @@ class Landed:
         version = fingerprint_of(item.etag, self._reading, *references)
         return fingerprint_of(item.key)[:_FILE_CHARACTERS] + version[:_VERSION_CHARACTERS]
 
+    def outcome_files_of(self, key: str) -> str | None:
+        """The name of the outcome files that a landed object belongs to; None for impressions."""
+        return self.contract.outcome_files_of(key.removeprefix(landing_prefix(self.contract.source)))
+
     def reference_keys(self, key: str) -> dict[str, str]:
         """The reference files, by name, that a landed object is joined with."""
         prefix = landing_prefix(self.contract.source)
-        parts = self.contract.landing.path_parts(key.removeprefix(prefix))
+        parts = None if self.outcome_files_of(key) else self.contract.landing.path_parts(key.removeprefix(prefix))
         if parts is None:
             return {}
         return {name: prefix + lookup.path.format_map(parts) for name, lookup in self.contract.lookups.items()}

@@ -16,16 +16,18 @@ from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
 
 
 class Entry(Frozen):
-    """The outcome of one version of a landed object. `rows_landed` is the sum of the four counts after it."""
+    """The outcome of one version of a landed object. `rows_landed` is the sum of the five counts after it."""
 
     object_id: str
     landed: ObjectRef
     lookups: tuple[ObjectRef, ...] = ()  # the reference files it was read with
+    outcomes: tuple[ObjectRef, ...] = ()  # the files of outcomes that are joined to its impressions
     status: IngestStatus
     rows_landed: int = 0
     rows_valid: int = 0
     rows_quarantined: int = 0
     rows_duplicate: int = 0
+    rows_left_out: int = 0  # by the contract's `keep`
     rows_erased: int = 0  # of people whose data is erased
     reasons: dict[str, int] = Field(default_factory=dict)
     error: str | None = None
@@ -33,11 +35,16 @@ class Entry(Frozen):
 
 
 def pending(lake: Lake, landed: Landed) -> list[Listed]:
-    """Landed objects whose current version is not in the lake: new files first, then re-reads, each oldest first."""
+    """Landed objects whose current version is not in the lake: outcomes, new files, re-reads; each oldest first."""
     done = _complete_in_lake(lake) | _held(lake).keys()
     waiting = {object_id: item for object_id, item in landed.by_id.items() if object_id not in done}
     known = files_in_lake(lake)
-    return [waiting[object_id] for object_id in sorted(waiting, key=lambda each: landed_file_of(each) in known)]
+
+    def turn(object_id: str) -> tuple[bool, bool]:
+        is_impressions = landed.outcome_files_of(waiting[object_id].key) is None
+        return is_impressions, landed_file_of(object_id) in known
+
+    return [waiting[object_id] for object_id in sorted(waiting, key=turn)]
 
 
 def files_in_lake(lake: Lake) -> set[str]:
@@ -106,10 +113,17 @@ def write_entry(store: Store, source: str, entry: Entry, *, is_held: bool) -> No
         store.delete([held_key])
 
 
+def reopen(store: Store, source: str, object_ids: set[str]) -> None:
+    """Have these objects read again; until then, their rows stay in the lake."""
+    folders = (ledger_prefix(source, "ingested"), ledger_prefix(source, "held"))
+    entries = [item.key for folder in folders for item in store.list(folder)]
+    store.delete([key for key in entries if PurePath(key).stem.split("-")[0] in object_ids])
+
+
 def ingest_step(entry: Entry) -> Step:
     """The outcome of an object, as a step of a run."""
     counts = entry.model_dump(include={"error", "rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate"})
-    inputs = (entry.landed, *entry.lookups)
+    inputs = (entry.landed, *entry.lookups, *entry.outcomes)
     return Step(name="ingest", inputs=inputs, outputs=entry.outputs, metrics=counts, ingest_status=entry.status)
 
 

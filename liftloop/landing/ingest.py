@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import duckdb
-
 from liftloop.contract.contract import Contract
 from liftloop.contract.suite import load_suite
 from liftloop.errors import UserError
@@ -21,18 +19,20 @@ from liftloop.lake.impressions import (
 )
 from liftloop.lake.lake import Lake
 from liftloop.lake.landed import Landed, landed_file_of, object_id_in
-from liftloop.lake.ledger import Entry, blocked_ids, ids_of_these_bytes, ingest_step, pending, write_entry
-from liftloop.landing.parse import LandedFile, create_tables, parse
+from liftloop.lake.ledger import Entry, blocked_ids, ids_of_these_bytes, ingest_step, pending, reopen, write_entry
+from liftloop.landing.batch import Batch
+from liftloop.landing.holding import counted, row_counts
+from liftloop.landing.outcomes import join_outcomes, list_outcomes, stage_outcomes, touched_objects
+from liftloop.landing.parse import LandedFile, create_tables, delete_rows, parse
 from liftloop.landing.rejection import FileRejectedError
-from liftloop.landing.rules import Finding, Rule, compile_rules
-from liftloop.storage.duckdb import connect, quoted
+from liftloop.landing.rules import Finding, compile_rules
+from liftloop.storage.duckdb import connect
 from liftloop.storage.keys import impressions_prefix, landing_prefix, quarantine_prefix
 from liftloop.storage.runs import record
-from liftloop.storage.store import Listed, ObjectRef, Store, concurrently
+from liftloop.storage.store import Listed, ObjectRef, concurrently
 
 BATCH_BYTES = 256 * 1024 * 1024
 BATCH_OBJECTS = 1000
-_FEWEST_DUPLICATES = 10  # fewer hold no file, whatever their share
 _LONGEST_NAME_CHARACTERS = 60  # of a local file; at most four bytes each, and file systems allow 255 bytes
 
 
@@ -48,30 +48,10 @@ class BatchResult:
     findings: list[Finding]
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What every step of one batch needs; the folder is temporary."""
-
-    lake: Lake
-    landed: Landed
-    rules: list[Rule]
-    erasures: Erasures
-    connection: duckdb.DuckDBPyConnection
-    folder: Path
-
-    @property
-    def store(self) -> Store:
-        return self.lake.store
-
-    @property
-    def contract(self) -> Contract:
-        return self.lake.contract
-
-
 def pending_batches(
     lake: Lake, batch_bytes: int = BATCH_BYTES, batch_objects: int = BATCH_OBJECTS
 ) -> Iterator[list[Listed]]:
-    """The objects that wait in landing, oldest first, in batches of bounded size; a larger object is a batch.
+    """The objects that wait in landing, in batches of one kind and bounded size; a larger object is a batch.
 
     An object whose reference files have not all landed keeps waiting.
     """
@@ -82,7 +62,8 @@ def pending_batches(
         if landed.missing_references(item):
             continue
         size_bytes += item.size_bytes
-        if batch and (size_bytes > batch_bytes or len(batch) == batch_objects):
+        is_of_kind = not batch or landed.outcome_files_of(item.key) == landed.outcome_files_of(batch[0].key)
+        if batch and (size_bytes > batch_bytes or len(batch) == batch_objects or not is_of_kind):
             yield batch
             batch, size_bytes = [], item.size_bytes
         batch.append(item)
@@ -111,72 +92,81 @@ def ingest_batch(lake: Lake, items: list[Listed]) -> BatchResult:
     Raises:
         LookupMissingError: a reference file has not landed yet.
     """
-    suite, landed = load_suite(), Landed.read(lake.store, lake.contract)
+    landed = Landed.read(lake.store, lake.contract)
+    kind = landed.outcome_files_of(items[0].key)
+    contract = lake.contract.for_outcomes(kind) if kind else lake.contract
+    suite = load_suite(contract)
     with tempfile.TemporaryDirectory(prefix="liftloop-") as name:
         folder = Path(name)
         with connect(lake.store.settings, folder / "batch.duckdb") as connection:
             connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: no checkpoints
-            rules, erasures = compile_rules(suite), read_erasures(lake.store, lake.contract.source)
-            work = _Work(lake, landed, rules, erasures, connection, folder)
-            entries = _stage_batch(work, items)
+            rules = compile_rules(suite)
+            erasures = Erasures() if kind else read_erasures(lake.store, lake.contract.source)  # of people
+            batch = Batch(lake, landed, contract, suite, rules, erasures, connection, folder)
+            entries = _stage_batch(batch, items)
             from liftloop.landing.validation import validate  # noqa: PLC0415  (Great Expectations: seconds to import)
 
             findings = validate(connection, "impressions", suite)
         blocked = blocked_ids(lake, landed)
-        before = [item.key for item in lake.files]
-        written = concurrently(lambda entry: _upload(work, entry, before, entry.object_id in blocked), entries)
+        before = [item.key for item in (list_outcomes(lake.store, contract.source) if kind else lake.files)]
+        written = concurrently(lambda entry: _upload(batch, entry, before, entry.object_id in blocked), entries)
     record(*map(ingest_step, written))
     return BatchResult(written, findings)
 
 
-def _stage_batch(work: _Work, items: list[Listed]) -> list[Entry]:
+def _stage_batch(batch: Batch, items: list[Listed]) -> list[Entry]:
     """Determine every object's status and stage its files."""
-    create_tables(work.connection, work.contract)
-    entries = [_read(work, item, landed) for item, landed in zip(items, _fetch(work, items), strict=True)]
+    create_tables(batch.connection, batch.contract)
+    read = [_read(batch, item, landed) for item, landed in zip(items, _fetch(batch, items), strict=True)]
+    outcomes = join_outcomes(batch) if batch.contract.outcome_files else {}
+    entries = [
+        counted(batch, entry.model_copy(update={"outcomes": outcomes.get(entry.object_id, ())})) for entry in read
+    ]
     ingested = [entry.object_id for entry in entries if entry.status == "ingested"]
-    if ingested:
-        mark_duplicates(work.connection, work.lake, work.landed, ingested)
-        _reopen(work)
-    return [_stage(work, entry) for entry in entries]
+    if batch.contract.is_of_outcomes:
+        reopen(batch.store, batch.contract.source, touched_objects(batch, [entry.object_id for entry in entries]))
+    elif ingested:
+        mark_duplicates(batch.connection, batch.lake, batch.landed, ingested)
+        _reopen_later(batch)
+    return [_stage(batch, entry) for entry in entries]
 
 
-def _reopen(work: _Work) -> None:
+def _reopen_later(batch: Batch) -> None:
     """Delete the lake files of later objects that share keys with this batch: the earlier row wins, so re-read them."""
-    later = superseded_files(work.connection, work.lake)
-    work.store.delete(later)
-    work.lake.replace(later, ())
+    later = superseded_files(batch.connection, batch.lake)
+    batch.store.delete(later)
+    batch.lake.replace(later, ())
 
 
-def _fetch(work: _Work, items: list[Listed]) -> list[ObjectRef]:
+def _fetch(batch: Batch, items: list[Listed]) -> list[ObjectRef]:
     """Download the objects, each to a folder of its own."""
-    paths = [_local(work, work.landed.object_id(item), item.key) for item in items]
+    paths = [_local(batch, batch.landed.object_id(item), item.key) for item in items]
     for path in paths:
         path.parent.mkdir()
-    return concurrently(lambda pair: work.store.download(pair[0].key, pair[1]), zip(items, paths, strict=True))
+    return concurrently(lambda pair: batch.store.download(pair[0].key, pair[1]), zip(items, paths, strict=True))
 
 
-def _local(work: _Work, object_id: str, key: str) -> Path:
-    return work.folder / object_id / key.rsplit("/", 1)[1][-_LONGEST_NAME_CHARACTERS:]
+def _local(batch: Batch, object_id: str, key: str) -> Path:
+    return batch.folder / object_id / key.rsplit("/", 1)[1][-_LONGEST_NAME_CHARACTERS:]
 
 
-def _read(work: _Work, item: Listed, landed: ObjectRef) -> Entry:
-    entry = Entry(object_id=work.landed.object_id(item), landed=landed, status="ingested")
-    path = _local(work, entry.object_id, item.key)
+def _read(batch: Batch, item: Listed, landed: ObjectRef) -> Entry:
+    entry = Entry(object_id=batch.landed.object_id(item), landed=landed, status="ingested")
+    path = _local(batch, entry.object_id, item.key)
     try:
-        relative = item.key.removeprefix(landing_prefix(work.contract.source))
-        parts = _path_parts(work.contract, relative)
-        keys = work.landed.reference_keys(item.key)
-        lookups = {name: _fetch_lookup(work, name, key, path.parent) for name, key in keys.items()}
+        relative = item.key.removeprefix(landing_prefix(batch.contract.source))
+        parts = _path_parts(batch.contract, relative)
+        keys = batch.landed.reference_keys(item.key)
+        lookups = {name: _fetch_lookup(batch, name, key, path.parent) for name, key in keys.items()}
         entry = entry.model_copy(update={"lookups": tuple(lookups.values())})
         files = {name: path.parent / name / Path(ref.key).name for name, ref in lookups.items()}
-        limit = work.store.settings.max_expanded_bytes
-        parse(
-            work.connection, work.contract, LandedFile(entry.object_id, relative, path, parts, files, limit), work.rules
-        )
-        entry = _counted(work, entry, _drop_erased(work, entry.object_id))
+        limit = batch.store.settings.max_expanded_bytes
+        file = LandedFile(entry.object_id, relative, path, parts, files, limit)
+        left_out = parse(batch.connection, batch.contract, file, [] if batch.contract.outcome_files else batch.rules)
+        erased = delete_rows(batch.connection, entry.object_id, batch.erasures.predicate())
+        return entry.model_copy(update={"rows_left_out": left_out, "rows_erased": erased})
     except FileRejectedError as error:
-        entry = entry.model_copy(update={"status": "rejected", "error": str(error)})
-    return entry
+        return entry.model_copy(update={"status": "rejected", "error": str(error)})
 
 
 def _path_parts(contract: Contract, relative: str) -> dict[str, str]:
@@ -186,116 +176,57 @@ def _path_parts(contract: Contract, relative: str) -> dict[str, str]:
     return parts
 
 
-def _fetch_lookup(work: _Work, name: str, key: str, folder: Path) -> ObjectRef:
+def _fetch_lookup(batch: Batch, name: str, key: str, folder: Path) -> ObjectRef:
     path = folder / name / Path(key).name
     path.parent.mkdir()
     try:
-        return work.store.download(key, path)
+        return batch.store.download(key, path)
     except KeyError:
-        raise LookupMissingError(f"land {work.store.uri(key)} first: the contract joins it as {name}") from None
+        raise LookupMissingError(f"land {batch.store.uri(key)} first: the contract joins it as {name}") from None
 
 
-def _drop_erased(work: _Work, object_id: str) -> int:
-    """Delete the rows of people whose data is erased; returns the number of rows."""
-    erased = f"DELETE FROM impressions WHERE object_id = $1 AND ({work.erasures.predicate()})"
-    row = work.connection.execute(erased, [object_id]).fetchone()
-    return row[0] if row else 0
-
-
-def _counted(work: _Work, entry: Entry, erased: int) -> Entry:
-    """The entry with its row counts; its status is `held` if too many rows are bad."""
-    reasons = dict(
-        work.connection.execute(
-            """
-            SELECT reason, count(*) FROM (
-                SELECT unnest(reasons) AS reason FROM impressions WHERE object_id = $1
-                UNION ALL SELECT reason FROM unread WHERE object_id = $1
-            ) GROUP BY reason ORDER BY reason
-            """,
-            [entry.object_id],
-        ).fetchall()
-    )
-    good, bad = _row_counts(work, entry.object_id)
-    if good + bad + erased == 0:
-        raise FileRejectedError("the file has a header and no rows")
-    rows = {"rows_landed": good + bad + erased, "rows_valid": good, "rows_quarantined": bad, "rows_erased": erased}
-    counts = {**rows, "reasons": reasons}
-    if error := _too_many(work, entry.object_id, good, bad):
-        counts |= {"status": "held", "error": error, "rows_valid": 0, "rows_quarantined": good + bad}
-    return entry.model_copy(update=counts)
-
-
-def _too_many(work: _Work, object_id: str, good: int, bad: int) -> str | None:
-    """Why a file is held: too many of its rows are bad, or repeat a key, which hides damaged ids."""
-    share, limit = bad / max(good + bad, 1), work.contract.quarantine_share_limit
-    if share > limit:
-        return f"{share:.1%} of its rows are bad, more than the contract's quarantine_share_limit of {limit:.1%}"
-    names = work.contract.deduplicate_by
-    keys = ", ".join(map(quoted, names))
-    distinct = f"SELECT count(DISTINCT row({keys})) FROM impressions WHERE object_id = $1 AND len(reasons) = 0"
-    row = work.connection.execute(distinct, [object_id]).fetchone()
-    repeated = good - (row[0] if row else 0)
-    share, limit = repeated / max(good, 1), work.contract.duplicate_share_limit
-    if share > limit and repeated >= _FEWEST_DUPLICATES:
-        return (
-            f"{repeated} of its {good} rows repeat the {', '.join(names)} of an earlier row, more than the contract's"
-            f" duplicate_share_limit of {limit:.1%}"
-        )
-    return None
-
-
-def _row_counts(work: _Work, object_id: str) -> tuple[int, int]:
-    row = work.connection.execute(
-        """
-        SELECT count(*) FILTER (len(reasons) = 0),
-            count(*) FILTER (len(reasons) > 0) + (SELECT count(*) FROM unread WHERE object_id = $1)
-        FROM impressions WHERE object_id = $1
-        """,
-        [object_id],
-    ).fetchone()
-    assert row is not None  # an aggregate always returns a row
-    return row[0], row[1]
-
-
-def _stage(work: _Work, entry: Entry) -> Entry:
+def _stage(batch: Batch, entry: Entry) -> Entry:
     """Write the object's files to local disk by its status, and count the duplicates among its rows."""
-    folder = work.folder / "out" / entry.object_id
+    folder = batch.folder / "out" / entry.object_id
     folder.mkdir(parents=True)
     if entry.status == "ingested":
-        stage_impressions(work.connection, work.contract, entry.object_id, folder)
-        good, _ = _row_counts(work, entry.object_id)
+        if batch.contract.is_of_outcomes:
+            stage_outcomes(batch, entry.object_id)
+        else:
+            stage_impressions(batch.connection, batch.contract, entry.object_id, folder)
+        good, _ = row_counts(batch, entry.object_id)
         entry = entry.model_copy(update={"rows_valid": good, "rows_duplicate": entry.rows_valid - good})
     else:
-        _stage_whole(work, entry, folder / quarantine_prefix(work.contract.source) / entry.object_id)
-    stage_quarantine(work.connection, work.contract, entry.object_id, folder)
+        _stage_whole(batch, entry, folder / quarantine_prefix(batch.contract.source) / entry.object_id)
+    stage_quarantine(batch.connection, batch.contract, entry.object_id, folder)
     return entry
 
 
-def _stage_whole(work: _Work, entry: Entry, folder: Path) -> None:
+def _stage_whole(batch: Batch, entry: Entry, folder: Path) -> None:
     """Write a copy of the landed file, and the error, to a local folder."""
     folder.mkdir(parents=True)
-    landed = _local(work, entry.object_id, entry.landed.key)
+    landed = _local(batch, entry.object_id, entry.landed.key)
     (folder / landed.name).write_bytes(landed.read_bytes())
     error = {"landed": entry.landed.key, "status": entry.status, "error": entry.error, "reasons": entry.reasons}
     (folder / "error.json").write_text(json.dumps(error, indent=1), encoding="utf-8")
 
 
-def _upload(work: _Work, entry: Entry, before: list[str], is_held: bool) -> Entry:
+def _upload(batch: Batch, entry: Entry, before: list[str], is_held: bool) -> Entry:
     """Copy the staged files to the store, delete the files they replace, then write the ledger entry: in this order.
 
     `before`: the keys of the lake before this batch; an ingested file replaces its earlier versions.
     """
-    folder = work.folder / "out" / entry.object_id
+    folder = batch.folder / "out" / entry.object_id
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    put = concurrently(lambda path: work.store.put_version(str(path.relative_to(folder)), path.read_bytes()), files)
+    put = concurrently(lambda path: batch.store.put_version(str(path.relative_to(folder)), path.read_bytes()), files)
     written = {ref.key: Listed(ref.key, etag, ref.size_bytes, datetime.now(UTC)) for ref, etag in put}
-    former = ids_of_these_bytes(work.store, work.contract.source, entry) if entry.status != "ingested" else set()
+    former = ids_of_these_bytes(batch.store, batch.contract.source, entry) if entry.status != "ingested" else set()
     replaced = [key for key in before if key not in written and _is_replaced(key, entry, former)]
-    work.store.delete(replaced)
-    prefix = impressions_prefix(work.contract.source)
-    work.lake.replace(replaced, (item for key, item in written.items() if key.startswith(prefix)))
+    batch.store.delete(replaced)
+    prefix = impressions_prefix(batch.contract.source)
+    batch.lake.replace(replaced, (item for key, item in written.items() if key.startswith(prefix)))
     written_entry = entry.model_copy(update={"outputs": tuple(ref for ref, _ in put)})
-    write_entry(work.store, work.contract.source, written_entry, is_held=is_held)
+    write_entry(batch.store, batch.contract.source, written_entry, is_held=is_held)
     return written_entry
 
 

@@ -3,7 +3,7 @@
 import csv
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import BadZipFile
@@ -11,24 +11,23 @@ from zipfile import BadZipFile
 import duckdb
 import pyarrow as pa
 
-from liftloop.contract.columns import Column
-from liftloop.contract.contract import CANONICAL_TYPES, MEANINGS, Contract
-from liftloop.contract.files import FileLayout, Lookup, split_template
+from liftloop.contract.contract import Contract
+from liftloop.contract.files import FileLayout, Landing, Lookup
+from liftloop.landing.canonical import CanonicalRow
+from liftloop.landing.explode import explode_view
 from liftloop.landing.framing import Frames
 from liftloop.landing.readers import create_view, drop_rejects
 from liftloop.landing.rejection import FileRejectedError
 from liftloop.landing.rules import Rule, reasons_of
-from liftloop.landing.values import identifier, json_path, number, plain_number, text, time, whole_number
+from liftloop.landing.values import Landed, identifier, json_path
 from liftloop.storage.duckdb import literal, quoted
 
-_FORMAT_RULES = {
-    "jsonl": [Rule("a JSON object", "the line is not a JSON object", "NOT json_valid(landed_row.json_line)")]
-}
-_READ_AS = MEANINGS | {"VARCHAR": "exact text"}
+_IS_JSON = Rule("a JSON object", "the line is not a JSON object", "NOT json_valid(landed_row.json_line)")
+_RECORDS = "landed records"  # with a blank, which no reference file's name has
+_KEEP_IS_COMPUTED = Rule("keep can be computed", "keep cannot be computed", '"keep fails"')
 _LONGEST_ERROR_CHARACTERS = 500
 _UNREADABLE = (duckdb.Error, UnicodeError, csv.Error, zlib.error, EOFError, OSError, BadZipFile, pa.ArrowException)
 _ROOT = re.compile(r"([^.\[\]]+)([.\[].*)")
-_IDS = {name for name in CANONICAL_TYPES if name.endswith("_id")}
 
 
 @dataclass(frozen=True)
@@ -43,22 +42,6 @@ class LandedFile:
     max_expanded_bytes: int
 
 
-@dataclass(frozen=True)
-class _Landed:
-    """A landed value in SQL, and its DuckDB type."""
-
-    sql: str
-    kind: str = "VARCHAR"
-
-
-@dataclass(frozen=True)
-class _Value:
-    """A canonical value in SQL: in its own type, and as landed (None: not mapped)."""
-
-    typed: str
-    landed: str | None
-
-
 def create_tables(connection: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     """Create two empty tables: `impressions` for readable rows, and `unread` for unreadable lines."""
     columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in contract.column_types.items())
@@ -66,8 +49,10 @@ def create_tables(connection: duckdb.DuckDBPyConnection, contract: Contract) -> 
     connection.execute("CREATE TABLE unread (object_id VARCHAR, line BIGINT, raw VARCHAR, reason VARCHAR)")
 
 
-def parse(connection: duckdb.DuckDBPyConnection, contract: Contract, file: LandedFile, rules: list[Rule]) -> None:
+def parse(connection: duckdb.DuckDBPyConnection, contract: Contract, file: LandedFile, rules: list[Rule]) -> int:
     """Append one file's rows to `impressions` and `unread`: all of them or, after an error, none.
+
+    Returns the number of rows that the contract's `keep` leaves out.
 
     Raises:
         FileRejectedError: the file cannot be read under the contract.
@@ -75,8 +60,9 @@ def parse(connection: duckdb.DuckDBPyConnection, contract: Contract, file: Lande
     connection.execute("BEGIN")
     try:
         with TemporaryDirectory(dir=file.path.parent) as folder:
-            _parse(connection, contract, file, rules, Path(folder))
+            left_out = _parse(connection, contract, file, rules, Path(folder))
         connection.execute("COMMIT")
+        return left_out
     except FileRejectedError:
         connection.execute("ROLLBACK")
         raise
@@ -88,14 +74,27 @@ def parse(connection: duckdb.DuckDBPyConnection, contract: Contract, file: Lande
 
 def _parse(
     connection: duckdb.DuckDBPyConnection, contract: Contract, file: LandedFile, rules: list[Rule], folder: Path
-) -> None:
+) -> int:
+    if contract.has_expressions:  # DuckDB takes what expressions share out of TRY, so that one bad row ends the query
+        connection.execute("SET disabled_optimizers = 'common_subexpressions'")
     limit = file.max_expanded_bytes
-    frames = create_view(connection, "landed", file.path, contract.landing, limit, _subfolder(folder, "landed"))
+    explode = contract.landing.explode
+    view = _RECORDS if explode else "landed"
+    frames = create_view(connection, view, file.path, contract.landing, limit, _subfolder(folder, "landed"))
+    longer = explode_view(connection, "landed", view, explode) if explode else 0
     for name, path in file.lookups.items():
         _open_lookup(connection, name, contract.lookups[name], path, limit, _subfolder(folder, name))
     rows = _append_rows(connection, contract, _available(connection, contract, file), file, rules)
     if frames:
-        _account(connection, file.object_id, frames, rows)
+        _account(connection, file.object_id, frames, rows - longer)
+    return delete_rows(connection, file.object_id, "reasons IS NULL")
+
+
+def delete_rows(connection: duckdb.DuckDBPyConnection, object_id: str, predicate: str) -> int:
+    """Delete an object's rows for which the predicate is true; returns their number."""
+    deleted = f"DELETE FROM impressions WHERE object_id = $1 AND ({predicate})"
+    row = connection.execute(deleted, [object_id]).fetchone()
+    return row[0] if row else 0
 
 
 def _subfolder(folder: Path, name: str) -> Path:
@@ -130,67 +129,85 @@ def _kinds(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
     return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {quoted(view)}").fetchall()}
 
 
-def _available(connection: duckdb.DuckDBPyConnection, contract: Contract, file: LandedFile) -> dict[str, _Landed]:
-    """Every landed value that the contract may name.
+def _available(connection: duckdb.DuckDBPyConnection, contract: Contract, file: LandedFile) -> dict[str, Landed]:
+    """Every landed value that the contract may name, null where its text stands for none.
 
     Raises:
         FileRejectedError: one that it names is missing.
     """
-    found = {"row": _Landed("landed.landed_number", "BIGINT"), "file": _Landed(literal(file.relative_key))}
+    found = {"row": Landed("landed.landed_number", "BIGINT"), "file": Landed(literal(file.relative_key))}
     for view in ("landed", *file.lookups):
-        prefix = "" if view == "landed" else f"{view}."
-        kinds = _kinds(connection, view)
-        found |= {f"{prefix}{name}": _Landed(f"{quoted(view)}.{quoted(name)}", kind) for name, kind in kinds.items()}
-    found |= {name: _Landed(literal(value)) for name, value in file.path_parts.items()}
-    needed = {name for column in contract.mapped.values() for name in column.origins}
-    found |= {name: value for name in needed - set(found) if (value := _nested(name, found))}
+        layout = contract.lookups[view] if view in file.lookups else contract.landing
+        prefix = f"{view}." if view in file.lookups else ""
+        for name, kind in _kinds(connection, view).items():
+            found[f"{prefix}{name}"] = _known(Landed(f"{quoted(view)}.{quoted(name)}", kind, layout), layout)
+    found |= {name: _known(Landed(literal(value)), contract.landing) for name, value in file.path_parts.items()}
+    needed = contract.landed_names
+    nested = {name: value for name in needed - set(found) if (value := _nested(name, found, contract.landing))}
+    found |= {name: _known(value, contract.landing) for name, value in nested.items()}
     if missing := sorted(needed - set(found)):
         raise FileRejectedError(f"columns {missing} are missing; the file has {sorted(found)}")
     return found
 
 
-def _nested(name: str, found: dict[str, _Landed]) -> _Landed | None:
+def _known(landed: Landed, layout: FileLayout) -> Landed:
+    """The value; null where the layout says that its text stands for none."""
+    if not layout.null_values:
+        return landed
+    texts = ", ".join(map(literal, layout.null_values))
+    return replace(landed, sql=f"CASE WHEN {landed.sql}::VARCHAR NOT IN ({texts}) THEN {landed.sql} END")
+
+
+def _nested(name: str, found: dict[str, Landed], layout: Landing) -> Landed | None:
     """The value at a path into a JSON or nested column, such as `imp[0].tagid`."""
     match = _ROOT.fullmatch(name)
     root = match and found.get(match[1])
     if not match or not root:
         return None
-    if "json_line" in found:
-        line = "CASE WHEN json_valid(landed.json_line) THEN landed.json_line END"
-        return _Landed(json_path(line, name))
+    if layout.format == "jsonl" or (layout.explode and layout.explode.column == match[1]):
+        text = f"{root.sql}::VARCHAR"
+        return Landed(json_path(f"CASE WHEN json_valid({text}) THEN {text} END", match[2]))
     is_nested = root.kind.endswith("]") or root.kind.startswith(("STRUCT", "MAP", "JSON"))
-    return _Landed(json_path(f"to_json({root.sql})", match[2])) if is_nested else None
+    return Landed(json_path(f"to_json({root.sql})", match[2])) if is_nested else None
 
 
 def _append_rows(
     connection: duckdb.DuckDBPyConnection,
     contract: Contract,
-    available: dict[str, _Landed],
+    available: dict[str, Landed],
     file: LandedFile,
     rules: list[Rule],
 ) -> int:
-    """Append the readable rows; returns their number."""
-    values = {name: _value(name, contract, available) for name in contract.column_types}
-    unreadable = [_unreadable_rule(name, contract) for name, value in values.items() if value.landed]
-    checks = [*_FORMAT_RULES.get(contract.landing.format, ()), *unreadable, *rules]
-    typed = ", ".join(f"{value.typed} AS {quoted(name)}" for name, value in values.items())
+    """Append the readable rows; returns their number. Rows that `keep` leaves out have null for reasons."""
+    rows = f"{_numbered(contract)} {_joins(contract, available)}"
+    row = CanonicalRow(connection, contract, available, rows)
+    kept, keep_fails = row.expression("keep", contract.keep) if contract.keep else (Landed("true"), "false")
+    of_line = [_IS_JSON] * (contract.landing.format == "jsonl") + [_KEEP_IS_COMPUTED] * bool(contract.keep)
+    checks = [*of_line, *row.unreadable_rules(), *rules]
+    is_line = " AND ".join(f"NOT ({rule.violation})" for rule in of_line) or "true"
+    typed = ", ".join(f"{value.typed} AS {quoted(name)}" for name, value in row.values.items())
     landed = ", ".join(
-        f"{value.landed} AS {quoted('landed ' + name)}" for name, value in values.items() if value.landed
+        f"{value.landed} AS {quoted('landed ' + name)}" for name, value in row.values.items() if value.landed
     )
-    numbered = "(SELECT *, row_number() OVER () AS landed_number FROM landed) AS landed"
-    uses_number = any("row" in column.origins for column in contract.mapped.values())
     appended = connection.execute(f"""
         INSERT INTO impressions
-        SELECT {literal(file.object_id)}, {", ".join(map(quoted, values))}, reasons,
-            CASE WHEN len(reasons) > 0 THEN to_json(landed_row)::VARCHAR END
-        FROM (SELECT *, {reasons_of(checks)} AS reasons
-              FROM (SELECT {typed}, {landed}, landed AS landed_row
-                    FROM {numbered if uses_number else "landed"} {_joins(contract, available)}))
+        SELECT {literal(file.object_id)}, {", ".join(map(quoted, row.values))}, reasons,
+            CASE WHEN len(reasons) > 0 OR {bool(contract.outcome_files)} THEN to_json(landed_row)::VARCHAR END
+        FROM (SELECT *, CASE WHEN "is kept" OR NOT ({is_line}) THEN {reasons_of(checks)} END AS reasons
+              FROM (SELECT {typed}, {landed}, coalesce({kept.sql}, false) AS "is kept", {keep_fails} AS "keep fails",
+                           landed AS landed_row FROM {rows}))
     """).fetchone()
     return appended[0] if appended else 0
 
 
-def _joins(contract: Contract, available: dict[str, _Landed]) -> str:
+def _numbered(contract: Contract) -> str:
+    """The landed rows; with their numbers, if the contract names those."""
+    if "row" not in contract.landed_names or contract.landing.explode:  # which numbers records
+        return "landed"
+    return "(SELECT *, row_number() OVER () AS landed_number FROM landed) AS landed"
+
+
+def _joins(contract: Contract, available: dict[str, Landed]) -> str:
     """Keys are compared as text, so that no cast makes `007` equal to 7."""
     joins = []
     for name, lookup in contract.lookups.items():
@@ -221,77 +238,3 @@ def _account(connection: duckdb.DuckDBPyConnection, object_id: str, frames: Fram
             "INSERT INTO unread SELECT $1, unnest($2::BIGINT[]), unnest($3::VARCHAR[]), unnest($4::VARCHAR[])",
             [object_id, lines, raws, reasons],
         )
-
-
-def _unreadable_rule(name: str, contract: Contract) -> Rule:
-    meaning = _READ_AS[contract.column_types[name]]
-    landed = quoted("landed " + name)
-    expected, reason = f"{name} is {meaning}", f"{name} cannot be read as {meaning}"
-    return Rule(expected, reason, f"{landed} IS NOT NULL AND {quoted(name)} IS NULL")
-
-
-def _value(name: str, contract: Contract, available: dict[str, _Landed]) -> _Value:
-    column = contract.mapped.get(name)
-    kind = contract.column_types[name]
-    if column is None:
-        return _Value(_default(name, contract, available), None)
-    landed = _landed(column, available, contract.landing)
-    match kind:
-        case "TIMESTAMPTZ":
-            typed = time(landed.sql, column)
-        case "BIGINT":
-            typed = whole_number(plain_number(landed.sql, contract.landing), column.scale)
-        case "DOUBLE":
-            typed = number(plain_number(landed.sql, contract.landing), column.scale)
-        case _:
-            typed = identifier(landed.sql, landed.kind) if name in _IDS else text(landed.sql, landed.kind)
-    return _Value(typed, landed.sql)
-
-
-def _default(name: str, contract: Contract, available: dict[str, _Landed]) -> str:
-    """A missing outcome time is the impression's time plus the contract's delay; other missing columns are null."""
-    kind = contract.column_types[name]
-    if name != "outcome_timestamp":
-        return f"NULL::{kind}"
-    event = _value("event_timestamp", contract, available).typed
-    return f"TRY({event} + to_seconds({contract.outcome.delay.total_seconds()}))"
-
-
-def _landed(column: Column, available: dict[str, _Landed], layout: FileLayout) -> _Landed:
-    if column.from_:
-        return _known(available[column.from_], layout)
-    if column.template:
-        return _Landed(_filled(column.template, available, layout))
-    if column.pick:
-        return _Landed(_picked(column.pick, available, layout))
-    return _Landed(literal(column.constant), "VARCHAR" if isinstance(column.constant, str) else "BIGINT")
-
-
-def _known(landed: _Landed, layout: FileLayout) -> _Landed:
-    """The value; null where the contract says that its text stands for none."""
-    if not layout.null_values:
-        return landed
-    texts = ", ".join(map(literal, layout.null_values))
-    return _Landed(f"CASE WHEN {landed.sql}::VARCHAR NOT IN ({texts}) THEN {landed.sql} END", landed.kind)
-
-
-def _filled(template: str, available: dict[str, _Landed], layout: FileLayout) -> str:
-    """Text with landed values in place of their names; null if one of them is null."""
-
-    def spelled(name: str) -> str:
-        landed = _known(available[name], layout)
-        return f"({identifier(landed.sql, landed.kind)})"
-
-    pieces = enumerate(split_template(template))
-    return "(" + " || ".join(spelled(piece) if i % 2 else literal(piece) for i, piece in pieces if piece) + ")"
-
-
-def _picked(template: str, available: dict[str, _Landed], layout: FileLayout) -> str:
-    wanted = _filled(template, available, layout)
-    pattern = "".join(".+" if i % 2 else re.escape(piece) for i, piece in enumerate(split_template(template)))
-    choices = [
-        f"WHEN {literal(name)} THEN {_known(each, layout).sql}::VARCHAR"
-        for name, each in available.items()
-        if re.fullmatch(pattern, name)
-    ]
-    return f"(CASE {wanted} {' '.join(choices)} END)" if choices else "NULL"

@@ -10,7 +10,8 @@ from liftloop.landing.rules import Finding
 from liftloop.reporting.html import Figures, Section, Table, render_report
 
 FILES_SHOWN = 200
-COUNTS = ("rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate")
+_FAILED = {"reject_rows": "fail", "hold_file": "fail", "warn": "warning"}
+COUNTS = ("rows_landed", "rows_valid", "rows_quarantined", "rows_duplicate", "rows_left_out")
 
 
 def ingest_page(source: str, results: Sequence[BatchResult], run_id: str) -> str:
@@ -49,7 +50,8 @@ def _reasons(entries: Sequence[Entry]) -> Table:
 
 def _expectations(findings: Sequence[Finding]) -> Table:
     rows = [
-        (f.expectation, "pass" if f.is_met else "fail", f.unexpected_count, ", ".join(f.examples)) for f in findings
+        (f.expectation, "pass" if f.is_met else _FAILED[f.on_failure], f.unexpected_count, ", ".join(f.examples))
+        for f in findings
     ]
     return Table(
         "Expectations", ["expectation", "verdict", "unexpected rows", "examples"], sorted(rows, key=itemgetter(1))

@@ -3,17 +3,14 @@
 `validation.py` runs the suite in Great Expectations, which takes seconds to import and is not needed here.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
 
-from liftloop.contract.suite import Suite, SuiteError
+from liftloop.contract.suite import OnFailure, Suite, SuiteError, is_row_level, on_failure, predicate_text
 from liftloop.storage.duckdb import literal, quoted
-
-_BATCH_QUERY = re.compile(r"\s*SELECT \* FROM {batch} WHERE (?P<predicate>.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -23,25 +20,27 @@ class Rule:
     expected: str
     reason: str
     violation: str
+    holds_file: bool = False  # a single row that breaks it holds the whole file
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one expectation."""
+    """The result of one expectation, and what follows if it is not met."""
 
     expectation: str
+    on_failure: OnFailure
     is_met: bool
     unexpected_count: int
     examples: tuple[str, ...]
 
 
 def compile_rules(suite: Suite) -> list[Rule]:
-    """The row-level expectations of a suite as SQL predicates; expectations about the whole table are left out.
+    """The row-level expectations of a suite as SQL predicates, without those that only warn.
 
     Raises:
         SuiteError: a row-level expectation has no SQL form here.
     """
-    row_level = (each for each in suite["expectations"] if is_row_level(each["type"]))
+    row_level = (each for each in suite["expectations"] if is_row_level(each) and on_failure(each) != "warn")
     return [compile_rule(each) for each in row_level]
 
 
@@ -51,15 +50,11 @@ def reasons_of(rules: Iterable[Rule]) -> str:
     return f"list_filter([{reasons}], lambda reason: reason IS NOT NULL)"
 
 
-def is_row_level(kind: str) -> bool:
-    return not kind.startswith("expect_table_")
-
-
 def compile_rule(expectation: dict[str, Any]) -> Rule:
     """One row-level expectation; its description, if it has one, is the expected text."""
     description = expectation.get("description")
     rule = _compile(expectation["type"], expectation["kwargs"], description)
-    return replace(rule, expected=description or rule.expected)
+    return replace(rule, expected=description or rule.expected, holds_file=on_failure(expectation) == "hold_file")
 
 
 def _compile(kind: str, kwargs: dict[str, Any], description: str | None) -> Rule:
@@ -117,9 +112,7 @@ def _unexpected_rows(kwargs: dict[str, Any], description: str | None) -> Rule:
 
 def predicate_of(query: str) -> str | None:
     """The predicate of `SELECT * FROM {batch} WHERE …`; None if the query has another form."""
-    if (match := _BATCH_QUERY.fullmatch(query)) is None:
-        return None
-    predicate = match["predicate"].replace("{{", "{").replace("}}", "}")  # as Great Expectations reads braces
+    predicate = predicate_text(query)
     try:
         duckdb.extract_statements(f"SELECT ({predicate})")
     except duckdb.ParserException:  # more than a predicate: a limit, an order

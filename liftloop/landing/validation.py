@@ -28,9 +28,9 @@ from great_expectations.expectations.registry import get_metric_provider
 from great_expectations.validator.metric_configuration import MetricConfiguration
 from sqlalchemy.exc import DBAPIError
 
-from liftloop.contract.suite import Suite
+from liftloop.contract.suite import Suite, is_row_level, on_failure
 from liftloop.landing.files import view_of_files
-from liftloop.landing.rules import Finding, compile_rule, is_row_level, predicate_of
+from liftloop.landing.rules import Finding, compile_rule, predicate_of
 
 _EXAMPLES_PER_EXPECTATION = 5
 _LONGEST_EXAMPLE_CHARACTERS = 60
@@ -177,11 +177,14 @@ def validate_files(
 
 def _with_expected(suite: Suite) -> Suite:
     """The suite with each expectation's text as in the data rules; it is returned with each result."""
-    return suite | {"expectations": [each | {"meta": {"expected": _expected(each)}} for each in suite["expectations"]]}
+    described = [
+        each | {"meta": {"expected": _expected(each), "on_failure": on_failure(each)}} for each in suite["expectations"]
+    ]
+    return suite | {"expectations": described}
 
 
 def _expected(expectation: dict[str, Any]) -> str:
-    if not is_row_level(expectation["type"]):
+    if not is_row_level(expectation):
         return str(expectation.get("description") or f"{expectation['type']} {expectation['kwargs']}")
     return compile_rule(expectation).expected
 
@@ -194,7 +197,8 @@ def _finding(result: Any) -> Finding:
         count = 0 if result.success else details.get("observed_value") or 1
     examples = [example for example in details.get("partial_unexpected_list", []) if example is not None]
     shown = (error.splitlines()[0],) if error else tuple(map(_shown, examples))
-    return Finding(result.expectation_config.meta["expected"], bool(result.success), int(count), shown)
+    meta = result.expectation_config.meta
+    return Finding(meta["expected"], meta["on_failure"], bool(result.success), int(count), shown)
 
 
 def _error_of(exceptions: dict[str, Any]) -> str | None:

@@ -1,6 +1,7 @@
 """Landed values as canonical ones, in SQL: exactly, or null."""
 
 import re
+from dataclasses import dataclass
 
 from liftloop.contract.columns import EPOCHS, Column
 from liftloop.contract.files import FileLayout
@@ -21,6 +22,27 @@ _SPELLINGS = (  # of ISO 8601, as DuckDB reads them
     (r" +([+-]\d)", r"\1"),
     (r"(?i) *(z|utc|gmt)$", "Z"),
 )
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A landed value in SQL, its DuckDB type, and the layout of the file that has its text."""
+
+    sql: str
+    kind: str = "VARCHAR"
+    layout: FileLayout | None = None
+
+    @property
+    def plain_number(self) -> str:
+        """A number's text with a decimal point and without separators of thousands."""
+        if self.layout is None or (self.layout.decimal == "." and self.layout.thousands is None):
+            return self.sql
+        written = f"{self.sql}::VARCHAR"
+        if self.layout.thousands:
+            written = f"replace({written}, {literal(self.layout.thousands)}, '')"
+        if self.layout.decimal == ",":
+            written = f"CASE WHEN NOT contains({written}, '.') THEN replace({written}, ',', '.') END"
+        return written
 
 
 def text(landed: str, kind: str) -> str:
@@ -44,18 +66,6 @@ def identifier(landed: str, kind: str) -> str:
         f" WHEN regexp_full_match({written}, '-?[0-9]([.][0-9]+)?[eE][+]?[0-9]{{1,3}}') THEN NULL"
         f" WHEN {whole} = '' THEN {written} WHEN abs(TRY_CAST({whole} AS HUGEINT)) < {_EXACT} THEN {whole} END"
     )
-
-
-def plain_number(landed: str, layout: FileLayout) -> str:
-    """A number's text with a decimal point and without separators of thousands."""
-    if layout.decimal == "." and layout.thousands is None:
-        return landed
-    written = f"{landed}::VARCHAR"
-    if layout.thousands:
-        written = f"replace({written}, {literal(layout.thousands)}, '')"
-    if layout.decimal == ",":
-        written = f"CASE WHEN NOT contains({written}, '.') THEN replace({written}, ',', '.') END"
-    return written
 
 
 def number(landed: str, scale: float | None) -> str:

@@ -15,7 +15,7 @@ from liftloop.storage.store import Store
 _TONES = {
     "good": ("pass", "promote", "healthy", "valid", "completed"),
     "bad": ("fail", "refuse", "degraded", "quarantined", "failed"),
-    "unsure": ("inconclusive", "untrustworthy", "no_champion", "no_new_data"),
+    "unsure": ("warning", "inconclusive", "untrustworthy", "no_champion", "no_new_data"),
     "quiet": ("not_applicable", "reused"),
 }
 _TONE_OF = {word: tone for tone, words in _TONES.items() for word in words}

@@ -1,4 +1,4 @@
-"""Initialises a new stack: work pool, feature registry, deployments."""
+"""Initialises a new stack: work pool, feature registry, deployments, schedules."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from liftloop.contract.contract import declared_sources, load_contract
+from liftloop.contract.contract import ContractError, load_contracts
 from liftloop.contract.suite import load_suite
 from liftloop.project import find_project
 from liftloop.settings import Settings, load_settings
@@ -18,6 +18,7 @@ from liftloop.stack.layout import Layout, StackError, last_line, write_private
 from liftloop.stack.lifecycle import Progress, WaitFor, ignore_progress, up
 from liftloop.stack.parts import SCRIPTS, WORK_POOL, home_environment, prefect_client, prefect_environment
 from liftloop.stack.prefect_api import ask
+from liftloop.stack.schedules import update_schedules
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,12 @@ class _Step:
 
 
 def initialise(
-    settings: Settings, on_progress: Progress, wait_for: WaitFor = ignore_progress, *, project: Path | None = None
+    settings: Settings,
+    on_progress: Progress,
+    wait_for: WaitFor = ignore_progress,
+    *,
+    project: Path | None = None,
+    has_valid_contracts: bool = True,
 ) -> None:
     """Create the work pool, apply the feature repository, deploy the flows.
 
@@ -53,6 +59,7 @@ def initialise(
         on_progress: called with one line per command.
         wait_for: called with the name of the current command.
         project: the folder with `deployments.yaml`, `flows/` and `feature_repo/`; None: the project's root.
+        has_valid_contracts: False leaves out the feature repository, which reads every contract.
 
     Raises:
         StackError: the stack is not up, or a command failed.
@@ -63,7 +70,7 @@ def initialise(
     layout.create()
     file = layout.prefect_folder / "initialised.json"
     done = json.loads(file.read_text()) if file.exists() else {}
-    for stage in _stages(settings, layout.project):
+    for stage in _stages(settings, layout.project, has_valid_contracts=has_valid_contracts):
         due = [step for step in stage if done.get(step.line) != step.digest(settings, layout.project)]
         for step in due:
             on_progress(step.line)
@@ -75,18 +82,23 @@ def initialise(
 
 
 def start(on_progress: Progress, wait_for: WaitFor = ignore_progress) -> Settings:
-    """Everything that `liftloop up` does: check the contracts, bring every part up, initialise the stack.
+    """Everything that `liftloop up` does: bring every part up, initialise the stack, schedule the sources.
 
     `on_progress` is called with one line per stage, `wait_for` with the name of the part being waited for.
 
     Raises:
-        UserError: a contract or the suite cannot be used, or a part does not start.
+        UserError: a rule cannot be used, or a part does not start; at the end, also if a contract is invalid.
     """
-    for source in declared_sources():
-        load_contract(source)  # so that a broken contract is reported before anything starts
-    load_suite()
+    contracts, invalid = load_contracts()
+    for contract in contracts:
+        load_suite(contract)  # so that a broken rule is reported before anything starts
     settings = up(load_settings(), on_progress, wait_for, prefect_toml=find_project().root / "prefect.toml")
-    initialise(settings, on_progress, wait_for)
+    if invalid:
+        on_progress("feast apply: left out, because it reads every contract and one is invalid")
+    initialise(settings, on_progress, wait_for, has_valid_contracts=not invalid)
+    update_schedules(settings, contracts, invalid, on_progress)
+    if invalid:
+        raise ContractError("\n".join(map(str, invalid.values())))
     return settings
 
 
@@ -101,7 +113,7 @@ def command_environment(settings: Settings) -> dict[str, str]:
     return os.environ | ours | prefect_client(settings)
 
 
-def _stages(settings: Settings, project: Path) -> Iterator[list[_Step]]:
+def _stages(settings: Settings, project: Path, *, has_valid_contracts: bool) -> Iterator[list[_Step]]:
     """Commands by stage; the commands of one stage do not depend on each other."""
     if not _is_server_ours(settings):  # on our server the worker creates its pool
         yield [_Step(("prefect", "work-pool", "create", WORK_POOL, "--type", "process", "--no-prompt"))]
@@ -115,7 +127,8 @@ def _stages(settings: Settings, project: Path) -> Iterator[list[_Step]]:
     apply = _Step(("feast", "--chdir", "feature_repo", "apply"), applied)
     command = ("prefect", "deploy", "--all", "--prefect-file", "deployments.yaml", "--no-prompt")
     deploy = _Step(command, ("deployments.yaml", "flows/**/*.py"), is_deployment=True)
-    needed = {"feature_repo/feature_store.yaml": apply, "deployments.yaml": deploy}
+    needed = {"feature_repo/feature_store.yaml": apply} if has_valid_contracts else {}
+    needed |= {"deployments.yaml": deploy}
     yield [step for file, step in needed.items() if (project / file).exists()]
 
 

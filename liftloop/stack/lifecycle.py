@@ -81,7 +81,7 @@ def up(
     require_matching_keys(own)
     layout = Layout.of(own, project)
     layout.create()
-    with _exclusive(layout):
+    with exclusive(layout):
         credentials = Credentials.load(layout.credentials_file)
         parts = embedded_parts(own, layout, credentials)
         supervisor, config = Supervisor(layout), config_text(parts, layout)
@@ -110,7 +110,7 @@ def down(settings: Settings) -> None:
         StackError: a process does not end.
     """
     layout = Layout.of(settings)
-    with _exclusive(layout) if layout.lock_file.exists() else nullcontext():
+    with exclusive(layout) if layout.lock_file.exists() else nullcontext():
         Supervisor(layout).stop()
         layout.remove_temporary_folders()
         remove_store_sockets(settings)
@@ -127,7 +127,8 @@ def status(settings: Settings) -> list[PartStatus]:
 
 
 @contextmanager
-def _exclusive(layout: Layout) -> Iterator[None]:
+def exclusive(layout: Layout) -> Iterator[None]:
+    """One process at a time."""
     with layout.lock_file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -29,6 +29,11 @@ def impressions_prefix(source: str) -> str:
     return f"{LAKE}{source}/impressions/"
 
 
+def outcomes_prefix(source: str) -> str:
+    """Rows of files of outcomes, which join the impressions."""
+    return f"{LAKE}{source}/outcomes/"
+
+
 def known_keys_prefix(source: str, fingerprint: str = "") -> str:
     """Deduplication keys of impressions; one folder for each set of columns."""
     return f"{LAKE}{source}/keys/" + (f"{fingerprint}/" if fingerprint else "")

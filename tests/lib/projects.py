@@ -26,9 +26,9 @@ def make_project(folder: Path) -> Path:
 
 
 def unscheduled() -> list[dict[str, Any]]:
-    """This repository's deployments, without what a clock starts: a test sees only what it set off itself."""
+    """This repository's deployments, paused, so that no clock starts them: a test sees only what it set off itself."""
     document = yaml.safe_load((REPOSITORY / "deployments.yaml").read_text())
-    return [deployment | {"schedules": []} for deployment in document["deployments"]]
+    return [deployment | {"paused": True} for deployment in document["deployments"]]
 
 
 def write_deployments(folder: Path, deployments: list[dict[str, Any]]) -> None:

@@ -4,7 +4,6 @@ from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
-from zoneinfo import available_timezones
 
 import pytest
 import yaml
@@ -15,12 +14,13 @@ from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.hydration import HydrationContext, hydrate
 from prefect.utilities.schema_tools.validation import validate
 
-from liftloop.contract.contract import declared_sources, load_contract
+from liftloop.contract.contract import declared_sources, load_contract, load_contracts
 from liftloop.contract.suite import load_suite
 from liftloop.features.definitions import feature_columns, feature_service_name
 from liftloop.landing.rules import compile_rules
 from liftloop.settings import Role
 from liftloop.stack.parts import WORK_POOL
+from liftloop.stack.schedules import FLOWS, declared_schedules
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load(Path("deployments.yaml").read_text())["deployments"]
 FROM_OUTSIDE = {"landing.object-created", "model.rollback-requested"}  # emitted by people and programs of the users
@@ -40,14 +40,17 @@ def test_a_deployment_loads_as_the_worker_would(deployment: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)
-def test_schedules_fit_the_flow_and_name_declared_sources(deployment: dict[str, Any]) -> None:
-    flow: Flow[Any, Any] = load_flow_from_entrypoint(deployment["entrypoint"])
-    schedules = deployment.get("schedules", [])
-    assert len({schedule["slug"] for schedule in schedules}) == len(schedules)
+def test_a_deployment_declares_no_schedules_because_deploying_would_reset_edits(deployment: dict[str, Any]) -> None:
+    assert "schedules" not in deployment
+
+
+def test_schedules_fit_the_flow_and_differ_by_slug() -> None:
+    schedules = declared_schedules(load_contracts()[0])
+    assert {schedule.flow for schedule in schedules} == set(FLOWS)
+    assert len({(schedule.flow, schedule.slug) for schedule in schedules}) == len(schedules)
     for schedule in schedules:
-        assert schedule["timezone"] in available_timezones()
-        parameters = flow.validate_parameters(schedule.get("parameters", {}))
-        assert parameters.get("source", "simulated") in declared_sources()
+        flow: Flow[Any, Any] = load_flow_from_entrypoint(f"flows/{schedule.flow}.py:{schedule.flow}")
+        flow.validate_parameters(schedule.parameters)
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)

@@ -191,6 +191,7 @@ def feature(at: datetime, made: datetime | None = None, **others: Any) -> Row:
 
 # Of two rows of one time the newest created comes first; it is the older that was known at noon.
 CORRECTED = [feature(FIRST), feature(FIRST, FIRST + 13 * HOUR), feature(FIRST, FIRST + HOUR)]
+WITHOUT_KEY = [*[feature(FIRST, user="u1", raw=None)] * 4, feature(FIRST, ad=None)]
 LIVES = [("u0", "a0", "a1", FIRST + age) for age in (12 * HOUR, DAY + HOUR, DAY + HOUR + INSTANT, 40 * DAY)]
 
 
@@ -199,6 +200,7 @@ LIVES = [("u0", "a0", "a1", FIRST + age) for age in (12 * HOUR, DAY + HOUR, DAY 
 @example(rows=CORRECTED, questions=[], zone="UTC", is_filtered=False)
 @example(rows=CORRECTED, questions=LIVES, zone=None, is_filtered=False)
 @example(rows=CORRECTED, questions=LIVES, zone="UTC", is_filtered=True)
+@example(rows=WITHOUT_KEY, questions=[("u0", "a0", None, FIRST)], zone=None, is_filtered=False)
 @given(rows=tables, questions=questions, zone=zones, is_filtered=st.booleans())
 def test_values_are_those_of_merge_asof(
     feast: FeatureStore,

@@ -1,22 +1,20 @@
 """However a source is corrected, and wherever its ingests are killed, its lake ends as one built from nothing."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lib.contracts import short_names_document
+from lib.mortal_ingest import ingest, ingest_until_killed, land
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.lake import Lake
 from liftloop.lake.landed import Landed, object_id_in
-from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.storage.duckdb import connect
 from liftloop.storage.keys import landing_prefix
-from liftloop.storage.store import ObjectRef, Store
+from liftloop.storage.store import Store
 
 HEADER = "id,at,slot,ad,clicked\n"
 CONTRACTS: dict[str, dict[str, Any]] = {
@@ -44,42 +42,6 @@ def contract_of(source: str, name: str) -> Contract:
     return Contract.model_validate(document | {"columns": document["columns"] | CONTRACTS[name], "lookups": lookups})
 
 
-class KilledError(Exception):
-    """In place of a kill: nothing is written any more."""
-
-
-@dataclass(frozen=True)
-class MortalStore(Store):
-    """Dies before one of its next writes."""
-
-    writes: Iterator[int] = field(default_factory=lambda: iter(()))
-
-    def put_version(self, key: str, body: bytes, *, fingerprint: str | None = None) -> tuple[ObjectRef, str]:
-        self._live()
-        return super().put_version(key, body, fingerprint=fingerprint)
-
-    def delete(self, keys: Iterable[str]) -> None:
-        self._live()
-        super().delete(keys)
-
-    def _live(self) -> None:
-        if next(self.writes, None) is None:
-            raise KilledError
-
-
-def ingest(store: Store, contract: Contract) -> None:
-    """In batches of one object."""
-    lake = Lake(store, contract)
-    while batches := list(pending_batches(lake, batch_objects=1)):
-        for batch in batches:
-            ingest_batch(lake, batch)
-
-
-def ingest_until_killed(store: Store, contract: Contract, writes: int) -> None:
-    with suppress(KilledError):
-        ingest(MortalStore(store.settings, writes=iter(range(writes))), contract)
-
-
 def rows_by_file(store: Store, contract: Contract) -> dict[str, list[tuple[Any, ...]]]:
     landed = Landed.read(store, contract).by_id
     found = {}
@@ -89,10 +51,6 @@ def rows_by_file(store: Store, contract: Contract) -> dict[str, list[tuple[Any, 
         name = landed[object_id_in(item.key)].key.removeprefix(landing_prefix(contract.source))
         found[f"{item.key.split('/')[-2]} {name}"] = rows
     return found
-
-
-def land(store: Store, source: str, name: str, text: str) -> None:
-    store.put(landing_prefix(source) + name, text.encode())
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -17,6 +17,7 @@ from lib.steps import with_step
 
 from liftloop.compute.compute import OneProcess
 from liftloop.contract.contract import Contract
+from liftloop.contract.schedules import Schedules
 from liftloop.decisions.policy import EXPLORATION_SHARE
 from liftloop.evaluation.decision_value import decide
 from liftloop.evaluation.evaluate import evaluate, last_evaluation, write_evaluation
@@ -173,6 +174,7 @@ def test_an_unchanged_question_keeps_its_verdict(
             step.model_copy(update={"is_reused": True}),
         )
     assert known_verdict(store, contract, on_record, pointer_to(weak)) is None
+    assert known_verdict(store, contract.model_copy(update={"schedules": Schedules(train="none")}), on_record, None)
     other_gate = contract.gate.model_copy(update={"minimum_rewards": 99})
     assert known_verdict(store, contract.model_copy(update={"gate": other_gate}), on_record, None) is None
     assert known_verdict(store, contract, on_record.model_copy(update={"evidence": version.spec}), None) is None

@@ -138,3 +138,29 @@ def test_decimal_comma(ingest: Ingest) -> None:
 def test_preamble_and_total(ingest: Ingest) -> None:
     _, results = ingest("decimal_comma", "preamble", lambda document: document["landing"].update(skip_rows=2, footer=1))
     assert [(valid, bad) for _, valid, bad in counts(results)] == [(2, 0)]
+
+
+def test_candidate_list(ingest: Ingest) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["landing"]["explode"] = {"column": "impressions", "separator": " "}
+        document["columns"] |= {
+            "impression_id": {"template": "{id}-{position}"},
+            "event_timestamp": {"from": "time", "time": "M/d/yyyy h:mm:ss a"},
+            "ad_id": {"sql": "split_part(impressions, '-', 1)"},
+            "click": {"sql": "split_part(impressions, '-', 2)"},
+        }
+
+    lake, results = ingest("candidate_list", "mind", change)
+    assert counts(results) == [("ingested", 5, 0)]
+    assert column(lake, "ad_id") == ["N55", "N35", "N36", "N35", "N55"]
+    assert column(lake, "click") == [1, 0, 0, 0, 1]
+
+
+def test_view_through(ingest: Ingest) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["outcome"]["conversion_requires_click"] = False
+
+    lake, results = ingest("view_through", "criteo_viewthrough", change)
+    assert counts(results) == [("ingested", 4, 0)]
+    assert column(lake, "conversion") == [0, 0, 1, 1]
+    assert column(lake, "click") == [0, 1, 1, 0]

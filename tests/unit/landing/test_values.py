@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from liftloop.contract.columns import Column
 from liftloop.contract.files import FileLayout
-from liftloop.landing.values import identifier, number, plain_number, text, time, whole_number
+from liftloop.landing.values import Landed, identifier, number, text, time, whole_number
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
@@ -97,7 +97,7 @@ def test_numbers(
     connection: duckdb.DuckDBPyConnection, written: str, options: dict[str, Any], expected: float | None
 ) -> None:
     layout = FileLayout(path="log", format="csv", **options)
-    assert evaluate(connection, number(plain_number("x", layout), None), written) == expected
+    assert evaluate(connection, number(Landed("x", layout=layout).plain_number, None), written) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,112 @@
+"""Outcomes that land in files of their own: kept beside the impressions, and joined to them when these are read.
+
+An outcome may land before its impression or after it. One that lands later has the files of the impressions it touches
+read again, so the lake does not depend on the order of landing.
+"""
+
+from pathlib import PurePath
+
+from liftloop.contract.contract import Contract
+from liftloop.lake.impressions import write_parquet
+from liftloop.lake.landed import landed_file_of, object_id_in
+from liftloop.landing.batch import Batch
+from liftloop.landing.rules import reasons_of
+from liftloop.storage.duckdb import literal, quoted
+from liftloop.storage.keys import outcomes_prefix, quarantine_prefix
+from liftloop.storage.store import Listed, ObjectRef, Store, references
+
+_MONEY = "DECIMAL(38, 9)"  # exact: a sum of floats would depend on the order of addition
+_COLUMNS = "impression_id, event_id, click, conversion, revenue, cost, outcome_timestamp"
+
+
+def list_outcomes(store: Store, source: str) -> list[Listed]:
+    """The files of outcomes that are ingested."""
+    return [*store.list(outcomes_prefix(source))]
+
+
+def stage_outcomes(batch: Batch, object_id: str) -> None:
+    """Write an object's good rows with their key in the lake; the same rows give the same bytes."""
+    path = batch.folder / "out" / object_id / outcomes_prefix(batch.contract.source) / f"{object_id}.parquet"
+    columns = (
+        _COLUMNS if "event_id" in batch.contract.context else _COLUMNS.replace("event_id", "NULL::VARCHAR AS event_id")
+    )
+    good = f"FROM impressions WHERE object_id = {literal(object_id)} AND len(reasons) = 0"
+    write_parquet(batch.connection, f"SELECT {columns} {good} ORDER BY ALL", path)
+
+
+def touched_objects(batch: Batch, object_ids: list[str]) -> set[str]:
+    """The objects with impressions, in the lake or in quarantine, that these outcomes or their former versions are of.
+
+    Their ids are those of the objects that the batch's good rows come from.
+    """
+    lake, store = batch.lake, batch.store
+    ours = {landed_file_of(each) for each in object_ids}
+    outcomes = list_outcomes(store, lake.contract.source)
+    former = [store.uri(item.key) for item in outcomes if landed_file_of(object_id_in(item.key)) in ours]
+    quarantined = [item.key for item in store.list(quarantine_prefix(lake.contract.source))]
+    rows = [store.uri(key) for key in quarantined if key.endswith("/rows.parquet")]
+    ids = "SELECT impression_id FROM impressions WHERE len(reasons) = 0"
+    if former:
+        ids += f" UNION ALL SELECT impression_id FROM read_parquet({former})"
+    found: set[str] = set()
+    for uris in filter(None, (lake.uris, rows)):
+        files = f"read_parquet({uris}, filename = true, union_by_name = true)"
+        query = f"SELECT DISTINCT filename FROM {files} SEMI JOIN ({ids}) AS ids USING (impression_id)"
+        found |= {_object_of(name) for (name,) in batch.connection.execute(query).fetchall()}
+    return found
+
+
+def _object_of(uri: str) -> str:
+    """The id of the landed object that a file of lake or quarantine comes from."""
+    path = PurePath(uri)
+    return path.parent.name if path.name == "rows.parquet" else path.stem
+
+
+def join_outcomes(batch: Batch) -> dict[str, tuple[ObjectRef, ...]]:
+    """Give every impression its outcomes, then apply the rules; returns the files of outcomes of each object."""
+    connection, contract = batch.connection, batch.contract
+    uris = {batch.store.uri(item.key): item.key for item in list_outcomes(batch.store, contract.source)}
+    nothing = f"(SELECT {_COLUMNS}, '' AS filename FROM impressions, (SELECT '' AS event_id) WHERE false)"
+    files = f"read_parquet({[*uris]}, filename = true)" if uris else nothing
+    connection.execute(f"""
+        CREATE TEMP TABLE outcomes_found AS
+        SELECT {_COLUMNS}, filename FROM {files} SEMI JOIN impressions USING (impression_id)
+    """)
+    connection.execute(f"""
+        CREATE TEMP TABLE outcomes_joined AS
+        SELECT impression_id, max(click) AS click, max(conversion) AS conversion,
+            sum(revenue::{_MONEY})::DOUBLE AS revenue, sum(cost::{_MONEY})::DOUBLE AS cost,
+            max(outcome_timestamp) AS outcome_timestamp
+        FROM (SELECT DISTINCT {_COLUMNS} FROM outcomes_found) GROUP BY impression_id
+    """)
+    values = ", ".join(f"{quoted(name)} = {value}" for name, value in _joined(contract).items())
+    connection.execute(f"""
+        UPDATE impressions SET {values} FROM (
+            SELECT impressions.rowid AS place, joined.* FROM impressions
+            LEFT JOIN outcomes_joined AS joined USING (impression_id)
+        ) AS joined WHERE impressions.rowid = joined.place
+    """)
+    connection.execute(f"UPDATE impressions SET reasons = list_concat(reasons, {reasons_of(batch.rules)})")
+    return _files_of_objects(batch, uris)
+
+
+def _joined(contract: Contract) -> dict[str, str]:
+    """By column, the value of an impression with or without outcomes, in SQL."""
+    ours: set[str] = {name for files in contract.outcome_files.values() for name in files.columns}
+    values = {name: f"coalesce(joined.{name}, 0)" for name in sorted(ours - {"impression_id", "outcome_timestamp"})}
+    horizon, delay = contract.outcome.horizon.total_seconds(), contract.outcome.delay.total_seconds()
+    later = f"CASE WHEN joined.impression_id IS NULL THEN {horizon} ELSE {delay} END"
+    known = "greatest(impressions.outcome_timestamp, joined.outcome_timestamp)"
+    assumed = f"TRY(impressions.event_timestamp + to_seconds({later}))"
+    return values | {"outcome_timestamp": f"coalesce({known}, {assumed})"}
+
+
+def _files_of_objects(batch: Batch, uris: dict[str, str]) -> dict[str, tuple[ObjectRef, ...]]:
+    pairs = batch.connection.execute("""
+        SELECT DISTINCT object_id, filename FROM impressions JOIN outcomes_found USING (impression_id) ORDER BY ALL
+    """).fetchall()
+    known = {ref.key: ref for ref in references(batch.store, {uris[uri] for _, uri in pairs})}
+    found: dict[str, tuple[ObjectRef, ...]] = {}
+    for object_id, uri in pairs:
+        found[object_id] = (*found.get(object_id, ()), known[uris[uri]])
+    return found
