@@ -1,6 +1,7 @@
 """Where notices of landed objects arrive: POST /landing with the bearer token; GET /health."""
 
 import hmac
+import logging
 from collections.abc import Callable
 
 from starlette.applications import Starlette
@@ -10,10 +11,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from bridge.mailbox import Mailbox
-from bridge.notices import NoticeError, sources_in
+from bridge.notices import NoticeError, read_notice
 
 LARGEST_BODY_BYTES = 2**20
 LONGEST_PASS_SECONDS = 300.0  # of the reconciler, which lists every landing prefix and waits for timeouts
+
+log = logging.getLogger("bridge")
 
 
 def notice_app(token: str, bucket: str, declared: Callable[[], list[str]], mailbox: Mailbox) -> Starlette:
@@ -22,17 +25,24 @@ def notice_app(token: str, bucket: str, declared: Callable[[], list[str]], mailb
     async def receive_notice(request: Request) -> JSONResponse:
         _require_token(request, token)
         try:
-            sources = sources_in(await _body(request), bucket, declared())
+            notice = read_notice(await _body(request), bucket, declared())
         except NoticeError as error:
             raise HTTPException(400, str(error)) from None
-        if sources:
-            mailbox.put(sources)
-        return JSONResponse({"sources": sorted(sources)}, 202)
+        if notice.sources:
+            mailbox.put(notice.sources)
+        if odd := notice.not_understood:
+            mailbox.records_not_understood += len(odd)
+            log.warning("%d of a notice's records not understood; the first: %s", len(odd), odd[0])
+        return JSONResponse({"sources": sorted(notice.sources), "not_understood": odd}, 202)
 
     async def report_health(_request: Request) -> JSONResponse:
         silent_seconds = mailbox.seconds_since_taken()
         is_well = silent_seconds < LONGEST_PASS_SECONDS
-        return JSONResponse({"seconds_since_last_pass": round(silent_seconds)}, 200 if is_well else 503)
+        figures = {
+            "seconds_since_last_pass": round(silent_seconds),
+            "records_not_understood": mailbox.records_not_understood,
+        }
+        return JSONResponse(figures, 200 if is_well else 503)
 
     return Starlette(
         routes=[Route("/landing", receive_notice, methods=["POST"]), Route("/health", report_health)],

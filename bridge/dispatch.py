@@ -9,6 +9,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from bridge.runs import FlowRuns
 from liftloop.contract.contract import Contract
 from liftloop.operations.pending_work import SourceState
+from liftloop.reporting.words import counted
 from liftloop.storage.keys import landing_prefix
 from liftloop.storage.store import Listed, Store
 
@@ -37,7 +38,7 @@ def dispatch_ingest(store: Store, runs: FlowRuns, contract: Contract) -> bool:
     made = max(attempts, default=0)
     if attempts and _is_too_soon(made, attempts[made], _last_landed(store, contract), datetime.now(UTC)):
         return False
-    why = oldest.key if not attempts else f"{oldest.key}, still waiting after {made} runs"
+    why = oldest.key if not attempts else f"{oldest.key}, still waiting after {counted(made, 'run')}"
     runs.start("ingest", contract.source, attempt_key(base, made + 1), why)
     return True
 

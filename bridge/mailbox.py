@@ -6,9 +6,13 @@ from threading import Condition
 
 
 class Mailbox:
-    """Sources for which something landed. It holds each source once, however many notices arrive."""
+    """Sources for which something landed. It holds each source once, however many notices arrive.
+
+    `records_not_understood`: of all notices since the start. The sweep finds the objects that they are about.
+    """
 
     def __init__(self) -> None:
+        self.records_not_understood = 0
         self._sources: set[str] = set()
         self._arrival = Condition()
         self._taken = time.monotonic()

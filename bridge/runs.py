@@ -61,7 +61,10 @@ class FlowRuns:
         except ObjectNotFound:
             raise NotDeployedError(f"deployment {flow}/{flow} is not on the server: run `liftloop up`") from None
         run = self._client.create_flow_run_from_deployment(
-            deployment.id, parameters={"source": source}, idempotency_key=idempotency_key
+            deployment.id,
+            parameters={"source": source},
+            idempotency_key=idempotency_key,
+            name=f"{flow} {source}",  # until it starts and names itself
         )
         log.info("%s of %s: run %s for %s", flow, source, run.id, why)
 

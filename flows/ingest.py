@@ -1,12 +1,14 @@
 """Landed objects → lake and quarantine."""
 
 from tasks.exclusive import exclusive_run
+from tasks.final_state import FinalState
 from tasks.flow import recorded_flow
 from tasks.landing import (
     announce_impressions,
+    count_held,
+    ingest_state,
     ingest_waiting,
     read_lake,
-    remind_of_held,
     report_ingest,
     require_all_ingested,
     require_lookups,
@@ -14,13 +16,14 @@ from tasks.landing import (
 
 
 @recorded_flow
-def ingest(source: str) -> None:
+def ingest(source: str) -> FinalState:
     """Ingest all landed files of a source that are not in the lake yet; one run at a time."""
     with exclusive_run(source):
         lake = read_lake(source)
         results = ingest_waiting(lake)
         announce_impressions(lake)
         report_ingest(source, results)
-        remind_of_held(lake)
+        held = count_held(lake)
         require_all_ingested(results)
         require_lookups(lake)
+        return ingest_state(source, results, held)

@@ -2,14 +2,15 @@
 
 from tasks.approval import approve
 from tasks.exclusive import exclusive_run
+from tasks.final_state import FinalState
 from tasks.flow import ALL_SOURCES, recorded_flow
-from tasks.gate import judge_version
+from tasks.gate import judge_version, verdict_state
 from tasks.registry import challenge, promote, read_champion
 from tasks.training import build_frame, train_model
 
 
 @recorded_flow
-def train(source: str) -> None:
+def train(source: str) -> FinalState:
     """Train on all matured impressions, judge the model, and promote it if the evidence supports it.
 
     If the evidence is inconclusive, the model becomes challenger.
@@ -24,3 +25,4 @@ def train(source: str) -> None:
     verdict = approve(verdict, champion)
     promote(verdict, champion)
     challenge(verdict, champion)
+    return verdict_state(verdict, champion)

@@ -7,6 +7,7 @@ from liftloop.evaluation.report import evaluation_page, kpi_rows
 from liftloop.storage.keys import off_policy_key
 from liftloop.storage.store import open_store
 from tasks.events import announce
+from tasks.final_state import FinalState, completed
 from tasks.pages import publish_link, publish_page, publish_table
 from tasks.step import step
 
@@ -14,9 +15,7 @@ from tasks.step import step
 @step
 def evaluate_matured(source: str) -> Evaluation:
     """KPIs of the newly matured impressions, and the champion's performance on them."""
-    evaluation = library.evaluate(open_store(), load_contract(source))
-    print(evaluation.health, *evaluation.findings)
-    return evaluation
+    return library.evaluate(open_store(), load_contract(source))
 
 
 @step
@@ -42,3 +41,9 @@ def announce_health(evaluation: Evaluation) -> None:
 def write_evaluation(evaluation: Evaluation) -> None:
     """Write the evaluation; the next one starts where it ends."""
     library.write_evaluation(open_store(), evaluation)
+
+
+def health_state(evaluation: Evaluation) -> FinalState:
+    """The champion's health with its findings; the list of runs shows a degraded one."""
+    words = f"{evaluation.health.replace('_', ' ')}: {' '.join(evaluation.findings)}"
+    return completed(words, "Degraded" if evaluation.health == "degraded" else "Completed")

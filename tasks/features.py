@@ -5,9 +5,10 @@ from liftloop.features import skew, tiles, windows
 from liftloop.features.skew import Difference
 from liftloop.lake.lake import Lake
 from liftloop.operations import pending_work
-from liftloop.operations.retraining import retraining_reason
+from liftloop.operations.retraining import TrainingNeed, training_need
 from liftloop.storage.store import open_store
 from tasks.events import announce, is_part_of_chain
+from tasks.final_state import FinalState, completed
 from tasks.step import step
 
 
@@ -50,10 +51,17 @@ def require_no_skew(source: str, differences: list[Difference]) -> None:
 
 
 @step
-def announce_features(source: str, lake_version: str) -> None:
+def announce_features(source: str, lake_version: str) -> TrainingNeed:
     """Record the lake version of the features, and emit `features.materialized`, which says if a training is due."""
     store = open_store()
-    reason = retraining_reason(store, load_contract(source))
-    pending_work.write_materialized(store, source, lake_version, reason)
+    need = training_need(store, load_contract(source))
+    due, resting = (need.reason, None) if need.is_due else (None, need.reason)
+    pending_work.write_materialized(store, source, lake_version, due, resting)
     if not is_part_of_chain():
-        announce("features.materialized", source, {"reason": reason}, retraining="due" if reason else "not due")
+        announce("features.materialized", source, {"reason": due}, retraining="due" if due else "not due")
+    return need
+
+
+def features_state(need: TrainingNeed) -> FinalState:
+    """Whether the features make a training due, and why or why not."""
+    return completed(f"{'a training is due' if need.is_due else 'no training is due'}: {need.reason}")

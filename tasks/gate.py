@@ -1,11 +1,15 @@
 """Judges whether a model version may become champion."""
 
+from prefect.runtime import flow_run
+
 from liftloop.contract.contract import load_contract
 from liftloop.gate.judge import judge
+from liftloop.gate.promotion import promotion_words
 from liftloop.gate.verdict import Verdict
 from liftloop.registry.versions import ModelVersion, Pointer
 from liftloop.storage.keys import card_key
 from liftloop.storage.store import open_store
+from tasks.final_state import FinalState, completed
 from tasks.pages import publish_link, publish_table, publish_text
 from tasks.step import step
 
@@ -21,3 +25,9 @@ def judge_version(source: str, version: ModelVersion, champion: Pointer | None) 
     publish_text(source, "verdict", f"## {version.version} of {source}\n\n{verdict.summary}")
     print(verdict.summary)
     return verdict
+
+
+def verdict_state(verdict: Verdict, champion: Pointer | None) -> FinalState:
+    """What became of the version; the list of runs shows whether it was promoted or refused."""
+    name, words = promotion_words(verdict, champion, flow_run.id)
+    return completed(words, name)

@@ -8,9 +8,11 @@ from liftloop.lake.ledger import blocked
 from liftloop.landing import ingest as library
 from liftloop.landing.ingest import BatchResult, ingest_batch, pending_batches
 from liftloop.landing.report import file_row, ingest_page, not_ingested
+from liftloop.operations.ingested import ingest_words
 from liftloop.operations.pending_work import features_due_since, read_materialized
 from liftloop.storage.store import Listed, open_store
 from tasks.events import announce, is_part_of_chain
+from tasks.final_state import FinalState, completed
 from tasks.pages import publish_page, publish_table
 from tasks.step import step
 
@@ -64,11 +66,9 @@ def announce_impressions(lake: Lake) -> None:
 
 
 @step
-def remind_of_held(lake: Lake) -> None:
-    """Print how many files are held back, by this run or earlier ones."""
-    source = lake.contract.source
-    if outside := blocked(lake):
-        print(f"{len(outside)} landed files of {source} are not in the lake: `liftloop held {source}` says why")
+def count_held(lake: Lake) -> int:
+    """The number of files that are held back, by this run or earlier ones."""
+    return len(blocked(lake))
 
 
 @step
@@ -85,3 +85,8 @@ def require_all_ingested(results: list[BatchResult]) -> None:
     """
     if reasons := not_ingested([entry for result in results for entry in result.entries]):
         raise FilesHeldBackError(reasons)
+
+
+def ingest_state(source: str, results: list[BatchResult], held: int) -> FinalState:
+    """What the run has ingested, and how many landed files are not in the lake."""
+    return completed(ingest_words(source, [entry for result in results for entry in result.entries], held))

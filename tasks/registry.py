@@ -30,7 +30,7 @@ def challenge(verdict: Verdict, champion: Pointer | None) -> None:
 
 
 @step
-def roll_back(source: str, reason: str, to: str | None) -> None:
-    """Restore a former champion; retries of the run do not repeat it."""
+def roll_back(source: str, reason: str, to: str | None) -> str:
+    """Restore a former champion, and return a sentence on it; retries of the run do not repeat it."""
     pointer = rollback(Registry(open_store(), source), reason, to, flow_run.id)
-    print(f"the champion of {source} is {pointer.version}, no longer {pointer.previous}")
+    return f"the champion of {source} is {pointer.version}, no longer {pointer.previous}"

@@ -15,6 +15,7 @@ from liftloop.lake.lake import Lake
 from liftloop.lake.landed import Landed
 from liftloop.lake.ledger import blocked, reopen
 from liftloop.reporting.html import copy_page
+from liftloop.reporting.words import counted
 from liftloop.settings import load_settings
 from liftloop.storage.keys import off_policy_key
 from liftloop.storage.runs import recorded
@@ -38,7 +39,7 @@ def land_folder(
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         land(store, source, path.relative_to(folder).as_posix(), path.read_bytes())
-    console.print(f"landed {len(files)} files of {source}")
+    console.print(f"landed {counted(len(files), 'file')} of {source}")
 
 
 @commands.command("held")
@@ -73,7 +74,9 @@ def erase(
     contract, store = load_contract(source), open_store()
     with recorded(store, "erase", str(uuid4()), source, {"key": key}) as run:
         erasure = erase_value(store, contract, key, value)
-    console.print(f"rewrote {len(run.outputs)} files of {source}; the next `materialize` recomputes their features")
+    console.print(
+        f"rewrote {counted(len(run.outputs), 'file')} of {source}; the next `materialize` recomputes their features"
+    )
     print_table(["landed files that hold the rows; they belong to the publisher"], [(key,) for key in erasure.landed])
 
 
@@ -84,7 +87,7 @@ def fetch_open_bandit() -> None:
 
     store, sdist = open_store(), open_bandit.obtain(load_settings().home / "cache")
     keys = open_bandit.land_sample(sdist, partial(land, store, "open_bandit"))
-    console.print(f"landed {len(keys)} files of open_bandit")
+    console.print(f"landed {counted(len(keys), 'file')} of open_bandit")
     write_off_policy_page(store, sdist)
     console.print(f"off-policy page: {copy_page(store, off_policy_key('open_bandit'))}", soft_wrap=True)
 
@@ -102,4 +105,4 @@ def simulate(
     summary = simulated.simulate(
         settings, partial(land, open_store(), "simulated"), load_settings().home / "truth" / "simulated"
     )
-    console.print(f"landed {summary.rows:,} rows in {summary.files} files of simulated")
+    console.print(f"landed {counted(summary.rows, 'row')} in {counted(summary.files, 'file')} of simulated")

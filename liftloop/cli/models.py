@@ -13,6 +13,7 @@ from liftloop.registry.aliases import ALIASES, aliases, find_version
 from liftloop.registry.export import export
 from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import rollback as restore
+from liftloop.reporting.words import counted
 from liftloop.storage.runs import recorded
 from liftloop.storage.store import concurrently, open_store
 
@@ -114,7 +115,7 @@ def export_version(
     load_contract(source)
     store = open_store()
     files = export(store, find_version(Registry(store, source), version), folder)
-    console.print(f"wrote {len(files)} files into {folder}", soft_wrap=True)
+    console.print(f"wrote {counted(len(files), 'file')} into {folder}", soft_wrap=True)
 
 
 @commands.command()

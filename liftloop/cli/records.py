@@ -9,6 +9,7 @@ from rich.tree import Tree
 from liftloop.cli.output import console, print_table
 from liftloop.provenance.lineage import Origin, trace
 from liftloop.provenance.lineage import verify as verify_objects
+from liftloop.reporting.words import counted
 from liftloop.settings import load_settings
 from liftloop.storage.runs import UnknownRunError, find_manifest, read_manifests
 from liftloop.storage.store import open_store
@@ -40,16 +41,16 @@ def lineage(key: Annotated[str, typer.Argument(help="An object's key in the buck
     ends = {(each.is_landed, each.ref.key, each.ref.sha256) for each in origin.ends()}
     landed = sorted((key, sha256) for is_landed, key, sha256 in ends if is_landed)
     unknown = sorted((key, sha256) for is_landed, key, sha256 in ends if not is_landed)
-    print_table([f"{len(landed)} landed files", "SHA-256"], landed)
+    print_table([counted(len(landed), "landed file"), "SHA-256"], landed)
     if unknown:
-        print_table([f"{len(unknown)} objects of unknown producer", "SHA-256"], unknown)
+        print_table([f"{counted(len(unknown), 'object')} of unknown producer", "SHA-256"], unknown)
 
 
 @commands.command()
 def verify() -> None:
     """Re-hash every object on record; exit code 1 if one is missing, changed or of unknown producer."""
     count, damages = verify_objects(open_store())
-    console.print(f"{count} objects on record, {len(damages)} missing, changed or of unknown producer")
+    console.print(f"{counted(count, 'object')} on record, {len(damages)} missing, changed or of unknown producer")
     if damages:
         print_table(["object", "problem", "run"], [(d.ref.key, d.problem, d.run) for d in damages])
         raise typer.Exit(1)

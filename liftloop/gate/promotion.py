@@ -38,6 +38,19 @@ def challenge_judged(store: Store, verdict: Verdict, champion: Pointer | None, r
         challenge(Registry(store, verdict.source), verdict.version, verdict.summary, run_id)
 
 
+def promotion_words(verdict: Verdict, champion: Pointer | None, run_id: str) -> tuple[str, str]:
+    """What became of the version that a run judged: in one word, and in a sentence with the verdict's reasons."""
+    version, reasons = verdict.version, _reason(verdict).removeprefix(f"{verdict.verdict}: ")
+    if champion is not None and champion.version == version and champion.run_id != run_id:
+        return "Unchanged", f"{version} is the champion already; {_reason(verdict)}"
+    if verdict.verdict == "promote":
+        return "Promoted", f"promoted {version}: {reasons}"
+    if verdict.verdict == "refuse":
+        return "Refused", f"refused {version}: {reasons}"
+    became = "became challenger" if champion else "did not become champion"
+    return "Inconclusive", f"{version} {became}, because the evidence is inconclusive: {reasons}"
+
+
 def _reason(verdict: Verdict) -> str:
     """The verdict's summary, and who approved it if the contract requires approval."""
     approvals = [f"; approved by {check.reason}" for check in verdict.checks if check.id == "approval"]

@@ -36,7 +36,7 @@ class Entry(Frozen):
 
 def pending(lake: Lake, landed: Landed) -> list[Listed]:
     """Landed objects whose current version is not in the lake: outcomes, new files, re-reads; each oldest first."""
-    done = _complete_in_lake(lake) | _held(lake)
+    done = _complete_in_lake(lake) | _held(lake).keys()
     waiting = {object_id: item for object_id, item in landed.by_id.items() if object_id not in done}
     known = files_in_lake(lake)
 
@@ -64,20 +64,20 @@ def _complete_in_lake(lake: Lake) -> set[str]:
     return {name for name, files in names if in_lake[name] == of_file[landed_file_of(name)] == int(files)}
 
 
-def _held(lake: Lake) -> set[str]:
-    return {PurePath(item.key).stem for item in lake.store.list(ledger_prefix(lake.contract.source, "held"))}
+def _held(lake: Lake) -> dict[str, Listed]:
+    """The entries of objects that are not in the lake, by the object's id."""
+    return {PurePath(item.key).stem: item for item in lake.store.list(ledger_prefix(lake.contract.source, "held"))}
 
 
 def blocked(lake: Lake) -> list[Entry]:
     """Entries of the landed objects that are not in the lake, except objects replaced or deleted since."""
-    wanted = blocked_ids(lake, Landed.read(lake.store, lake.contract))
-    prefix = ledger_prefix(lake.contract.source, "held")
-    return _read(lake.store, (item for item in lake.store.list(prefix) if PurePath(item.key).stem in wanted))
+    landed, held = Landed.read(lake.store, lake.contract), _held(lake)
+    return _read(lake.store, (item for object_id, item in held.items() if object_id in landed.by_id))
 
 
 def blocked_ids(lake: Lake, landed: Landed) -> set[str]:
     """Ids of the landed objects that are not in the lake."""
-    return _held(lake) & {*landed.by_id}
+    return _held(lake).keys() & landed.by_id.keys()
 
 
 def ids_of_these_bytes(store: Store, source: str, entry: Entry) -> set[str]:

@@ -4,13 +4,15 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from liftloop.contract.contract import Contract
 from liftloop.operations.pending_work import SourceState
+from liftloop.operations.training_progress import failure_words, training_progress
 from liftloop.registry.registry import Registry
 from liftloop.registry.versions import Pointer
+from liftloop.reporting.words import in_words
 from liftloop.storage.keys import RUNS
 from liftloop.storage.runs import read_records
 from liftloop.storage.store import CONCURRENT_REQUESTS, Listed, Store
@@ -29,7 +31,8 @@ class SourceHealth:
     held: int
     features_due_since: datetime | None  # first change of the lake that the features in service do not include
     champion: Pointer | None
-    trainings_failed: int  # failed runs of the due training; 0 once one has succeeded
+    training: str  # what becomes of it, or why none is due
+    training_failure: str | None  # of the due training; None once a run has succeeded
 
     def misses(self, now: datetime) -> list[str]:
         """Sentences on failed trainings, and on work that misses the contract's freshness objective."""
@@ -39,8 +42,8 @@ class SourceHealth:
         if self.features_due_since is not None:
             late.append(("the features have lagged behind the lake", now - self.features_due_since))
         limit = self.contract.freshness
-        failed = f"{self.contract.source}: the due training has failed {self.trainings_failed} times"
-        return [failed] * bool(self.trainings_failed) + [
+        failed = [f"{self.contract.source}: {self.training_failure}"] if self.training_failure else []
+        return failed + [
             f"{self.contract.source}: {what} for {in_words(waited)}, {in_words(waited - limit)} longer than the"
             f" contract's freshness of {in_words(limit)}"
             for what, waited in late
@@ -48,10 +51,9 @@ class SourceHealth:
         ]
 
 
-def source_health(store: Store, contract: Contract) -> SourceHealth:
-    """The current health of a source, read from the store alone."""
+def source_health(store: Store, contract: Contract, now: datetime) -> SourceHealth:
+    """The health of a source, read from the store alone."""
     state = SourceState.read(store, contract)
-    statuses = [run.status for run in state.trainings]
     new = state.waiting[: len(state.waiting) - len(state.outdated)]  # re-reads come last
     return SourceHealth(
         contract=contract,
@@ -61,7 +63,8 @@ def source_health(store: Store, contract: Contract) -> SourceHealth:
         held=len(state.blocked),
         features_due_since=state.features_due_since,
         champion=Registry(store, contract.source).champion(),
-        trainings_failed=0 if "completed" in statuses else sum(each in ("failed", "crashed") for each in statuses),
+        training=training_progress(state, now),
+        training_failure=failure_words(state.trainings),
     )
 
 
@@ -99,13 +102,3 @@ def _bytes_below(folder: Path) -> int:
             except FileNotFoundError:  # removed since it was listed
                 continue
     return total_bytes
-
-
-def in_words(duration: timedelta) -> str:
-    """A duration in its largest unit and the next smaller one: `3 d 2 h`, `15 min`."""
-    rest, counts = max(0, int(duration.total_seconds())), []
-    for seconds, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        counts.append((rest // seconds, unit))
-        rest %= seconds
-    first = next((place for place, (count, _) in enumerate(counts) if count), 0)
-    return " ".join(f"{count} {unit}" for count, unit in counts[first : first + 2] if count) or "0 s"

@@ -20,6 +20,7 @@ class Materialized(Frozen):
 
     lake_version: str
     retraining: str | None  # why a training on them is due; None: it is not
+    resting: str | None = None  # why it is not
     modified: datetime | None = None
 
 
@@ -33,9 +34,12 @@ def read_materialized(store: Store, source: str) -> Materialized | None:
     return Materialized.model_validate_json(store.get(key)).model_copy(update={"modified": item.modified})
 
 
-def write_materialized(store: Store, source: str, version: str, retraining: str | None) -> None:
+def write_materialized(
+    store: Store, source: str, version: str, retraining: str | None, resting: str | None = None
+) -> None:
     """Record, as the last step, that the features in service include this version of the lake."""
-    known, wanted = read_materialized(store, source), Materialized(lake_version=version, retraining=retraining)
+    known = read_materialized(store, source)
+    wanted = Materialized(lake_version=version, retraining=retraining, resting=resting)
     is_known = known is not None and known.lake_version == version
     if known is None or known.model_copy(update={"modified": None}) != wanted:
         store.put(materialized_lake_key(source), wanted.model_dump_json(exclude={"modified"}).encode())

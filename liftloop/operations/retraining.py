@@ -1,45 +1,34 @@
-"""Whether enough impressions have matured since the newest model for a retraining."""
+"""Whether a training is due: enough impressions for the contract's split, and enough since the newest model."""
+
+from dataclasses import dataclass
 
 from liftloop.contract.contract import Contract
-from liftloop.lake.lake import Lake
 from liftloop.registry.registry import Registry
-from liftloop.storage.duckdb import connect
 from liftloop.storage.store import Store
 from liftloop.training.frame import open_frame
+from liftloop.training.frame_builder import FrameError, measure_parts
 
 
-def retraining_reason(store: Store, contract: Contract) -> str | None:
-    """Why a training is due by the contract's `retraining`; None: it is not.
+@dataclass(frozen=True)
+class TrainingNeed:
+    """Whether a training is due, and the reason why it is or is not."""
 
-    The first training waits until the matured impressions span more than validation and hold-out.
-    """
-    span_seconds, matured = _matured(store, contract)
+    is_due: bool
+    reason: str
+
+
+def training_need(store: Store, contract: Contract) -> TrainingNeed:
+    """Whether a training on the lake as it is now is due by the contract's `retraining`."""
+    try:
+        matured = sum(part.rows for part in measure_parts(store, contract).values())
+    except FrameError as lacking:
+        return TrainingNeed(is_due=False, reason=str(lacking))
     version = Registry(store, contract.source).newest()
     if version is None:
-        held_out_seconds = (contract.split.validation + contract.split.holdout).total_seconds()
-        return "there is no model yet" if span_seconds > held_out_seconds else None
+        return TrainingNeed(is_due=True, reason="there is no model yet")
     frame = open_frame(store, contract.source, version.frame_fingerprint)
     known = sum(part.rows for part in frame.index.parts.values()) if frame else 0
-    limit = contract.retraining.new_impressions_share
-    if matured - known < limit * known or matured == known:
-        return None
-    return f"{matured - known} impressions have matured since {version.version} was trained on {known}"
-
-
-def _matured(store: Store, contract: Contract) -> tuple[float, int]:
-    """The span of the matured impressions in seconds, and their number."""
-    uris = Lake(store, contract).uris
-    if not uris:
-        return 0.0, 0
-    with connect(store.settings) as connection:
-        connection.read_parquet(uris, union_by_name=True).create_view("lake")
-        row = connection.execute(_MATURED, {"maturity": contract.maturity}).fetchone()
-    assert row is not None  # an aggregate always returns a row
-    return row[0] or 0.0, row[1]
-
-
-_MATURED = """
-WITH clock AS (SELECT max(event_timestamp) - $maturity AS matured_at FROM lake)
-SELECT epoch(max(event_timestamp) - min(event_timestamp)), count(*)
-FROM lake WHERE event_timestamp <= (SELECT matured_at FROM clock)
-"""
+    share = contract.retraining.new_impressions_share
+    news = f"{matured - known:,} impressions have matured since {version.version} was trained on {known:,}"
+    is_due = matured != known and matured - known >= share * known
+    return TrainingNeed(is_due, news if is_due else f"{news}, fewer than the contract's share of {share:.0%}")

@@ -1,4 +1,4 @@
-"""Readiness of a part, probed the way its clients use it."""
+"""Readiness of a part, probed the way its clients use it, and what a person has paused."""
 
 from datetime import datetime
 
@@ -44,3 +44,19 @@ def is_polling(settings: Settings, work_pool: str, since: float) -> bool:
         return False
     last = (datetime.fromisoformat(each["last_heartbeat_time"]) for each in workers if each["status"] == "ONLINE")
     return any(heartbeat.timestamp() >= since for heartbeat in last)
+
+
+def list_pauses(settings: Settings, work_pool: str) -> list[str]:
+    """Sentences on the pool and its queues if a person has paused them, with the remedy; none if the server is away."""
+    try:
+        pool = ask(settings, f"/work_pools/{work_pool}")
+        queues = ask(settings, f"/work_pools/{work_pool}/queues/filter", {})
+    except OSError:
+        return []
+    pauses = [f"the work pool {work_pool} is paused: no run starts. `prefect work-pool resume {work_pool}`"]
+    return pauses * bool(pool["is_paused"]) + [
+        f"the work queue {queue['name']} is paused: its runs do not start."
+        f" `prefect work-queue resume {queue['name']} --pool {work_pool}`"
+        for queue in queues
+        if queue["is_paused"]
+    ]

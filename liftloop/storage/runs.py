@@ -19,6 +19,7 @@ from liftloop.storage.keys import RUNS, manifest_key, runs_prefix
 from liftloop.storage.store import ObjectRef, Store, concurrently
 
 LONGEST_ERROR_CHARACTERS = 2000
+WAITING, TURN = "waiting", "turn"  # the names of steps: a run begins, and ends, to wait for another
 
 
 class UnknownRunError(UserError):
@@ -74,6 +75,12 @@ class Manifest(BaseModel):
     @property
     def outputs(self) -> list[ObjectRef]:
         return sorted({ref for step in self.steps for ref in step.outputs})
+
+    @property
+    def waits_behind(self) -> str | None:
+        """The run that this one waits for, by name; None: it waits for none."""
+        last = self.steps[-1] if self.steps and self.status == "running" else None
+        return last.metrics["behind"] if last and last.name == WAITING else None
 
     def write(self, store: Store) -> None:
         store.put(self.key, self.model_dump_json(indent=1).encode())

@@ -26,6 +26,9 @@ FOLDS = 4  # more folds leak more: with all other rows of its value known, a row
 # Stable, and spread over time, so that every fold resembles the rest.
 FOLD = f"(md5_number_lower(impression_id) % {FOLDS})::INTEGER"
 
+_WITH_VALUES = """
+SELECT DISTINCT path_in_schema FROM parquet_metadata($uris) WHERE num_values > coalesce(stats_null_count, 0)
+"""
 _ROWS = "CREATE TABLE rows AS SELECT {names}, {reward} AS reward, {fold} AS fold FROM frame"
 _COUNTS = """
 SELECT {names}, fold, count(*) AS impressions, sum(reward)::BIGINT AS rewards
@@ -95,6 +98,13 @@ class TrainingFrame:
         counted = [self.index.parts[name] for name in parts]
         rewards, rows = sum(part.rewards for part in counted), sum(part.rows for part in counted)
         return rewards / (rewards + (rows - rewards) / negatives_kept)
+
+    def columns_with_values(self, parts: Iterable[Part], columns: Iterable[str]) -> list[str]:
+        """Those of the columns that have a value in these parts, from the metadata of the files alone."""
+        uris = [self.store.uri(ref.key) for name in parts for ref in self.index.parts[name].partitions]
+        with connect(self.store.settings) as connection:
+            found = {name for (name,) in connection.execute(_WITH_VALUES, {"uris": uris}).fetchall()}
+        return [name for name in columns if name in found]
 
     def target_counts(
         self, parts: Iterable[Part], reward: str, groups: Iterable[tuple[str, ...]], minimum_occurrences: int

@@ -27,6 +27,7 @@ from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, 
 Span = tuple[datetime, datetime]  # half-open: [start, end)
 
 RULE_VERSION = "frame 1"
+FEWEST_TRAINING_ROWS = 100  # fewer teach a model nothing that holds the next day
 ROWS_PER_JOIN = 150_000  # in memory at a time
 PARTITIONS_PER_JOIN = {"training": 4, "validation": 4, "holdout": 1}  # 4, so that 2 or 4 workers get equal shards
 _MICROSECOND = timedelta(microseconds=1)  # the resolution of event times
@@ -41,7 +42,7 @@ def build_frame(store: Store, contract: Contract) -> TrainingFrame:
     """The frame of all matured impressions; reused where lake, features and contract are unchanged.
 
     Raises:
-        FrameError: a part of the split has no rows, or only one kind of reward.
+        FrameError: see `measure_parts`.
     """
     lake = Lake(store, contract).files
     tables = [item for key in contract.keys for item in store.list(features_prefix(contract.source, key))]
@@ -59,6 +60,16 @@ def build_frame(store: Store, contract: Contract) -> TrainingFrame:
     return TrainingFrame(store, index)
 
 
+def measure_parts(store: Store, contract: Contract) -> dict[Part, FramePart]:
+    """The parts that a frame of the lake would have, without their partitions.
+
+    Raises:
+        FrameError: the training part has too few rows, or a part of the split has only one kind of reward.
+    """
+    with connect(store.settings) as connection:
+        return _Work(store, contract, connection).measure(Lake(store, contract).files)
+
+
 def split_by_time(matured: Span, split: Split) -> dict[Part, Span]:
     """The newest matured rows are the hold-out, the rows before them validation, all earlier ones training."""
     start, end = matured
@@ -74,12 +85,15 @@ class _Work:
     store: Store
     contract: Contract
     connection: duckdb.DuckDBPyConnection
-    prefix: str
+    prefix: str = ""
+
+    def measure(self, lake: list[Listed]) -> dict[Part, FramePart]:
+        spans = split_by_time(self._open_lake(lake), self.contract.split)
+        return {name: self._measure(name, span) for name, span in spans.items()}
 
     def build(self, lake: list[Listed]) -> dict[Part, FramePart]:
         """Measure every part before the first is written."""
-        spans = split_by_time(self._open_lake(lake), self.contract.split)
-        parts = {name: self._measure(name, span) for name, span in spans.items()}
+        parts = self.measure(lake)
         return {name: part.model_copy(update={"partitions": self._write(name, part)}) for name, part in parts.items()}
 
     def _open_lake(self, lake: list[Listed]) -> Span:
@@ -88,13 +102,18 @@ class _Work:
             raise FrameError(f"the lake of {self.contract.source} is empty: land its logs and run ingest first")
         uris = [self.store.uri(item.key) for item in lake]
         self.connection.read_parquet(uris, union_by_name=True).create_view("lake")
-        first, as_of = self._row("SELECT min(event_timestamp), max(event_timestamp) FROM lake")
+        first, as_of, rows = self._row("SELECT min(event_timestamp), max(event_timestamp), count(*) FROM lake")
+        if first == as_of:
+            raise FrameError(
+                f"all {rows} impressions of {self.contract.source} have the event time {first:%F %T}, so they cannot be"
+                f" split by time: map event_timestamp in contracts/{self.contract.source}.yaml to when each was served"
+            )
         return first, as_of - self.contract.maturity + _MICROSECOND
 
     def _measure(self, name: Part, span: Span) -> FramePart:
         query = f"SELECT count(*), coalesce(sum({quoted(self.contract.reward)}), 0)::BIGINT FROM lake WHERE {_IN_SPAN}"
         rows, rewards = self._row(query, span)
-        if rewards in (0, rows):
+        if rewards in (0, rows) or (name == "training" and rows < FEWEST_TRAINING_ROWS):
             raise FrameError(_lacking(self.contract, name, span, rows, rewards))
         return FramePart(start=span[0], end=span[1], rows=rows, rewards=rewards)
 
@@ -164,15 +183,21 @@ def _fingerprint(contract: Contract, inputs: list[Listed]) -> str:
 
 
 def _lacking(contract: Contract, name: Part, span: Span, rows: int, rewards: int) -> str:
-    split, (start, end) = contract.split, span
+    start, end = span
     until = f"{end:%Y-%m-%d %H:%M}"
     when = f"{start:%Y-%m-%d %H:%M} to {until}" if start < end else f"before {until}, before the log starts"
+    needed = f"{FEWEST_TRAINING_ROWS} rows, with and without," if name == "training" else "rows with and without"
     return (
-        f"the {name} part of {contract.source} ({when}) has {rows} rows,"
-        f" {rewards} of them with a {contract.reward}; rows with and without are needed. Land more days, or shorten"
-        f" maturity ({contract.maturity}), split.validation ({split.validation}) or split.holdout ({split.holdout})"
-        f" in contracts/{contract.source}.yaml"
+        f"the {name} part of {contract.source} ({when}) has {rows} rows, {rewards} of them with a {contract.reward};"
+        f" {needed} are needed. Land more days, or {_remedy(contract, name)} in contracts/{contract.source}.yaml"
     )
+
+
+def _remedy(contract: Contract, name: Part) -> str:
+    validation, holdout = (f"split.{key} ({getattr(contract.split, key)})" for key in ("validation", "holdout"))
+    if name == "training":
+        return f"shorten maturity ({contract.maturity}), {validation} or {holdout}"
+    return f"lengthen {validation if name == 'validation' else holdout}"
 
 
 def _step(index: FrameIndex, *, is_reused: bool) -> Step:

@@ -100,7 +100,8 @@ class Space:
         counts = [f"count({name})" for name in text] if choices["counts"] else []
         native = text if choices["text"] != "rates" else []
         numbers = [name for name in self.encoder.numbers if choices["windows"] or name not in self.windows]
-        return (*native, *numbers, *self.encoder.presence_columns, *rates, *counts)
+        chosen = (*native, *numbers, *self.encoder.presence_columns, *rates, *counts)
+        return chosen or (*self.text, *self.encoder.numbers)  # a model needs one
 
     def _of_kind(self, kind: str) -> list[tuple[str, ...]]:
         return [lookup.columns for name, lookup in self.encoder.lookups.items() if name.startswith(f"{kind}(")]

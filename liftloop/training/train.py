@@ -30,13 +30,14 @@ from liftloop.training.constraints import model_columns, require_known_constrain
 from liftloop.training.devices import require_device
 from liftloop.training.fit import fit
 from liftloop.training.frame import Part, TrainingFrame
+from liftloop.training.frame_builder import FrameError
 from liftloop.training.search import Journal, Search, Space, allowed_encoders
 from liftloop.training.target_encoding import fit_encoders
 from liftloop.training.trial import Trial
 
 Progress = Callable[[str], object]
 
-RULE_VERSION = "training 2"
+RULE_VERSION = "training 3"
 SAMPLED_ROWS = 50_000  # at most, with a reward, and as many without: the sample of a trial
 FITTED: tuple[Part, ...] = ("training", "validation")
 
@@ -80,6 +81,7 @@ def train(
 
     Raises:
         ContractError: a constraint names an unknown column.
+        FrameError: no column can be learned from.
         ClusterError: there are no Dask workers, or they did not finish.
         NoDeviceError: the device in the settings is not available.
     """
@@ -109,6 +111,7 @@ def fit_model(
     same number of rounds. Trials are written to the `journal` as they end, and not repeated if found there.
     """
     recipe = make_recipe(contract, frame)
+    _require_columns(contract, frame, recipe.encoder)
     space = Space(recipe.encoder, windows=frozenset(feature_columns(contract)))
     with open_compute(frame.store.settings) as compute:
         require_device(compute, frame.store.settings.device)
@@ -141,7 +144,10 @@ def make_recipe(
     """
     require_known_constraints(contract)
     kept = contract.outcome.negatives_kept
-    fitted = fit_encoders(frame, parts, contract.reward, *model_columns(contract), kept, crosses)
+    text, numbers, presence = model_columns(contract)
+    # XGBoost's workers fail where no number of any of their rows has a value.
+    numbers = frame.columns_with_values(parts, numbers)
+    fitted = fit_encoders(frame, parts, contract.reward, text, numbers, presence, kept, crosses)
     encoder, *out_of_fold = allowed_encoders(fitted, contract.training)
     return Recipe(
         settings=frame.store.settings,
@@ -155,6 +161,20 @@ def make_recipe(
         constraints=contract.training,
         negatives_kept=kept,
     )
+
+
+def _require_columns(contract: Contract, frame: TrainingFrame, encoder: Encoder) -> None:
+    """Require that the training part has a column to learn from.
+
+    Raises:
+        FrameError: it has none.
+    """
+    if not (encoder.numbers or encoder.presence or encoder.lookups):
+        raise FrameError(
+            f"there is nothing to learn from in the {frame.index.parts['training'].rows} training rows of"
+            f" {contract.source}: they have no numbers, and no text value more than once. Land more days, or map more"
+            f" columns as context in contracts/{contract.source}.yaml"
+        )
 
 
 def _load_samples(compute: Compute, recipe: Recipe, frame: TrainingFrame) -> dict[str, Sequence[Any]]:

@@ -1,12 +1,18 @@
 """Everything that is declared loads as the worker, Feast and ingest would load it."""
 
+from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 import yaml
 from prefect.events import DeploymentEventTrigger
 from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.server.events.actions import RunDeployment
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.hydration import HydrationContext, hydrate
+from prefect.utilities.schema_tools.validation import validate
 
 from liftloop.contract.contract import declared_sources, load_contract, load_contracts
 from liftloop.contract.suite import load_suite
@@ -56,6 +62,31 @@ def test_triggers_fit_the_flow_and_the_events_that_are_emitted(deployment: dict[
         flow.validate_parameters(dict.fromkeys(each["parameters"], "text"))
         for event in trigger.expect - FROM_OUTSIDE:
             assert f'"{event}"' in code or f'f"{event.split(".")[0]}.' in code
+
+
+PAYLOADS: list[dict[str, Any]] = [
+    {"source": "shop", "reason": "clicks fell", "to": "v1"},
+    {"source": "shop", "reason": "clicks fell", "to": None},
+    {"source": None},
+    {"source": 7, "reason": ["a"], "to": 7},
+    {},
+]
+
+
+@pytest.mark.parametrize("payload", PAYLOADS, ids=str)
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)
+def test_any_event_starts_a_run_whatever_it_lacks(deployment: dict[str, Any], payload: dict[str, Any]) -> None:
+    """What the server does with a trigger's parameters: it creates no run if they do not render, or do not fit."""
+    flow: Flow[Any, Any] = load_flow_from_entrypoint(deployment["entrypoint"])
+    for each in deployment.get("triggers", []):
+        parameters = deepcopy(each["parameters"])
+        RunDeployment._upgrade_v1_templates(parameters)
+        context = {"event": SimpleNamespace(payload=payload)}
+        rendered = hydrate(parameters, HydrationContext(render_jinja=True, raise_on_error=True, jinja_context=context))
+        validate(rendered, parameter_schema(flow).model_dump_for_openapi(), raise_on_error=True)
+        assert rendered["source"] == str(payload.get("source") or "")
+        if "to" in rendered:
+            assert rendered["to"] == (str(payload["to"]) if payload.get("to") else None)
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)

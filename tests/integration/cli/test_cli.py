@@ -18,7 +18,7 @@ from liftloop.registry.registry import Registry
 from liftloop.settings import Settings
 from liftloop.stack.parts import SCRIPTS
 from liftloop.storage.keys import audit_key, champion_key
-from liftloop.storage.runs import read_manifests
+from liftloop.storage.runs import read_manifests, recorded
 from liftloop.storage.store import Store
 
 
@@ -60,7 +60,7 @@ def test_land_mirrors_a_folder(object_store: Settings, tmp_path: Path) -> None:
     (tmp_path / "2026-01-05").mkdir()
     (tmp_path / "2026-01-05" / "part-900.parquet").write_bytes(b"rows")
     done = liftloop(object_store, "land", "simulated", str(tmp_path))
-    assert (done.returncode, done.stdout) == (0, "landed 1 files of simulated\n")
+    assert (done.returncode, done.stdout) == (0, "landed 1 file of simulated\n")
     assert Store(object_store).get("landing/simulated/2026-01-05/part-900.parquet") == b"rows"
 
 
@@ -174,8 +174,11 @@ def test_status_says_what_waits_and_by_how_much_the_objective_is_missed(
 ) -> None:
     store = Store(object_store)
     promote_two(store, source)
+    with pytest.raises(ZeroDivisionError), recorded(store, never := f"f{source}", "1", source, {}):
+        _ = 1 / 0
     done = liftloop(object_store, "status", project=project)
     assert f"{source} 0 0 0 bad for" in " ".join(done.stdout.split())
+    assert never not in done.stdout  # a flow that never succeeded has no column
     assert "freshness" not in done.stdout
 
     store.put(f"landing/{source}/2026-01-05/part-0.parquet", b"rows")

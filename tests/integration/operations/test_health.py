@@ -13,9 +13,10 @@ from liftloop.lake.ledger import Entry, write_entry
 from liftloop.operations.health import RUNS_READ, last_successes, source_health
 from liftloop.operations.pending_work import write_materialized
 from liftloop.storage.keys import impressions_prefix, landing_prefix
-from liftloop.storage.runs import Manifest
+from liftloop.storage.runs import WAITING, Manifest, Step
 from liftloop.storage.store import ObjectRef, Store, concurrently
 
+NOW = datetime.now(UTC)
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
@@ -25,7 +26,7 @@ def contract() -> Contract:
 
 
 def test_a_source_that_nothing_landed_for_is_well(store: Store, contract: Contract) -> None:
-    found = source_health(store, contract)
+    found = source_health(store, contract, NOW)
     assert (found.waiting, found.oldest, found.held) == (0, None, 0)
     assert (found.features_due_since, found.champion) == (None, None)
     assert found.misses(datetime.now(UTC) + timedelta(days=1)) == []
@@ -34,7 +35,7 @@ def test_a_source_that_nothing_landed_for_is_well(store: Store, contract: Contra
 def test_what_waits_is_counted_and_the_oldest_named(store: Store, contract: Contract) -> None:
     for name in ("b", "a", "c"):
         store.put(f"{landing_prefix(contract.source)}{name}.parquet", b"rows")
-    found = source_health(store, contract)
+    found = source_health(store, contract, NOW)
     assert found.waiting == 3
     assert found.oldest is not None
     landed = [item.modified for item in store.list(landing_prefix(contract.source))]
@@ -51,7 +52,7 @@ def test_held_files_do_not_wait(store: Store, contract: Contract) -> None:
     object_id = Landed.read(store, contract).object_id(item)
     entry = Entry(object_id=object_id, landed=ObjectRef(item.key, "0" * 64, 1), status="held")
     write_entry(store, contract.source, entry, is_held=False)
-    found = source_health(store, contract)
+    found = source_health(store, contract, NOW)
     assert (found.waiting, found.held) == (0, 1)
 
 
@@ -62,7 +63,7 @@ def test_what_is_read_again_is_counted_by_itself(store: Store, contract: Contrac
     corrected = contract.model_copy(update={"deduplicate_by": ("impression_id", "ad_id")})
     (other_id,) = Landed.read(store, corrected).by_id
     store.put(f"{impressions_prefix(contract.source)}date=2026-01-05/{object_id}.parquet", b"rows")
-    found = source_health(store, corrected)
+    found = source_health(store, corrected, NOW)
     assert (found.waiting, found.outdated, found.oldest) == (0, 1, None)
     assert object_id != other_id
     gate = contract.model_copy(update={"maturity": timedelta(days=3)})
@@ -73,20 +74,21 @@ def test_features_are_behind_until_they_know_the_lake(store: Store, contract: Co
     store.put(f"lake/{contract.source}/impressions/date=2026-03-01/x.parquet", b"rows")
     lake = Lake(store, contract)
     (file,) = lake.files
-    found = source_health(store, contract)
+    found = source_health(store, contract, NOW)
     assert found.features_due_since == file.modified
     assert len(found.misses(datetime.now(UTC) + timedelta(hours=1))) == 1
     write_materialized(store, contract.source, lake.version, None)
-    assert source_health(store, contract).features_due_since is None
+    assert source_health(store, contract, NOW).features_due_since is None
 
 
-def put_run(store: Store, flow: str, number: int, source: str, status: str) -> None:
+def put_run(store: Store, flow: str, number: int, source: str, status: str, *steps: Step) -> None:
     manifest = Manifest.model_validate(
         {
             "flow": flow,
             "run_id": f"{number:04}",
             "source": source,
             "status": status,
+            "steps": steps,
             "started_at": START + timedelta(minutes=number),
             "ended_at": START + timedelta(minutes=number + 1) if status != "running" else None,
             "code_revision": "abc",
@@ -100,11 +102,33 @@ def test_trainings_that_fail_on_the_newest_features_are_counted_until_one_works(
     store: Store, contract: Contract
 ) -> None:
     write_materialized(store, contract.source, "v1", "there is no model yet")
-    for number, status in enumerate(("failed", "crashed", "running")):
+    assert source_health(store, contract, NOW).training == "due, and no run has begun: there is no model yet"
+    for number, status in enumerate(("failed", "crashed")):
         put_run(store, "train", number, contract.source, status)
-    assert source_health(store, contract).trainings_failed == 2
+    failure = "the due training has failed 2 times; the last: crashed"
+    found = source_health(store, contract, NOW)
+    assert (found.training, found.training_failure) == (failure, failure)
+    assert f"{contract.source}: {failure}" in found.misses(NOW)
+    put_run(store, "train", 2, contract.source, "running")
+    assert source_health(store, contract, NOW).training.startswith("under way, started ")
     put_run(store, "train", 3, contract.source, "completed")
-    assert source_health(store, contract).trainings_failed == 0
+    found = source_health(store, contract, NOW)
+    assert found.training_failure is None
+    assert found.training.startswith("done ")
+
+
+def test_a_training_that_waits_names_the_run_before_it(store: Store, contract: Contract) -> None:
+    write_materialized(store, contract.source, "v1", "there is no model yet")
+    waits = Step(name=WAITING, metrics={"behind": "train other 2026-03-01 #1"})
+    put_run(store, "train", 0, contract.source, "running", waits)
+    words = source_health(store, contract, NOW).training
+    assert words.startswith("waits for its turn behind train other 2026-03-01 #1, started ")
+
+
+def test_a_source_that_rests_says_why(store: Store, contract: Contract) -> None:
+    assert source_health(store, contract, NOW).training == "waits for the first features"
+    write_materialized(store, contract.source, "v1", None, "too few have matured")
+    assert source_health(store, contract, NOW).training == "not due: too few have matured"
 
 
 class CountsReads(Store):

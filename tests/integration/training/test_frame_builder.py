@@ -126,11 +126,26 @@ def test_too_few_days_are_refused_with_the_remedy(store: Store, contract: Contra
         build_frame(store, contract)
 
 
+def test_a_source_too_small_to_train_is_refused_with_counts_and_remedy(store: Store, contract: Contract) -> None:
+    land(store, contract, make_rows(rows_per_day=45))
+    words = r"the training part of .* has 78 rows, 12 of them with a click; 100 rows, .* Land more days, or shorten"
+    with pytest.raises(FrameError, match=words):
+        build_frame(store, contract)
+
+
+def test_rows_of_one_moment_are_refused(store: Store, contract: Contract) -> None:
+    land(store, contract, [row | {"event_timestamp": FIRST} for row in make_rows(days=1)])
+    with pytest.raises(FrameError, match=r"all 400 impressions of .* have the event time 2026-.*map event_timestamp"):
+        build_frame(store, contract)
+
+
 def test_a_part_without_rewards_is_refused_and_nothing_is_written(store: Store, contract: Contract) -> None:
     rows = make_rows()
     last = max(row["event_timestamp"] for row in rows)
     land(store, contract, [row | {"click": 0} if last - 2 * DAY < row["event_timestamp"] else row for row in rows])
-    with pytest.raises(FrameError, match=r"the holdout part of .* 0 of them with a click"):
+    with pytest.raises(
+        FrameError, match=r"the holdout part of .* 0 of them with a click; .* or lengthen split.holdout"
+    ):
         build_frame(store, contract)
     assert list(store.list(f"features/{contract.source}/frames/")) == []
 

@@ -2,6 +2,7 @@
 
 # mypy: allow-untyped-calls
 
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -9,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from distributed import LocalCluster
+from lib.contracts import REQUIRED, as_named
 from lib.steps import with_step
-from lib.training_lake import make_contract, make_frame
+from lib.training_lake import FIRST, land, make_contract, make_frame, make_rows
 from numpy.typing import NDArray
 
 from liftloop.compute import cluster as clusters
@@ -27,6 +29,7 @@ from liftloop.training.boosting import Parameters
 from liftloop.training.devices import NoDeviceError, has_device, require_device
 from liftloop.training.fit import fit
 from liftloop.training.frame import TrainingFrame
+from liftloop.training.frame_builder import FrameError, build_frame
 from liftloop.training.train import fit_model, make_recipe, train
 
 
@@ -161,6 +164,41 @@ def test_dropped_negatives_are_made_up_for(contract: Contract, frame: TrainingFr
     predicted = fit_model(half, frame).model.predict(frame.holdout)
     reward = frame.holdout["click"]
     assert predicted.mean() == pytest.approx(reward.sum() / (reward.sum() + 2 * (1 - reward).sum()), rel=0.2)
+
+
+def rows_at_once() -> list[dict[str, Any]]:
+    """The training part is of one moment, so its rows know no features."""
+    rows, second = make_rows(rows_per_day=75), FIRST + timedelta(days=2)
+    return [
+        row | {"event_timestamp": FIRST if row["event_timestamp"] < second else row["event_timestamp"]} for row in rows
+    ]
+
+
+def bare_contract() -> Contract:
+    """Without context, so that every number is a feature."""
+    return make_contract(f"s{uuid4().hex[:8]}", columns=as_named(REQUIRED), context={}, keys=["ad_id"])
+
+
+def test_numbers_without_a_value_do_not_end_a_fit_on_workers(object_store: Settings) -> None:
+    store, contract = Store(object_store), bare_contract()
+    land(store, contract, rows_at_once())
+    frame = build_frame(store, contract)
+    assert frame.columns_with_values(["training"], ["ad_impressions_1d", "ad_id"]) == ["ad_id"]
+    assert "ad_impressions_1d" in frame.columns_with_values(["validation"], ["ad_impressions_1d"])
+    assert fit_model(contract, frame).model.spec.encoder.numbers == ()
+
+
+def test_rows_with_nothing_to_learn_from_are_refused(store: Store) -> None:
+    contract = bare_contract()
+    land(
+        store,
+        contract,
+        [row | dict.fromkeys(("ad_id", "placement_id"), row["impression_id"]) for row in rows_at_once()],
+    )
+    with pytest.raises(
+        FrameError, match=r"nothing to learn from in the \d+ training rows of .* no text value more than"
+    ):
+        fit_model(contract, build_frame(store, contract))
 
 
 def test_a_cluster_of_the_users_own_is_used_and_left_running(

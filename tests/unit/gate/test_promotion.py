@@ -4,7 +4,7 @@ import pytest
 from lib.memory_store import MemoryStore
 from lib.model_versions import put_version
 
-from liftloop.gate.promotion import asks_for_promotion, challenge_judged, promote_judged
+from liftloop.gate.promotion import asks_for_promotion, challenge_judged, promote_judged, promotion_words
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
 from liftloop.registry.challenger import challenger
 from liftloop.registry.promotion import promote, read_audit
@@ -92,3 +92,36 @@ def test_who_is_challenger(store: Store) -> None:
 def test_the_audit_trail_names_who_approved(store: Store, approver: str, ending: str) -> None:
     promote_judged(store, verdict_on("v1", approver=approver), None, "r1")
     assert read_audit(Registry(store, "shop"))[-1].pointer.reason.endswith(ending)
+
+
+@pytest.mark.parametrize(
+    ("found", "holder", "name", "words"),
+    [
+        ("pass", None, "Promoted", "promoted v2: 1 checks passed, none failed"),
+        ("pass", "v1", "Promoted", "promoted v2: 1 checks passed, none failed"),
+        ("pass", "v2", "Unchanged", "v2 is the champion already; promote: 1 checks passed, none failed"),
+        ("fail", "v1", "Refused", "refused v2: accuracy: as it is"),
+        (
+            "inconclusive",
+            "v1",
+            "Inconclusive",
+            "v2 became challenger, because the evidence is inconclusive: accuracy: as it is",
+        ),
+        (
+            "inconclusive",
+            None,
+            "Inconclusive",
+            "v2 did not become champion, because the evidence is inconclusive: accuracy: as it is",
+        ),
+    ],
+)
+def test_a_run_says_what_became_of_its_version(
+    store: Store, found: CheckVerdict, holder: str | None, name: str, words: str
+) -> None:
+    pointer = promote(Registry(store, "shop"), holder, "the first", None, "earlier") if holder else None
+    assert promotion_words(verdict_on("v2", found), pointer, "r1") == (name, words)
+
+
+def test_a_run_that_was_interrupted_after_its_promotion_says_that_it_promoted(store: Store) -> None:
+    promote_judged(store, verdict_on("v1"), None, "r1")
+    assert promotion_words(verdict_on("v1"), Registry(store, "shop").champion(), "r1")[0] == "Promoted"

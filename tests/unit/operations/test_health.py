@@ -1,4 +1,4 @@
-"""Freshness objectives, durations in words and disk use."""
+"""Freshness objectives and disk use."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from lib.gate_lake import make_contract
 
-from liftloop.operations.health import SourceHealth, disk_use, in_words
+from liftloop.operations.health import SourceHealth, disk_use
 from liftloop.storage.store import Listed
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def health(
-    *, landed: timedelta | None = None, behind: timedelta | None = None, trainings_failed: int = 0
+    *, landed: timedelta | None = None, behind: timedelta | None = None, training_failure: str | None = None
 ) -> SourceHealth:
     """Of a source with a freshness of 15 minutes, where an object or the features wait for so long."""
     return SourceHealth(
@@ -24,12 +24,13 @@ def health(
         held=0,
         features_due_since=None if behind is None else NOW - behind,
         champion=None,
-        trainings_failed=trainings_failed,
+        training="",
+        training_failure=training_failure,
     )
 
 
 def test_trainings_that_fail_are_told() -> None:
-    assert health(trainings_failed=2).misses(NOW) == ["shop: the due training has failed 2 times"]
+    assert health(training_failure="it failed").misses(NOW) == ["shop: it failed"]
 
 
 def test_the_objective_is_missed_by_what_waits_too_long() -> None:
@@ -46,23 +47,6 @@ def test_the_objective_is_missed_by_what_waits_too_long() -> None:
 def test_the_objective_is_met_until_its_time_is_over(waited: timedelta) -> None:
     assert health(landed=waited, behind=waited).misses(NOW) == []
     assert health().misses(NOW) == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 s"),
-        (-3, "0 s"),
-        (59.9, "59 s"),
-        (60, "1 min"),
-        (3_661, "1 h 1 min"),
-        (3_601, "1 h"),
-        (90_061, "1 d 1 h"),
-        (86_460, "1 d"),
-    ],
-)
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert in_words(timedelta(seconds=seconds)) == words
 
 
 def test_disk_use_is_by_folder(tmp_path: Path) -> None:

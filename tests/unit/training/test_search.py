@@ -117,3 +117,9 @@ def test_a_sample_stands_for_all_rows(rewarded: list[bool], others: int, rewards
 
 def test_what_the_log_dropped_is_stood_for() -> None:
     np.testing.assert_array_equal(sampling_weight(np.array([1, 0, 0]), 0.1), [1, 10, 10])
+
+
+def test_a_model_without_a_chosen_column_reads_all() -> None:
+    space = Space(Encoder(categories={}, numbers=("ad_clicks_1d",)), windows=frozenset({"ad_clicks_1d"}))
+    choices = {"strongest": 0, "text": "rates", "crosses": 0, "counts": False, "windows": False}
+    assert space.columns(choices) == ("ad_clicks_1d",)
