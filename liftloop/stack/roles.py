@@ -20,7 +20,6 @@ from liftloop.storage.keys import (
     REPORTS,
     RUNS,
     TILES,
-    ledger_prefix,
 )
 
 _READ, _WRITE, _DELETE = "s3:GetObject", "s3:PutObject", "s3:DeleteObject"
@@ -40,7 +39,7 @@ GRANTS: dict[Role, Grant] = {
         # The bridge has this role too, and reads features and registry to see what is due.
         read=(ERASURES, FEATURES, LAKE, LANDING, LEDGER, QUARANTINE, REGISTRY, REPORTS, RUNS),
         write=(LAKE, LEDGER, QUARANTINE, REPORTS, RUNS),
-        delete=(ledger_prefix("*", "held"), LAKE),
+        delete=(LEDGER, LAKE),
     ),
     "train": Grant(
         read=("",),
