@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from liftloop.contract.contract import Contract
+from liftloop.contract.contract import MEANINGS, Contract
 from liftloop.contract.expressions import names_in
 from liftloop.contract.sections import Amounts
 from liftloop.errors import UserError
@@ -17,6 +17,7 @@ Expectation = dict[str, Any]
 OnFailure = Literal["reject_rows", "hold_file", "warn"]
 
 _ROW_LEVEL = re.compile("expect_(column_values?|column_pair_values|multicolumn|compound|select)_|unexpected_rows_")
+_COMPARING = {"expect_column_values_to_be_in_set", "expect_column_values_to_be_between"}
 _PREDICATE = re.compile(r"\s*SELECT \* FROM {batch} WHERE (?P<predicate>.+)", re.DOTALL)
 # The sections of a contract that decide which rows a landed file becomes.
 _SHAPING = {
@@ -125,13 +126,15 @@ def _chosen(file: Path, expectations: list[Expectation], contract: Contract | No
     def filled(value: Any) -> Any:
         return choice(value["$PARAMETER"]) if isinstance(value, dict) and "$PARAMETER" in value else value
 
-    wanted = [each for each in expectations if "only_if" not in _meta(each) or choice(_meta(each)["only_if"])]
+    wanted = (each for each in expectations if "only_if" not in _meta(each) or choice(_meta(each)["only_if"]))
+    rules = [each | {"kwargs": {name: filled(value) for name, value in each["kwargs"].items()}} for each in wanted]
     if contract and contract.is_of_outcomes:
-        wanted = [each for each in wanted if (named := _columns_of(each)) and named <= {*contract.mapped}]
-    elif contract:
-        for each in wanted:
+        return [each for each in rules if (named := _columns_of(each)) and named <= {*contract.mapped}]
+    if contract:
+        for each in rules:
             _require_columns(file, each, contract)
-    return [each | {"kwargs": {name: filled(value) for name, value in each["kwargs"].items()}} for each in wanted]
+            _require_types(file, each, contract)
+    return rules
 
 
 def _meta(expectation: Expectation) -> dict[str, Any]:
@@ -143,6 +146,23 @@ def _columns_of(expectation: Expectation) -> set[str]:
     named = {value for key, value in kwargs.items() if key in {"column", "column_A", "column_B"}}
     predicate = predicate_text(kwargs.get("unexpected_rows_query", ""))
     return named.union(names_in(predicate)) if predicate else named
+
+
+def _require_types(file: Path, expectation: Expectation, contract: Contract) -> None:
+    """A comparison casts nothing: text is compared with text, and a number with numbers."""
+    kwargs = expectation["kwargs"]
+    kind = contract.column_types.get(kwargs.get("column", ""))
+    if kind is None or expectation["type"] not in _COMPARING:
+        return
+    values = [*kwargs.get("value_set", ()), kwargs.get("min_value"), kwargs.get("max_value")]
+    wanted = (int, float) if kind in {"BIGINT", "DOUBLE"} else str
+    if odd := [
+        each for each in values if each is not None and (isinstance(each, bool) or not isinstance(each, wanted))
+    ]:
+        raise SuiteError(
+            f"{file}: {expectation['type']}: {odd} are compared with {kwargs['column']}, which is {MEANINGS[kind]}:"
+            f" write {'numbers' if wanted is not str else 'texts'}"
+        )
 
 
 def _require_columns(file: Path, expectation: Expectation, contract: Contract) -> None:

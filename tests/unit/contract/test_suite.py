@@ -61,6 +61,7 @@ def test_a_rule_that_warns_rejects_no_row(own_rules: Any) -> None:
     assert "breaks the rule: no robots" not in reasons(context=CONTEXT)
 
 
+IN_SET = {"type": "expect_column_values_to_be_in_set"}
 MEAN = {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "click", "max_value": 0.5}}
 
 
@@ -76,6 +77,11 @@ MEAN = {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "click"
         (NO_ROBOTS, r"columns \['device'\] are not of shop"),
         (MEAN | {"kwargs": {"column": "click", "max_value": {"$PARAMETER": "x"}}}, "'x' is no choice of a contract"),
         ({"kwargs": {}}, "has type and kwargs"),
+        (
+            IN_SET | {"kwargs": {"column": "ad_id", "value_set": [7, "8"]}},
+            r"\[7\] are compared with ad_id.* write texts",
+        ),
+        (IN_SET | {"kwargs": {"column": "click", "value_set": ["1", 0]}}, r"\['1'\] are compared with click.* numbers"),
     ],
 )
 def test_a_rule_that_cannot_be_applied_names_its_file(own_rules: Any, expectation: Any, message: str) -> None:
