@@ -81,7 +81,7 @@ class AsofJoin:
     """How a table is joined to entity rows."""
 
     table: ParquetTable
-    keys: Mapping[str, str]  # the table's column -> the entity rows' column; NULL matches nothing
+    keys: Mapping[str, str]  # the table's column -> the entity rows' column; NULL matches nothing, and 7 not "007"
     features: Mapping[str, str]  # the table's column -> its name in the result
     time_to_live: timedelta | None = None  # a value of exactly this age still counts; None: it never expires
     is_known_when_created: bool = False  # otherwise from its event time on, whenever it was created
@@ -104,7 +104,7 @@ class AsofJoin:
 
     def _known(self, rows: str) -> str:
         """The table's rows, each with the time from which it is known and its rank, without rows that never count."""
-        keys = [f"{quoted(name)} AS key_{number}" for number, name in enumerate(self.keys)]
+        keys = [f"{_text(quoted(name))} AS key_{number}" for number, name in enumerate(self.keys)]
         # DuckDB 1.5.5 lets NULL match NULL in some plans.
         rows = " AND ".join([rows, *(f"{quoted(name)} IS NOT NULL" for name in self.keys)])
         values = [f"{quoted(name)} AS value_{number}" for number, name in enumerate(self.features)]
@@ -176,12 +176,19 @@ def _parts(
     files = join.table.files(connection)
     moments = entities[moment].dt.floor("us")  # DuckDB's resolution
     columns = {"row": np.arange(len(entities)), "moment": moments}
-    columns |= {f"key_{place}": entities[name] for place, name in enumerate(join.keys.values())}
+    columns |= {f"key_{place}": _as_text(entities[name]) for place, name in enumerate(join.keys.values())}
     rows = pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
     for places in _places_by_days(moments, join.time_to_live):
         own = moments.iloc[places].dropna()
         oldest, newest = (own.min(), own.max()) if len(own) else (_EPOCH, _EPOCH)
         yield _Part(number, join.query(files, oldest, newest), rows.take(places))
+
+
+def _as_text(keys: "pd.Series[Any]") -> "pd.Series[str]":
+    """Keys as text; floats that are all whole, which pandas makes of integers with gaps, as integers."""
+    if pd.api.types.is_float_dtype(keys) and (keys.dropna() % 1 == 0).all():
+        keys = keys.astype("Int64")
+    return keys.astype("string")
 
 
 def _places_by_days(moments: "pd.Series[pd.Timestamp]", time_to_live: timedelta | None) -> list[Any]:
@@ -214,6 +221,12 @@ def _compute_alone(part: _Part, access: S3Access) -> tuple[int, pa.Table]:
 
 def _instant(column: str) -> str:
     return f"{quoted(column)}::TIMESTAMPTZ"
+
+
+def _text(column: str) -> str:
+    """A key as text; whole floats as integers."""
+    is_float = f"typeof({column}) IN ('DOUBLE', 'FLOAT')"
+    return f"CASE WHEN {is_float} THEN regexp_replace({column}::VARCHAR, '[.]0$', '') ELSE {column}::VARCHAR END"
 
 
 def _time(moment: datetime) -> str:
