@@ -54,7 +54,7 @@ def contract_of(source: str) -> Contract:
         },
     }
     changes = {"columns": columns, "outcome_files": outcome_files, "quarantine_share_limit": 1.0}
-    changes["outcome"] = {"horizon": "3d", "delay": "2h"}
+    changes |= {"outcome": {"horizon": "3d", "delay": "2h"}, "maturity": "3d"}
     return Contract.model_validate(document | changes)
 
 
