@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
@@ -10,6 +10,7 @@ from uuid import uuid4
 import pyarrow.parquet as pq
 import pytest
 from lib.feature_lake import lake_table
+from lib.projects import SettingsIn
 from lib.training_lake import make_contract, make_rows
 
 from liftloop.contract.contract import Contract
@@ -23,7 +24,8 @@ from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.operations.pending_work import write_materialized
 from liftloop.provenance.lineage import trace, verify
 from liftloop.registry.registry import Registry
-from liftloop.settings import ONE_PROCESS, Settings
+from liftloop.settings import ONE_PROCESS
+from liftloop.stack.standalone_store import standalone_object_store
 from liftloop.storage.runs import recorded
 from liftloop.storage.store import ObjectRef, Store, land
 from liftloop.training.frame_builder import build_frame
@@ -68,9 +70,10 @@ class MortalStore(Store):
 
 
 @pytest.fixture(scope="module")
-def store(object_store: Settings, tmp_path_factory: pytest.TempPathFactory) -> MortalStore:
-    home = tmp_path_factory.mktemp("home")
-    return MortalStore(object_store.model_copy(update={"home": home, "dask_scheduler": ONE_PROCESS}))
+def store(settings_in: SettingsIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MortalStore]:
+    """Of this module alone, because `verify` hashes all there is."""
+    with standalone_object_store(settings_in(tmp_path_factory.mktemp("home"))) as settings:
+        yield MortalStore(settings.model_copy(update={"dask_scheduler": ONE_PROCESS}))
 
 
 @pytest.fixture(scope="module")

@@ -178,6 +178,7 @@ def test_a_schedule_that_the_contract_switches_off_is_removed_and_may_be_the_use
     assert server.crons == {"train-shop": "0 9 * * 1 UTC", "evaluate-shop": "6 * * * * UTC"}
 
 
+@pytest.mark.slow
 def test_a_deployment_that_is_made_again_gets_its_schedules(server: Server) -> None:
     server.deploy_again("train")
     assert server.up(contract("shop", SHOP)) == ["schedule train-shop: 5 4 * * * UTC"]
@@ -200,6 +201,7 @@ def declared(folder: Path, *documents: dict[str, Any]) -> Iterator[None]:
         file.unlink()
 
 
+@pytest.mark.slow
 def test_up_schedules_the_others_and_then_reports_an_invalid_contract(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
