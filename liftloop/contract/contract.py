@@ -142,10 +142,8 @@ class Contract(Frozen):
         for name, lookup in self.lookups.items():
             if unknown := sorted({*placeholders(lookup.path)} - parts):
                 raise ValueError(f"lookups.{name}.path names {unknown}; landing.path has {sorted(parts)}")
-            if name == "landed" or not name.isidentifier():
-                raise ValueError(
-                    f"lookups.{name}: a reference file's name has letters, digits and _, and is not landed"
-                )
+            if not name.isidentifier():
+                raise ValueError(f"lookups.{name}: a reference file's name has letters, digits and _")
         return self
 
     @model_validator(mode="after")

@@ -111,18 +111,24 @@ def _open_lookup(
     Raises:
         FileRejectedError: a key is missing or appears twice, or a line cannot be read.
     """
-    frames = create_view(connection, name, path, lookup, limit, folder)
-    kinds = _kinds(connection, name)
+    view = _view_of(name)
+    frames = create_view(connection, view, path, lookup, limit, folder)
+    kinds = _kinds(connection, view)
     if missing := sorted({*lookup.match.values()} - {*kinds}):
         raise FileRejectedError(f"columns {missing} of {name} are missing; it has {sorted(kinds)}")
     keys = ", ".join(identifier(quoted(column), kinds[column]) for column in lookup.match.values())
-    counted = connection.execute(f"SELECT {keys}, count(*) FROM {quoted(name)} GROUP BY ALL").fetchall()
+    counted = connection.execute(f"SELECT {keys}, count(*) FROM {quoted(view)} GROUP BY ALL").fetchall()
     if twice := sorted(str(key) for *key, times in counted if times > 1):
         raise FileRejectedError(f"{name} has {list(lookup.match.values())} = {twice[0]} more than once")
     rows = sum(times for *_, times in counted)
     drop_rejects(connection)
     if frames and (frames.unreadable or rows != frames.count):
         raise FileRejectedError(f"{name} has lines that cannot be read: correct the reference file and land it again")
+
+
+def _view_of(lookup: str) -> str:
+    """With a blank, which the names of our tables lack."""
+    return f"lookup {lookup}"
 
 
 def _kinds(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
@@ -136,9 +142,9 @@ def _available(connection: duckdb.DuckDBPyConnection, contract: Contract, file: 
         FileRejectedError: one that it names is missing.
     """
     found = {"row": Landed("landed.landed_number", "BIGINT"), "file": Landed(literal(file.relative_key))}
-    for view in ("landed", *file.lookups):
-        layout = contract.lookups[view] if view in file.lookups else contract.landing
-        prefix = f"{view}." if view in file.lookups else ""
+    views: list[tuple[str, str, FileLayout]] = [("landed", "", contract.landing)]
+    views += [(_view_of(name), f"{name}.", contract.lookups[name]) for name in file.lookups]
+    for view, prefix, layout in views:
         for name, kind in _kinds(connection, view).items():
             found[f"{prefix}{name}"] = _known(Landed(f"{quoted(view)}.{quoted(name)}", kind, layout), layout)
     found |= {name: _known(Landed(literal(value)), contract.landing) for name, value in file.path_parts.items()}
@@ -213,7 +219,7 @@ def _joins(contract: Contract, available: dict[str, Landed]) -> str:
     for name, lookup in contract.lookups.items():
         pairs = [(available[own], available[f"{name}.{other}"]) for own, other in lookup.match.items()]
         keys = [" = ".join(identifier(side.sql, side.kind) for side in pair) for pair in pairs]
-        joins.append(f"LEFT JOIN {quoted(name)} ON {' AND '.join(keys)}")
+        joins.append(f"LEFT JOIN {quoted(_view_of(name))} ON {' AND '.join(keys)}")
     return " ".join(joins)
 
 
