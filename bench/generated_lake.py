@@ -4,7 +4,8 @@ import tempfile
 from datetime import date, timedelta
 from pathlib import Path
 
-from liftloop.contract.contract import Contract, load_contract
+from liftloop.contract.contract import Contract
+from liftloop.contract.loading import load_contract
 from liftloop.storage.duckdb import connect, literal, quoted
 from liftloop.storage.keys import impressions_prefix
 from liftloop.storage.store import Store

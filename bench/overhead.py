@@ -18,7 +18,7 @@ from typing import Any
 
 from bench.measure import Case, report
 from bench.own_stack import own_stack, simulated_files, wait_for_rest
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.datasets.simulated import SimulationSettings
 from liftloop.features import skew, tiles, windows
 from liftloop.features.materialize import update_online_store

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.datasets.simulated import SimulationSettings, simulate
 from liftloop.operations.pending_work import SourceState
 from liftloop.settings import Settings, load_settings

@@ -27,7 +27,8 @@ from bench.contest import CONSTANT, OURS, TRUTH, Contest, Entrant
 from bench.hashed_regression import fit_hashed_regression, hash_columns
 from bench.measure import console, report
 from bench.real_logs import CONTRACTS, DATA_FOLDER, REAL_LOGS, land_real_log
-from liftloop.contract.contract import Contract, load_contract
+from liftloop.contract.contract import Contract
+from liftloop.contract.loading import load_contract
 from liftloop.datasets import open_bandit, simulated
 from liftloop.datasets.simulated.truth import Truth
 from liftloop.evaluation.rewards import RewardSample

@@ -17,7 +17,7 @@ from bridge.mailbox import Mailbox
 from bridge.reaper import Reaper
 from bridge.reconciler import Reconciler
 from bridge.runs import FlowRuns
-from liftloop.contract.contract import declared_sources
+from liftloop.contract.loading import declared_sources
 from liftloop.errors import UserError
 from liftloop.settings import Settings, SettingsError, load_settings
 from liftloop.storage.store import Store

@@ -9,7 +9,7 @@ from bridge.faults import Faults
 from bridge.mailbox import Mailbox
 from bridge.reaper import Reaper
 from bridge.runs import FlowRuns
-from liftloop.contract.contract import declared_sources, load_contract
+from liftloop.contract.loading import declared_sources, load_contract
 from liftloop.storage.store import Store
 
 SWEEP_SECONDS = 10.0

@@ -1,6 +1,6 @@
 """Everything that `feast apply` registers: entities, a view per source and key, and a service per source."""
 
-from liftloop.contract.contract import declared_sources, load_contract
+from liftloop.contract.loading import declared_sources, load_contract
 from liftloop.features.feast_repo import feature_objects
 from liftloop.settings import load_settings
 

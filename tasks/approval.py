@@ -9,7 +9,7 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.gate.approval import Answer, find_answer, with_answer
 from liftloop.gate.approval import write_answer as write
 from liftloop.gate.promotion import asks_for_promotion

@@ -1,6 +1,6 @@
 """Evaluates newly matured impressions and the champion's health."""
 
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.evaluation import evaluate as library
 from liftloop.evaluation.evaluate import Evaluation
 from liftloop.evaluation.report import evaluation_page, kpi_rows

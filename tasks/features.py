@@ -1,6 +1,6 @@
 """Computes features from the lake, offline and online."""
 
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.features import skew, tiles, windows
 from liftloop.features.skew import Difference
 from liftloop.lake.lake import Lake

@@ -2,7 +2,7 @@
 
 from prefect.runtime import flow_run
 
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.gate.judge import judge
 from liftloop.gate.promotion import promotion_words
 from liftloop.gate.verdict import Verdict

@@ -2,7 +2,7 @@
 
 from prefect.runtime import flow_run
 
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import blocked
 from liftloop.landing import ingest as library

@@ -2,7 +2,7 @@
 
 from prefect.runtime import flow_run
 
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.registry.versions import ModelVersion
 from liftloop.storage.keys import manifest_key
 from liftloop.storage.store import open_store

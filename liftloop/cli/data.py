@@ -8,7 +8,7 @@ from uuid import uuid4
 import typer
 
 from liftloop.cli.output import console, print_table
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.datasets import open_bandit
 from liftloop.lake.erasure import erase as erase_value
 from liftloop.lake.lake import Lake

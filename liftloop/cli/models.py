@@ -8,7 +8,7 @@ from uuid import uuid4
 import typer
 
 from liftloop.cli.output import console, print_table
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.registry.aliases import ALIASES, aliases, find_version
 from liftloop.registry.export import export
 from liftloop.registry.registry import Registry

@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from liftloop import stack
 from liftloop.cli.output import console, print_table
-from liftloop.contract.contract import load_contracts
+from liftloop.contract.loading import load_contracts
 from liftloop.errors import UserError
 from liftloop.operations.health import disk_use, last_successes, source_health
 from liftloop.reporting.words import in_words

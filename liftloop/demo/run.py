@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from liftloop import stack
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.datasets import open_bandit, simulated
 from liftloop.datasets.open_bandit_value import write_off_policy_page
 from liftloop.demo.live import live_line

@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.datasets.open_bandit_value import SOURCE
 from liftloop.datasets.simulated.truth import Truth
 from liftloop.features.definitions import feature_columns

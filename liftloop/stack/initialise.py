@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from liftloop.contract.contract import ContractError, load_contracts
+from liftloop.contract.loading import ContractError, load_contracts
 from liftloop.contract.suite import load_suite
 from liftloop.project import find_project
 from liftloop.settings import Settings, load_settings

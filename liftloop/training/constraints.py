@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from liftloop.contract.contract import Contract, ContractError
+from liftloop.contract.contract import Contract
+from liftloop.contract.loading import ContractError
 from liftloop.contract.sections import Training
 from liftloop.features.definitions import feature_columns
 from liftloop.model.encoder import Encoder

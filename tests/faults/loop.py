@@ -17,7 +17,8 @@ from dotenv import dotenv_values
 
 from faults.proxy import Proxy
 from faults.shop import SOURCE, landed_files, landed_rows, make_shop
-from liftloop.contract.contract import Contract, load_contract
+from liftloop.contract.contract import Contract
+from liftloop.contract.loading import load_contract
 from liftloop.features.lookup import materialized_at, online_features
 from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import ingested

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from lib.waits import until
 
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.datasets.simulated import SimulationSettings, simulate
 from liftloop.lake.lake import Lake
 from liftloop.lake.landed import Landed

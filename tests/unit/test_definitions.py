@@ -14,7 +14,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.hydration import HydrationContext, hydrate
 from prefect.utilities.schema_tools.validation import validate
 
-from liftloop.contract.contract import declared_sources, load_contract, load_contracts
+from liftloop.contract.loading import declared_sources, load_contract, load_contracts
 from liftloop.contract.suite import load_suite
 from liftloop.features.definitions import feature_columns, feature_service_name
 from liftloop.landing.rules import compile_rules

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from liftloop.contract.contract import declared_sources
+from liftloop.contract.loading import declared_sources
 from liftloop.project import ProjectError, find_project
 from liftloop.settings import load_settings
 

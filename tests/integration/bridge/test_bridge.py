@@ -28,7 +28,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_C
 from prefect.states import Running
 
 from bridge.reaper import RESUBMITTED, Limits, Reaper
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.lake.lake import Lake
 from liftloop.lake.landed import Landed
 from liftloop.lake.ledger import ingested

@@ -15,7 +15,8 @@ from feast.types import Float64, String
 from lib.feature_lake import impression, make_contract, write_lake
 from lib.projects import REPOSITORY
 
-from liftloop.contract.contract import Contract, declared_sources, load_contract
+from liftloop.contract.contract import Contract
+from liftloop.contract.loading import declared_sources, load_contract
 from liftloop.features.definitions import TIME_TO_LIVE, feature_columns, feature_service_name
 from liftloop.features.feast_repo import open_feature_store
 from liftloop.features.lookup import historical_features, online_features

@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 from lib.projects import REPOSITORY
 
-from liftloop.contract.contract import Contract, load_contract
+from liftloop.contract.contract import Contract
+from liftloop.contract.loading import load_contract
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
 from liftloop.lake.erasure import UnknownKeyError, erase, read_erasures

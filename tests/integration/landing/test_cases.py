@@ -8,7 +8,7 @@ import pytest
 import yaml
 from lib.projects import REPOSITORY
 
-from liftloop.contract.contract import ContractError, load_contract
+from liftloop.contract.loading import ContractError, load_contract
 from liftloop.lake.lake import Lake
 from liftloop.landing.ingest import BatchResult, ingest_batch, pending_batches
 from liftloop.storage.duckdb import connect

@@ -8,7 +8,7 @@ import pytest
 from lib.mortal_ingest import ingest
 from lib.projects import REPOSITORY
 
-from liftloop.contract.contract import load_contract
+from liftloop.contract.loading import load_contract
 from liftloop.contract.suite import load_suite
 from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import blocked

@@ -11,7 +11,8 @@ import yaml
 from lib.contracts import minimal_contract, minimal_document
 from lib.projects import unscheduled, write_deployments
 
-from liftloop.contract.contract import Contract, ContractError
+from liftloop.contract.contract import Contract
+from liftloop.contract.loading import ContractError
 from liftloop.settings import Settings
 from liftloop.stack import initialise, start
 from liftloop.stack.layout import Layout

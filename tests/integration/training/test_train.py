@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from liftloop.compute import cluster as clusters
 from liftloop.compute.cluster import ClusterError
 from liftloop.compute.compute import OneProcess, open_compute
-from liftloop.contract.contract import Contract, ContractError
+from liftloop.contract.contract import Contract
+from liftloop.contract.loading import ContractError
 from liftloop.contract.sections import Training
 from liftloop.model.model import predict_uncalibrated
 from liftloop.registry.load import load_model

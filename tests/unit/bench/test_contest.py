@@ -8,8 +8,8 @@ import pytest
 from bench.contest import CONSTANT, OURS, TRUTH, Contest, Entrant
 from bench.measure import Case
 from bench.real_logs import CONTRACTS, DATA_FOLDER, REAL_LOGS, land_real_log
-from liftloop.contract.contract import load_contract
 from liftloop.contract.files import placeholders
+from liftloop.contract.loading import load_contract
 from liftloop.contract.sections import GatePolicy
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.stats.columns import Floats

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from lib.contracts import short_names_document
 
-from liftloop.contract.contract import ContractError, declared_sources, load_contract
+from liftloop.contract.loading import ContractError, declared_sources, load_contract
 
 
 def write(folder: Path, changes: dict[str, Any]) -> None:
