@@ -13,6 +13,7 @@ from liftloop.storage.frozen import Frozen
 
 FileFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 Delimiter = Annotated[str, StringConstraints(pattern=r"^[^\r\n\x00]$")]
+Quote = Annotated[str, StringConstraints(pattern=r"^[!-~]$")]  # DuckDB reads quotes of one byte
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _QUOTES = {"csv": '"', "tsv": None}
 _OF_TEXT = ("encoding", "skip_rows", "comment", "footer")
@@ -74,7 +75,7 @@ class FileLayout(Frozen):
     encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
     header: Literal["first_line", "none"] | tuple[str, ...] = "first_line"  # none: the columns are named 1, 2, …
     delimiter: Delimiter | None = None  # None: a comma in csv, a tab in tsv
-    quote: Delimiter | Literal["none"] | None = None  # None: " in csv, none in tsv
+    quote: Quote | Literal["none"] | None = None  # None: " in csv, none in tsv
     skip_rows: Annotated[int, Field(ge=0, le=1000)] = 0  # lines before the header
     comment: Annotated[str, Field(min_length=1)] | None = None  # lines that start with it are no rows
     footer: Annotated[int, Field(ge=0, le=1000)] = 0  # lines after the last row
@@ -89,6 +90,8 @@ class FileLayout(Frozen):
             raise ValueError(f"{given} mean nothing in {self.format} files: remove them")
         if isinstance(self.header, tuple) and (repeated := repeated_in(self.header)):
             raise ValueError(f"header names {repeated} more than once")
+        if self.quote_character and self.quote_character == self.separator:
+            raise ValueError(f"delimiter and quote are both {self.separator!r}: they must differ")
         if self.thousands == self.decimal:
             raise ValueError(f"decimal and thousands are both {self.decimal!r}: they must differ")
         return self

@@ -11,7 +11,7 @@ from liftloop.contract.columns import Column
 from liftloop.contract.contract import CANONICAL_TYPES, MEANINGS, Contract
 from liftloop.contract.files import split_template
 from liftloop.landing.expressions import bound
-from liftloop.landing.rejection import FileRejectedError
+from liftloop.landing.rejection import FileRejectedError, summary_of
 from liftloop.landing.rules import Rule
 from liftloop.landing.values import Landed, identifier, number, text, time, whole_number
 from liftloop.storage.duckdb import literal, quoted
@@ -56,7 +56,7 @@ class CanonicalRow:
             spelled = bound(self.connection, sql, self.available)
             kind = self.connection.execute(f"DESCRIBE SELECT {spelled} FROM {self.rows}").fetchall()[0][1]
         except duckdb.Error as error:
-            raise FileRejectedError(f"{where}: {sql}: {' '.join(str(error).split())}") from None
+            raise FileRejectedError(f"{where}: {sql}: {summary_of(error)}") from None
         return Landed(f"TRY({spelled})", kind), f"TRY(({spelled}) IS NULL) IS NULL"
 
     def _unreadable_rule(self, name: str) -> Rule:

@@ -144,15 +144,19 @@ class _Framer:
         has_other_ends = b"\r" in lines and lines.count(b"\r") != lines.count(b"\r\n")
         if has_blank or has_comment or has_other_ends:
             return False
-        return _is_utf8(lines) and self._are_quotes_even(lines)
+        return _is_utf8(lines) and self._are_quotes_closed(lines)
 
-    def _are_quotes_even(self, lines: bytes) -> bool:
+    def _are_quotes_closed(self, lines: bytes) -> bool:
+        """Whether each line has an even number of quotes, every other one of which is where a value starts."""
         if self.quote is None or self.quote not in lines:
             return True
-        values = np.frombuffer(lines, np.uint8)
+        values = np.frombuffer(b"\n" + lines, np.uint8)
         quotes = np.flatnonzero(values == ord(self.quote))
         before = np.searchsorted(quotes, np.flatnonzero(values == ord("\n")))
-        return len(quotes) % 2 == 0 and not (before % 2).any()
+        if len(quotes) % 2 or (before % 2).any() or len(self.delimiter) != 1:
+            return False
+        starts = np.frombuffer(b"\n" + self.delimiter + self.quote, np.uint8)
+        return bool(np.isin(values[quotes[::2] - 1], starts).all())
 
     def _cut_by_line(self, buffer: bytes, is_last: bool) -> tuple[bytes, int]:
         lines = buffer.splitlines(keepends=True)
@@ -189,9 +193,12 @@ class _Framer:
 
     def _opens(self, line: bytes) -> bool:
         """Whether the line opens a quote and does not close it; a quote within a value, as in `5" x`, opens none."""
-        if self._count_quotes(line) % 2 == 0 or self._is_comment(line):
+        if self._count_quotes(line) == 0 or self._is_comment(line):
             return False
-        return self._fields(line) is None
+        rows = self._rows(line.rstrip(b"\r\n") + b"\nnext", is_strict=False)
+        if rows is None:  # a value is too long for Python
+            return self._count_quotes(line) % 2 == 1
+        return rows[-1] != ["next"]
 
     def _is_record(self, lines: list[bytes]) -> bool:
         """Whether lines are one record, or several records, two of which contain a stray quote."""
@@ -216,13 +223,19 @@ class _Framer:
         return line.count(self.quote) if self.quote else 0
 
     def _fields(self, record: bytes) -> list[str] | None:
-        """The fields of a record; None if it opens a quote and does not close it."""
-        text = record.decode("utf-8", "surrogateescape")
-        try:
-            rows = list(csv.reader(io.StringIO(text, newline=""), strict=True, **self.layout.dialect))
-        except csv.Error:
+        """The fields of a record; None if it opens a quote and does not close it, or ends before the last line."""
+        rows = self._rows(record, is_strict=True)
+        if rows is None or len(rows) > 1:
             return None
         return rows[0] if rows else []
+
+    def _rows(self, lines: bytes, *, is_strict: bool) -> list[list[str]] | None:
+        """The rows that Python finds in lines; None if it finds an error."""
+        text = io.StringIO(lines.decode("utf-8", "surrogateescape"), newline="")
+        try:
+            return list(csv.reader(text, strict=is_strict, **self.layout.dialect))
+        except csv.Error:
+            return None
 
 
 def _footer_bytes(landed: BinaryIO, size_bytes: int, lines: int) -> int:

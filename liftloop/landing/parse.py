@@ -1,6 +1,7 @@
 """Parsing of one landed file by its contract: every row as a canonical impression, bad rows with reasons."""
 
 import csv
+import lzma
 import re
 import zlib
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from liftloop.landing.canonical import CanonicalRow
 from liftloop.landing.explode import explode_view
 from liftloop.landing.framing import Frames
 from liftloop.landing.readers import create_view, drop_rejects
-from liftloop.landing.rejection import FileRejectedError
+from liftloop.landing.rejection import FileRejectedError, summary_of
 from liftloop.landing.rules import Rule, reasons_of
 from liftloop.landing.values import Landed, identifier, json_path
 from liftloop.storage.duckdb import literal, quoted
@@ -25,8 +26,10 @@ from liftloop.storage.duckdb import literal, quoted
 _IS_JSON = Rule("a JSON object", "the line is not a JSON object", "NOT json_valid(landed_row.json_line)")
 _RECORDS = "landed records"  # with a blank, which no reference file's name has
 _KEEP_IS_COMPUTED = Rule("keep can be computed", "keep cannot be computed", '"keep fails"')
-_LONGEST_ERROR_CHARACTERS = 500
-_UNREADABLE = (duckdb.Error, UnicodeError, csv.Error, zlib.error, EOFError, OSError, BadZipFile, pa.ArrowException)
+_UNREADABLE = (
+    *(duckdb.Error, UnicodeError, csv.Error, EOFError, OSError, pa.ArrowException),
+    *(zlib.error, lzma.LZMAError, BadZipFile),
+)
 _ROOT = re.compile(r"([^.\[\]]+)([.\[].*)")
 
 
@@ -68,7 +71,7 @@ def parse(connection: duckdb.DuckDBPyConnection, contract: Contract, file: Lande
         raise
     except _UNREADABLE as error:
         connection.execute("ROLLBACK")
-        shown = " ".join(str(error).split())[:_LONGEST_ERROR_CHARACTERS]
+        shown = summary_of(error).replace(str(file.path.parent), "")
         raise FileRejectedError(f"not readable as {contract.landing.format}: {shown}") from None
 
 

@@ -63,11 +63,14 @@ def _unpacked(path: Path, target: Path, limit: int) -> Path:
 
 
 def _open_zip(path: Path) -> IO[bytes]:
-    archive = zipfile.ZipFile(path)
-    files = [item for item in archive.infolist() if not item.is_dir()]
-    if len(files) != 1:
-        raise FileRejectedError(f"the archive holds {len(files)} files: land each by itself")
-    return archive.open(files[0])
+    try:
+        archive = zipfile.ZipFile(path)
+        files = [item for item in archive.infolist() if not item.is_dir()]
+        if len(files) != 1:
+            raise FileRejectedError(f"the archive holds {len(files)} files: land each by itself")
+        return archive.open(files[0])
+    except RuntimeError as error:  # encrypted, or of a version or method that is not supported
+        raise FileRejectedError(f"the archive cannot be opened: {error}") from None
 
 
 _OPENERS: dict[bytes, Callable[[Path], AbstractContextManager[Any]]] = {
@@ -111,7 +114,10 @@ def _column_names(frames: Frames, layout: FileLayout) -> list[str]:
         return list(layout.header)
     if not layout.has_header:
         with frames.path.open(encoding="utf-8", newline="") as records:
-            return [str(place) for place, _ in enumerate(next(csv.reader(records, **layout.dialect), []), 1)]
+            places = [str(place) for place, _ in enumerate(next(csv.reader(records, **layout.dialect), []), 1)]
+        if not places:
+            raise FileRejectedError("no line is a record")
+        return places
     header = frames.names or []
     if any(character < " " or "\udc80" <= character <= "\udcff" for name in header for character in name):
         raise FileRejectedError(f"the header is not {layout.encoding}: set landing.encoding in the contract")

@@ -89,6 +89,8 @@ def test_every_declared_contract_loads(source: str) -> None:
         ({"landing.path": "{the day}.csv"}, ["landing.path", "['the day'] are not names"]),
         ({"landing.header": ["a", "a"]}, ["header names ['a'] more than once"]),
         ({"landing.thousands": "."}, ["decimal and thousands are both '.'"]),
+        ({"landing": {"path": "a", "format": "csv", "quote": "«"}}, ["landing.quote", "'«'"]),
+        ({"landing": {"path": "a", "format": "csv", "delimiter": '"'}}, ["delimiter and quote are both '\"'"]),
         ({"landing.format": "parquet", "landing.delimiter": ";"}, ["['delimiter'] mean nothing in parquet files"]),
         ({"columns.placement_id": {"template": "{a}:{b"}}, ["placement_id.template", "pair of braces"]),
         ({"columns.ad_id": {"from": "a", "scale": 2}}, ["ad_id: scale means nothing for text"]),

@@ -31,6 +31,9 @@ def records(frames: Frames) -> list[bytes]:
         (b'a,b\n1,"2\n3,4\n5,6\n', [b"3,4", b"5,6"], [(2, '1,"2')]),
         (b'a,b\n1,"2\n3,4\n5,"6\n7,8\n', [b"3,4", b"7,8"], [(2, '1,"2'), (4, '5,"6')]),
         (b'a,b\n1,5" x\n3,4\n', [b'1,5" x', b"3,4"], []),
+        (b'a,b\n5" x,"2\n3,4\n', [b"3,4"], [(2, '5" x,"2')]),
+        (b'a,b\n"1"x,"2\n3,4\n', [b"3,4"], [(2, '"1"x,"2')]),
+        (b'a,b\n5" x,"2" y"\n3,4\n', [b'5" x,"2" y"', b"3,4"], []),
         (b"a,b\n1,\xff\n3,4\n", [b"3,4"], [(2, "1,\\xff")]),
     ],
 )
@@ -46,6 +49,21 @@ def test_a_quoted_value_may_hold_line_breaks(tmp_path: Path) -> None:
     frames = framed(tmp_path, b'a,b\r\n1,"two\r\nlines"\r\n3,4\r\n')
     assert frames.path.read_bytes() == b'1,"two\r\nlines"\n3,4\n'
     assert [frames.line_of(record) for record in range(frames.count)] == [2, 4]
+
+
+def test_a_quoted_value_with_line_breaks_may_follow_a_stray_quote(tmp_path: Path) -> None:
+    assert framed(tmp_path, b'a,b\n5" x,"two\nlines"\n3,4\n').path.read_bytes() == b'5" x,"two\nlines"\n3,4\n'
+
+
+def test_a_quoted_value_may_be_longer_than_python_reads(tmp_path: Path) -> None:
+    value = b'"' + b"x" * 200_000 + b'"'
+    frames = framed(tmp_path, b"a,b\n\n1," + value + b"\n3,4\n")
+    assert (records(frames), frames.unreadable) == ([b"1," + value, b"3,4"], [])
+
+
+def test_the_last_byte_of_a_long_delimiter_is_no_delimiter(tmp_path: Path) -> None:
+    body = 'a§b\nç"§"2\n3§4\n'.encode()
+    assert [each.line for each in framed(tmp_path, body, delimiter="§").unreadable] == [2]
 
 
 def test_what_the_contract_skips_is_no_record(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,46 @@ def test_a_file_that_is_not_what_the_contract_says_is_rejected(
     path.write_bytes(body)
     with pytest.raises(FileRejectedError, match=words):
         read(path, contract(kind))
+
+
+def test_a_file_without_header_and_without_a_record_is_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"\n\xff\n")
+    columns = {name: {"from": str(place)} for place, name in enumerate(COLUMNS, 1)}
+    landing = {"path": "{shop}/log", "format": "csv", "header": "none"}
+    with pytest.raises(FileRejectedError, match="no line is a record"):
+        read(path, contract(landing=landing, columns=columns))
+
+
+def test_a_message_names_many_columns_in_short(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(",".join(f"column {number}" for number in range(1_000)).encode())
+    with pytest.raises(FileRejectedError, match="are missing") as refused:
+        read(path)
+    assert len(str(refused.value)) < 600
+
+
+def test_a_message_has_no_local_path(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"no parquet at all")
+    with pytest.raises(FileRejectedError, match="No magic bytes") as refused:
+        read(path, contract("parquet"))
+    assert str(tmp_path) not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"), [(6, 1, "encrypted"), (8, 99, "not supported"), (8, 14, "not readable")]
+)
+def test_an_archive_that_cannot_be_unpacked_is_rejected(tmp_path: Path, place: int, value: int, words: str) -> None:
+    """Flags and method; in the directory they stand two bytes later."""
+    path = tmp_path / "log"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("log", as_csv([ROW]) * 10)
+    body = bytearray(path.read_bytes())
+    body[place] = body[body.index(b"PK\x01\x02") + place + 2] = value
+    path.write_bytes(body)
+    with pytest.raises(FileRejectedError, match=words):
+        read(path)
 
 
 def test_a_broken_gzip_is_rejected(tmp_path: Path) -> None:
