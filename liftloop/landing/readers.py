@@ -21,6 +21,7 @@ from liftloop.storage.duckdb import literal, quoted
 _MOST_COLUMNS = 2_000  # DuckDB's run time is quadratic in the columns
 _COPY_BYTES = 2**20
 _NO_SEPARATOR = "\\0"  # as DuckDB spells it: a line is one value
+_NEW_LINE = "\\n"  # not guessed: the first record may have a CR within quotes
 _LONGEST_MAGIC_BYTES = 10
 
 
@@ -133,7 +134,7 @@ def _read_records(frames: Frames, names: Sequence[str], layout: FileLayout) -> s
     return (
         f"read_csv({literal(frames.path)}, columns = {{{columns}}}, auto_detect = false, header = false,"
         f" delim = {literal(layout.separator or _NO_SEPARATOR)}, quote = {quote}, escape = {quote},"
-        " store_rejects = true)"
+        f" new_line = {literal(_NEW_LINE)}, store_rejects = true)"
     )
 
 

@@ -157,6 +157,16 @@ def test_a_line_that_is_no_row_is_kept_too(tmp_path: Path, line: bytes, reason: 
     assert reason in unread["reason"][0]
 
 
+def test_the_first_record_may_hold_a_line_break_of_any_kind(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    rows = as_csv([ROW | {"slot": "SLOT"}, ROW | {"id": "2"}])
+    for value in (b'"a\rb"', b'"a\r\nb"', b'"a\nb"'):
+        path.write_bytes(rows.replace(b"SLOT", value))
+        impressions, unread = read(path)
+        assert list(impressions["placement_id"]) == [value.decode().strip('"'), "top"]
+        assert unread.empty
+
+
 def test_a_parquet_file_may_not_name_a_column_twice(tmp_path: Path) -> None:
     twice = pa.Table.from_arrays([pa.array(["1"]), pa.array(["2"])], names=["id", "id"])
     pq.write_table(twice, tmp_path / "log")
