@@ -71,7 +71,8 @@ def parse(connection: duckdb.DuckDBPyConnection, contract: Contract, file: Lande
         raise
     except _UNREADABLE as error:
         connection.execute("ROLLBACK")
-        shown = summary_of(error).replace(str(file.path.parent), "")
+        local_path = rf"""['"]?{re.escape(str(file.path.parent))}[^\s'"]*['"]?"""
+        shown = re.sub(local_path, "the file", summary_of(error))
         raise FileRejectedError(f"not readable as {contract.landing.format}: {shown}") from None
 
 
