@@ -2,19 +2,25 @@
 
 import duckdb
 
-from liftloop.contract.files import Explode
-from liftloop.landing.readers import drop_rejects
+from liftloop.contract.files import Explode, FileFormat
+from liftloop.landing.readers import drop_rejects, require_size_limit
 from liftloop.landing.rejection import FileRejectedError
 from liftloop.storage.duckdb import literal, quoted
 
 
-def explode_view(connection: duckdb.DuckDBPyConnection, view: str, records: str, explode: Explode) -> int:
+def explode_view(
+    connection: duckdb.DuckDBPyConnection, view: str, records: str, explode: Explode, kind: FileFormat, limit: int
+) -> int:
     """Create a view of the elements in a view of records; returns by how much it is longer.
 
     A record without elements stays a row, with null for the element. `landed_number` is the number of the record.
 
+    Args:
+        kind: the format of the file.
+        limit: the most bytes of all rows; each repeats the other columns of its record.
+
     Raises:
-        FileRejectedError: the column is missing, or the file has one with the name of `position`.
+        FileRejectedError: the column is missing, the file has one with the name of `position`, or exceeds the limit.
     """
     kinds = {row[0]: row[1] for row in connection.execute(f"DESCRIBE {quoted(records)}").fetchall()}
     if explode.column not in kinds:
@@ -24,15 +30,18 @@ def explode_view(connection: duckdb.DuckDBPyConnection, view: str, records: str,
     column = quoted(explode.column)
     elements = _elements(column, kinds[explode.column], explode.separator)
     listed = f"CASE WHEN len({elements}) > 0 THEN {elements} ELSE [NULL] END"
-    longer = connection.execute(f"SELECT sum(len({listed}) - 1) FROM {quoted(records)}").fetchone()
+    record = "json_line" if kind == "jsonl" else '"landed record"::VARCHAR'
+    sums = f"coalesce(sum(len({listed}) - 1), 0), coalesce(sum(len({listed}) * strlen({record})), 0)"
+    longer, size_bytes = connection.execute(f'SELECT {sums} FROM {quoted(records)} AS "landed record"').fetchall()[0]
     drop_rejects(connection)
+    require_size_limit(size_bytes, limit)
     connection.execute(f"""
         CREATE OR REPLACE TEMP VIEW {quoted(view)} AS
         SELECT * EXCLUDE ("landed elements") REPLACE (unnest("landed elements") AS {column}),
             generate_subscripts("landed elements", 1) AS {quoted(explode.position)}
         FROM (SELECT *, row_number() OVER () AS landed_number, {listed} AS "landed elements" FROM {quoted(records)})
     """)
-    return int(longer[0] or 0) if longer else 0
+    return int(longer)
 
 
 def _elements(column: str, kind: str, separator: str | None) -> str:

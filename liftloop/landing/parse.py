@@ -85,7 +85,7 @@ def _parse(
     explode = contract.landing.explode
     view = _RECORDS if explode else "landed"
     frames = create_view(connection, view, file.path, contract.landing, limit, _subfolder(folder, "landed"))
-    longer = explode_view(connection, "landed", view, explode) if explode else 0
+    longer = explode_view(connection, "landed", view, explode, contract.landing.format, limit) if explode else 0
     for name, path in file.lookups.items():
         _open_lookup(connection, name, contract.lookups[name], path, limit, _subfolder(folder, name))
     rows = _append_rows(connection, contract, _available(connection, contract, file), file, rules)

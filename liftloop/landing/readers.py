@@ -59,7 +59,7 @@ def _unpacked(path: Path, target: Path, limit: int) -> Path:
     with opener(path) as packed, target.open("wb") as plain:
         while piece := packed.read(_COPY_BYTES):
             plain.write(piece)
-            _require_size_limit(plain.tell(), limit)
+            require_size_limit(plain.tell(), limit)
     return target
 
 
@@ -83,7 +83,7 @@ _OPENERS: dict[bytes, Callable[[Path], AbstractContextManager[Any]]] = {
 
 
 def _parquet_rows(connection: duckdb.DuckDBPyConnection, path: Path, limit: int) -> str:
-    _require_size_limit(_parquet_bytes(connection, path), limit)
+    require_size_limit(_parquet_bytes(connection, path), limit)
     _require_unique_names(pq.read_schema(path).names)
     return f"SELECT * FROM read_parquet({literal(path)})"
 
@@ -95,7 +95,12 @@ def _parquet_bytes(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
     return (row and row[0]) or 0
 
 
-def _require_size_limit(size_bytes: int, limit: int) -> None:
+def require_size_limit(size_bytes: int, limit: int) -> None:
+    """Require that a file, once unpacked, is within the limit.
+
+    Raises:
+        FileRejectedError: it is not.
+    """
     if size_bytes > limit:
         raise FileRejectedError(
             f"it unpacks to more than {limit:,} bytes (LIFTLOOP_MAX_EXPANDED_BYTES): land it in parts"

@@ -152,6 +152,18 @@ def test_elements_of_json_have_paths(tmp_path: Path) -> None:
     assert list(impressions["ad_id"]) == ["7", "8"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_list_that_would_repeat_its_record_without_end_is_refused(tmp_path: Path, kind: str) -> None:
+    slot, ads = "x" * 2_000, "|".join("a" * 2_000)
+    text = {
+        "csv": f"id,at,slot,ad,clicked\n1,,{slot},{ads},0\n",
+        "jsonl": f'{{"id": 1, "at": "", "slot": "{slot}", "ad": "{ads}", "clicked": 0}}\n',
+    }
+    used = contract({}, landing={"format": kind, "explode": {"column": "ad", "separator": "|"}})
+    with pytest.raises(FileRejectedError, match="it unpacks to more than 1,048,576 bytes"):
+        read(tmp_path, text[kind], used)
+
+
 def test_a_clash_of_names_is_said(tmp_path: Path) -> None:
     used = contract({}, landing={"explode": {"column": "ad", "separator": "|", "position": "slot"}})
     with pytest.raises(FileRejectedError, match=r"has a column 'slot': set landing\.explode\.position"):
