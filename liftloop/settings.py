@@ -47,9 +47,7 @@ class Settings(BaseSettings):
     device: Literal["cpu", "cuda"] = "cpu"  # that XGBoost trains on, in every worker
     redis_url: str | None = None  # None: online features in SQLite
     feast_registry_url: str | None = None  # None: a SQL registry on SQLite
-    max_expanded_bytes: int = Field(
-        default=4 * 2**30, ge=2**20
-    )  # unpacked, lists exploded; larger: rejected
+    max_expanded_bytes: int = Field(default=4 * 2**30, ge=2**20)  # of a landed file once unpacked; larger: rejected
     min_free_bytes: int = 2**30  # the embedded stack does not start with less free disk space
 
     @property

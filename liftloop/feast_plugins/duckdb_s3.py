@@ -27,6 +27,7 @@ def connect(access: S3Access, database: str | Path = ":memory:") -> duckdb.DuckD
     """A connection in UTC that reads s3://. The S3 extension comes from PyPI, never from a download."""
     connection = duckdb.connect(str(database))
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")  # DuckDB takes a spawned process for a person at a prompt
     attach_s3(connection, access)
     return connection
 

@@ -97,6 +97,9 @@ def test_every_format_reads_the_same(tmp_path: Path, kind: str, is_gzipped: bool
         ({"from": "at"}, "2026-01-05 00:30:00.250", "2026-01-05T00:30:00.250"),
         ({"from": "at", "time": "epoch_seconds"}, "1767573000.5", "2026-01-05T00:30:00.500"),
         ({"from": "at", "time": "epoch_milliseconds"}, "1767573000500", "2026-01-05T00:30:00.500"),
+        ({"from": "at", "time": "epoch_milliseconds"}, "1767573000500.25", "2026-01-05T00:30:00.500250"),
+        ({"from": "at", "time": "epoch_milliseconds"}, "17675730005e2", "2026-01-05T00:30:00.500"),
+        ({"from": "at", "time": "epoch_nanoseconds"}, "1767573000500250499", "2026-01-05T00:30:00.500250"),
     ],
 )
 def test_times(tmp_path: Path, column: dict[str, Any], text: str, expected: str) -> None:
