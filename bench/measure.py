@@ -23,6 +23,7 @@ class Sample:
 
     seconds: float
     peak_bytes: int
+    cpu_seconds: float  # of this process alone
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def interleaved(contestants: Mapping[str, Callable[[], Any]], rounds: int = ROUN
             samples[name].append(in_fresh_process(run))
             last = samples[name][-1]
             console.print(f"round {number}  {name:<40} {last.seconds:8.2f} s  {last.peak_bytes / 2**20:8,.0f} MiB")
-    return {name: _median(each) for name, each in samples.items()}
+    return {name: median_of(each) for name, each in samples.items()}
 
 
 def in_fresh_process(run: Callable[[], Any]) -> Sample:
@@ -68,10 +69,10 @@ def in_fresh_process(run: Callable[[], Any]) -> Sample:
 
 
 def _timed(run: Callable[[], Any]) -> Sample:
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     run()
-    seconds = time.perf_counter() - started
-    return Sample(seconds, peak_bytes())
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    return Sample(seconds, peak_bytes(), cpu_seconds)
 
 
 def peak_bytes() -> int:
@@ -81,9 +82,11 @@ def peak_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
-def _median(samples: Sequence[Sample]) -> Sample:
+def median_of(samples: Sequence[Sample]) -> Sample:
+    """The median of each figure."""
     seconds = median(sample.seconds for sample in samples)
-    return Sample(seconds, int(median(sample.peak_bytes for sample in samples)))
+    peak, cpu_seconds = (median(sample.peak_bytes for sample in samples), median(s.cpu_seconds for s in samples))
+    return Sample(seconds, int(peak), cpu_seconds)
 
 
 def report(bench: str, cases: Sequence[Case], **details: Any) -> None:
