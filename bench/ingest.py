@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from bench.measure import ROUNDS, Case, Sample, console, in_fresh_process, median_of, report
-from liftloop.contract.contract import Contract, load_contract
+from liftloop.contract.contract import Contract
 from liftloop.contract.files import FileFormat
+from liftloop.contract.loading import load_contract
 from liftloop.lake.lake import Lake
 from liftloop.landing import validation
 from liftloop.landing.ingest import ingest_batch, pending_batches
