@@ -27,12 +27,12 @@ from liftloop.landing.outcomes import join_outcomes, list_outcomes, stage_outcom
 from liftloop.landing.parse import LandedFile, create_tables, delete_rows, parse
 from liftloop.landing.rejection import FileRejectedError
 from liftloop.landing.rules import Finding, compile_rules
-from liftloop.storage.duckdb import connect
+from liftloop.storage.duckdb import connect, literal
 from liftloop.storage.keys import impressions_prefix, landing_prefix, quarantine_prefix
 from liftloop.storage.runs import record
 from liftloop.storage.store import Listed, ObjectRef, concurrently
 
-BATCH_BYTES = 256 * 1024 * 1024
+BATCH_BYTES = 64 * 1024 * 1024
 BATCH_OBJECTS = 1000
 _LONGEST_NAME_CHARACTERS = 60  # of a local file; at most four bytes each, and file systems allow 255 bytes
 
@@ -99,8 +99,8 @@ def ingest_batch(lake: Lake, items: list[Listed]) -> BatchResult:
     suite = load_suite(contract)
     with tempfile.TemporaryDirectory(prefix="liftloop-") as name:
         folder = Path(name)
-        with connect(lake.store.settings, folder / "batch.duckdb") as connection:
-            connection.execute("SET wal_autocheckpoint = '1TB'")  # the file lives for one batch: no checkpoints
+        with connect(lake.store.settings) as connection:
+            connection.execute(f"SET temp_directory = {literal(folder / 'spilled')}")  # of what exceeds the memory
             rules = compile_rules(suite)
             erasures = Erasures() if kind else read_erasures(lake.store, lake.contract.source)  # of people
             batch = Batch(lake, landed, contract, suite, rules, erasures, connection, folder)
