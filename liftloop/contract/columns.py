@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
@@ -53,6 +54,12 @@ def _parse_zone(value: str) -> str:
     return value
 
 
+def _require_scale(value: float) -> float:
+    if not isfinite(value) or value == 0:
+        raise ValueError("a scale is a number other than 0, such as 0.01")
+    return value
+
+
 def _require_time(value: str) -> str:
     if value != "text" and value not in EPOCHS:
         strptime_format(value)
@@ -77,6 +84,8 @@ def strptime_format(pattern: str) -> str:
             raise ValueError(f"{token!r} has no meaning in a time; allowed: {allowed}")
         pieces.append(_FORMATS.get(token, token))
     spelled = "".join(pieces)
+    if "%I" in spelled and "%p" not in spelled:
+        raise ValueError("hh counts to 12 and needs a for am or pm; HH counts to 24")
     if not all(re.search(part, spelled) for part in ("%[Yy]", "%[mbB]", "%d")):
         raise ValueError("a pattern names year, month and day, such as yyyyMMddHHmmss")
     return spelled
@@ -95,7 +104,9 @@ class Column(Frozen):
     pick: Template | None = None  # the landed column whose name depends on the row: "affinity_{item_id}"
     sql: Expression | None = None  # of landed columns: "yes + no"
     constant: str | int | float | None = None
-    scale: float | None = None  # multiplies numbers: 0.01 turns cents into currency units
+    scale: Annotated[float, AfterValidator(_require_scale)] | None = (
+        None  # multiplies numbers: 0.01 turns cents into currency units
+    )
     time: Annotated[str, AfterValidator(_require_time)] = "text"  # ISO 8601, an epoch, or a pattern
     since: AwareDatetime = datetime(1970, 1, 1, tzinfo=UTC)  # where the epoch starts
     zone: Zone = "UTC"  # of times without an offset

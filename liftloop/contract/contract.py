@@ -53,7 +53,8 @@ COLUMNS_OF_KPI = {  # what each is made of
     "revenue_per_mille": {"revenue"},
     "margin_per_mille": {"revenue", "cost"},
 }
-RESERVED_NAMES = {"date", "fold", "json_line", "landed", "object_id", "rank", "raw", "reasons", "row", "rows"}
+RESERVED_NAMES = {"date", "filename", "fold", "json_line", "landed", "object_id", "rank", "raw", "reasons", "row"}
+RESERVED_NAMES |= {"rowid", "rows"}
 MEANINGS = {"DOUBLE": "a number", "BIGINT": "a whole number", "VARCHAR": "text", "TIMESTAMPTZ": "a time"}
 CONTEXT_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "float": "DOUBLE"}
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self, TypedDict
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from liftloop.storage.frozen import Frozen
+from liftloop.storage.keys import LANDING
 
 FileFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 Delimiter = Annotated[str, StringConstraints(pattern=r"^[^\r\n\x00]$")]
@@ -62,6 +63,10 @@ def _require_path(path: str) -> str:
         raise ValueError(f"the parts {odd} are not names: use letters, digits and _")
     if repeated := sorted(repeated_in(names)):
         raise ValueError(f"the parts {repeated} appear more than once")
+    if odd := sorted({*path} & {*"*?"}):
+        raise ValueError(f"{odd} match only themselves: write {{name}} where names differ")
+    if path.startswith(("/", LANDING)):
+        raise ValueError(f"the path starts below {LANDING}<source>/")
     if "row" in names:
         raise ValueError("{row} is the number of the row in its file: give the part another name")
     return path
@@ -88,8 +93,10 @@ class FileLayout(Frozen):
         unused = {"parquet": (*_OF_TEXT, *_OF_TABLES), "jsonl": _OF_TABLES}.get(self.format, ())
         if given := [name for name in unused if name in self.model_dump(exclude_defaults=True)]:
             raise ValueError(f"{given} mean nothing in {self.format} files: remove them")
-        if isinstance(self.header, tuple) and (repeated := repeated_in(self.header)):
-            raise ValueError(f"header names {repeated} more than once")
+        if isinstance(self.header, tuple) and (repeated := repeated_in(map(str.lower, self.header))):
+            raise ValueError(f"header names {repeated} more than once; names that differ in case alone are one")
+        if isinstance(self.header, tuple) and not all(self.header or ("",)):
+            raise ValueError("header has a name for each column, or is none")
         if self.quote_character and self.quote_character == self.separator:
             raise ValueError(f"delimiter and quote are both {self.separator!r}: they must differ")
         if self.thousands == self.decimal:
@@ -167,4 +174,4 @@ class Landing(RowFiles):
 class Lookup(FileLayout):
     """A reference file joined to every row; named parts in `path` are filled from the impressions file's own path."""
 
-    match: dict[str, str]  # landed column -> column of the reference file
+    match: Annotated[dict[str, str], Field(min_length=1)]  # landed column -> column of the reference file

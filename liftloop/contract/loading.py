@@ -20,11 +20,12 @@ class _Loader(yaml.SafeLoader):
     """YAML that rejects duplicate keys, where the last would silently win, and keys that it parses as booleans."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        own = (key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge")
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         keys = [self.construct_object(key, deep=True) for key in own]
+        lines = {str(key): each.start_mark.line + 1 for key, each in zip(keys, own, strict=True)}
         where = f"line {node.start_mark.line + 1}"
         if repeated := repeated_in(map(str, keys)):
-            raise yaml.YAMLError(f"{where}: {repeated} appear more than once; remove all but one")
+            raise yaml.YAMLError(f"line {lines[repeated[0]]}: {repeated} appear more than once; remove all but one")
         if odd := [key for key in keys if isinstance(key, bool)]:
             raise yaml.YAMLError(
                 f"{where}: a key is read as {odd[0]}: YAML takes yes, no, on and off for booleans; quote it"

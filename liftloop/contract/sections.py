@@ -57,6 +57,9 @@ class Outcome(Frozen):
     negatives_kept: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of unrewarded impressions that the log kept
 
 
+_LARGEST = 1e15  # amounts are summed as DECIMAL(38, 9)
+
+
 class Amounts(Frozen):
     """The limits of revenue and cost of one impression, in the currency of the log; negative ones are refunds."""
 
@@ -65,8 +68,8 @@ class Amounts(Frozen):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if not -inf < self.minimum < self.maximum < inf:
-            raise ValueError("minimum and maximum are two numbers, the lower one first")
+        if not -_LARGEST <= self.minimum < self.maximum <= _LARGEST:
+            raise ValueError(f"minimum and maximum are two numbers within {_LARGEST:g}, the lower one first")
         return self
 
 

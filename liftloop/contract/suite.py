@@ -97,8 +97,9 @@ def _read(file: Path) -> Suite:
     if not isinstance(suite, dict) or not isinstance(suite.get("expectations"), list):
         raise SuiteError(f"{file}: expectations: missing; it is a Great Expectations suite with a list of them")
     for expectation in suite["expectations"]:
-        if not isinstance(expectation, dict) or not {"type", "kwargs"} <= expectation.keys():
-            raise SuiteError(f"{file}: {expectation!r}: an expectation has type and kwargs")
+        parts = (expectation, expectation.get("kwargs"), _meta(expectation)) if isinstance(expectation, dict) else ()
+        if not parts or "type" not in expectation or not all(isinstance(part, dict) for part in parts):
+            raise SuiteError(f"{file}: {expectation!r}: an expectation has type, kwargs and perhaps meta")
         on_failure(expectation)
     return suite
 
@@ -145,7 +146,10 @@ def _columns_of(expectation: Expectation) -> set[str]:
     kwargs = expectation["kwargs"]
     named = {value for key, value in kwargs.items() if key in {"column", "column_A", "column_B"}}
     predicate = predicate_text(kwargs.get("unexpected_rows_query", ""))
-    return named.union(names_in(predicate)) if predicate else named
+    try:
+        return named.union(names_in(predicate)) if predicate else named
+    except ValueError as error:
+        raise SuiteError(f"{expectation['type']}: {kwargs['unexpected_rows_query']!r}: {error}") from None
 
 
 def _require_types(file: Path, expectation: Expectation, contract: Contract) -> None:

@@ -62,6 +62,6 @@ def _gather(connection: duckdb.DuckDBPyConnection, keys: str, uris: list[str], f
     path = folder / "keys.parquet"
     rows = f"read_parquet({uris}, union_by_name = true, filename = true) JOIN lake USING (filename)"
     connection.execute(
-        f"COPY (SELECT version, {keys} FROM {rows}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)"
+        f"COPY (SELECT lake.version, {keys} FROM {rows}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)"
     )
     return path

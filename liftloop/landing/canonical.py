@@ -56,8 +56,10 @@ class CanonicalRow:
             spelled = bound(self.connection, sql, self.available)
             kind = self.connection.execute(f"DESCRIBE SELECT {spelled} FROM {self.rows}").fetchall()[0][1]
         except duckdb.Error as error:
-            raise FileRejectedError(f"{where}: {sql}: {summary_of(error)}") from None
-        return Landed(f"TRY({spelled})", kind), f"TRY(({spelled}) IS NULL) IS NULL"
+            hint = "text is read as a number by price::DOUBLE"
+            raise FileRejectedError(f"{where}: {sql}: {summary_of(error)} ({hint})") from None
+        layout = self.contract.landing if kind == "VARCHAR" else None
+        return Landed(f"TRY({spelled})", kind, layout), f"TRY(({spelled}) IS NULL) IS NULL"
 
     def _unreadable_rule(self, name: str) -> Rule:
         column = self.contract.mapped[name]
@@ -89,7 +91,8 @@ class CanonicalRow:
             case "BIGINT":
                 return whole_number(landed.plain_number, column.scale)
             case "DOUBLE":
-                return number(landed.plain_number, column.scale)
+                typed = number(landed.plain_number, column.scale)
+                return f"CASE WHEN isfinite({typed}) THEN {typed} END" if name in self.contract.context else typed
         return identifier(landed.sql, landed.kind) if name in _IDS else text(landed.sql, landed.kind)
 
     def _default(self, name: str) -> str:

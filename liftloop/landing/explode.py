@@ -13,7 +13,7 @@ def explode_view(
 ) -> int:
     """Create a view of the elements in a view of records; returns by how much it is longer.
 
-    A record without elements stays a row, with null for the element. `landed_number` is the number of the record.
+    A record without elements stays a row, with null for the element. `landed number` is the number of the record.
 
     Args:
         kind: the format of the file.
@@ -39,7 +39,7 @@ def explode_view(
         CREATE OR REPLACE TEMP VIEW {quoted(view)} AS
         SELECT * EXCLUDE ("landed elements") REPLACE (unnest("landed elements") AS {column}),
             generate_subscripts("landed elements", 1) AS {quoted(explode.position)}
-        FROM (SELECT *, row_number() OVER () AS landed_number, {listed} AS "landed elements" FROM {quoted(records)})
+        FROM (SELECT *, row_number() OVER () AS "landed number", {listed} AS "landed elements" FROM {quoted(records)})
     """)
     return int(longer)
 
@@ -47,7 +47,9 @@ def explode_view(
 def _elements(column: str, kind: str, separator: str | None) -> str:
     """A list in SQL; the elements of JSON are text."""
     if separator is not None:
-        return f"list_filter(string_split({column}::VARCHAR, {literal(separator)}), lambda part: part <> '')"
+        ended = f"rtrim({column}::VARCHAR, {literal(separator)})"  # no element follows the last separator
+        split = f"string_split({ended}, {literal(separator)})"
+        return f"CASE WHEN {ended} <> '' THEN list_transform({split}, lambda part: nullif(part, '')) END"
     if kind.endswith("[]"):
         return column
     is_list = f"json_valid({column}) AND json_type({column}::JSON) = 'ARRAY'"

@@ -11,6 +11,7 @@ from liftloop.landing.values import Landed
 _ARITHMETIC = {"+", "-", "*", "/", "//", "%", "**", "^"}
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
 _COMPARISONS = {"COMPARISON", "BETWEEN"}
+_CHOICES = {"COMPARE_IN", "COMPARE_NOT_IN", "OPERATOR_COALESCE", "nullif", "ifnull", "greatest", "least"}
 
 
 def bound(connection: duckdb.DuckDBPyConnection, sql: str, available: dict[str, Landed]) -> str:
@@ -32,13 +33,18 @@ def bound(connection: duckdb.DuckDBPyConnection, sql: str, available: dict[str, 
 
 
 def _texts_read_as_numbers(node: Node, columns: dict[int, Landed]) -> list[Node]:
-    children = [*children_of(node)]
+    children = _of_one_type(node)
     texts = [each for each in children if id(each) in columns and columns[id(each)].kind in {"VARCHAR", "JSON"}]
     others = [_is_number(each, columns) for each in children if each not in texts]
-    is_comparison = node["class"] in _COMPARISONS or node["type"] in {"COMPARE_IN", "COMPARE_NOT_IN"}
-    if (_is_arithmetic(node) and all(others)) or (is_comparison and any(others)):
-        return texts
-    return []
+    return texts if (all(others) if _is_arithmetic(node) else any(others)) else []
+
+
+def _of_one_type(node: Node) -> list[Node]:
+    """The children that DuckDB casts to a common type."""
+    if node["class"] == "CASE":
+        return [*(check["then_expr"] for check in node["case_checks"]), node["else_expr"]]
+    is_choice = node["type"] in _CHOICES or node.get("function_name") in _CHOICES
+    return [*children_of(node)] if is_choice or node["class"] in _COMPARISONS or _is_arithmetic(node) else []
 
 
 def _is_arithmetic(node: Node) -> bool:

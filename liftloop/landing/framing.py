@@ -113,6 +113,8 @@ class _Framer:
             start, self.line = skipped.end(), self.line + 1
         if not self.layout.has_header:
             return start
+        while self.comment and buffer.startswith(self.comment, start) and (end := _LINE_END.search(buffer, start)):
+            start, self.line = end.end(), self.line + 1
         for end in [*islice(_LINE_END.finditer(buffer, start), 100), None]:
             stop, after = end.span() if end else (len(buffer), len(buffer))
             self.line += 1

@@ -25,7 +25,7 @@ def counted(batch: Batch, entry: Entry) -> Entry:
     )
     good, bad = row_counts(batch, entry.object_id)
     landed = good + bad + entry.rows_left_out + entry.rows_erased
-    if landed == 0:
+    if landed == 0 and not batch.contract.is_of_outcomes:  # a day may be without clicks
         return entry.model_copy(update={"status": "rejected", "error": "the file has a header and no rows"})
     counts = {"rows_landed": landed, "rows_valid": good, "rows_quarantined": bad, "reasons": reasons}
     if error := _why_held(batch, entry.object_id, reasons, good, bad):

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from liftloop.contract.contract import Contract
 from liftloop.lake.impressions import write_parquet
 from liftloop.lake.landed import landed_file_of, object_id_in
+from liftloop.lake.ledger import blocked
 from liftloop.landing.batch import Batch
 from liftloop.landing.rules import reasons_of
 from liftloop.storage.duckdb import literal, quoted
@@ -16,7 +17,7 @@ from liftloop.storage.keys import outcomes_prefix, quarantine_prefix
 from liftloop.storage.store import Listed, ObjectRef, Store, references
 
 _MONEY = "DECIMAL(38, 9)"  # exact: a sum of floats would depend on the order of addition
-_COLUMNS = "impression_id, event_id, click, conversion, revenue, cost, outcome_timestamp"
+_VALUES = "click, conversion, revenue, cost, outcome_timestamp"
 
 
 def list_outcomes(store: Store, source: str) -> list[Listed]:
@@ -24,12 +25,33 @@ def list_outcomes(store: Store, source: str) -> list[Listed]:
     return [*store.list(outcomes_prefix(source))]
 
 
+def _places(batch: Batch) -> dict[str, int]:
+    """The files of outcomes that count, each with its place in the order of landing.
+
+    Those of landed files that are gone stay; those of landed files that the contract no longer names do not.
+    """
+    landed = {landed_file_of(batch.landed.object_id(item)) for item in batch.landed.listed.values()}
+    keys = {item.key: object_id_in(item.key) for item in list_outcomes(batch.store, batch.contract.source)}
+    current = {key for key, each in keys.items() if each in batch.landed.by_id or landed_file_of(each) not in landed}
+    return {key: batch.landed.places.get(landed_file_of(keys[key]), -1) for key in current}
+
+
+def _rows(batch: Batch, places: dict[str, int]) -> str:
+    """The rows of these files in SQL, each with `key` and `place` of its file."""
+    if not places:
+        none = ", ".join(f"NULL AS {name}" for name in ("kind", "event_id", "place", "key"))
+        return f"(SELECT impression_id, {_VALUES}, {none} FROM impressions WHERE false)"
+    listed = ", ".join(f"({literal(batch.store.uri(key))}, {literal(key)}, {at})" for key, at in sorted(places.items()))
+    files = f"read_parquet({[batch.store.uri(key) for key in sorted(places)]}, filename = true)"
+    return f"({files} JOIN (VALUES {listed}) AS files(filename, key, place) USING (filename))"
+
+
 def stage_outcomes(batch: Batch, object_id: str) -> None:
     """Write an object's good rows with their key in the lake; the same rows give the same bytes."""
     path = batch.folder / "out" / object_id / outcomes_prefix(batch.contract.source) / f"{object_id}.parquet"
-    columns = (
-        _COLUMNS if "event_id" in batch.contract.context else _COLUMNS.replace("event_id", "NULL::VARCHAR AS event_id")
-    )
+    kind = batch.landed.outcome_files_of(batch.landed.by_id[object_id].key)
+    event_id = "event_id" if "event_id" in batch.contract.context else "NULL::VARCHAR AS event_id"
+    columns = f"impression_id, {literal(kind)} AS kind, {event_id}, {_VALUES}"
     good = f"FROM impressions WHERE object_id = {literal(object_id)} AND len(reasons) = 0"
     write_parquet(batch.connection, f"SELECT {columns} {good} ORDER BY ALL", path)
 
@@ -37,7 +59,7 @@ def stage_outcomes(batch: Batch, object_id: str) -> None:
 def touched_objects(batch: Batch, object_ids: list[str]) -> set[str]:
     """The objects with impressions, in the lake or in quarantine, that these outcomes or their former versions are of.
 
-    Their ids are those of the objects that the batch's good rows come from.
+    Objects that are held are among them: outcomes may be what they lack.
     """
     lake, store = batch.lake, batch.store
     ours = {landed_file_of(each) for each in object_ids}
@@ -53,7 +75,7 @@ def touched_objects(batch: Batch, object_ids: list[str]) -> set[str]:
         files = f"read_parquet({uris}, filename = true, union_by_name = true)"
         query = f"SELECT DISTINCT filename FROM {files} SEMI JOIN ({ids}) AS ids USING (impression_id)"
         found |= {_object_of(name) for (name,) in batch.connection.execute(query).fetchall()}
-    return found
+    return found | {entry.object_id for entry in blocked(lake) if entry.status == "held"}
 
 
 def _object_of(uri: str) -> str:
@@ -65,19 +87,22 @@ def _object_of(uri: str) -> str:
 def join_outcomes(batch: Batch) -> dict[str, tuple[ObjectRef, ...]]:
     """Give every impression its outcomes, then apply the rules; returns the files of outcomes of each object."""
     connection, contract = batch.connection, batch.contract
-    uris = {batch.store.uri(item.key): item.key for item in list_outcomes(batch.store, contract.source)}
-    nothing = f"(SELECT {_COLUMNS}, '' AS filename FROM impressions, (SELECT '' AS event_id) WHERE false)"
-    files = f"read_parquet({[*uris]}, filename = true)" if uris else nothing
+    places = _places(batch)
     connection.execute(f"""
         CREATE TEMP TABLE outcomes_found AS
-        SELECT {_COLUMNS}, filename FROM {files} SEMI JOIN impressions USING (impression_id)
+        SELECT impression_id, kind, event_id, {_VALUES}, place, key FROM {_rows(batch, places)}
+        SEMI JOIN impressions USING (impression_id)
     """)
+    # Of an event that landed again, the last version counts; without an id, equal rows are one event.
+    event = f"CASE WHEN event_id IS NULL THEN hash({_VALUES}) END"
     connection.execute(f"""
         CREATE TEMP TABLE outcomes_joined AS
         SELECT impression_id, max(click) AS click, max(conversion) AS conversion,
             sum(revenue::{_MONEY})::DOUBLE AS revenue, sum(cost::{_MONEY})::DOUBLE AS cost,
             max(outcome_timestamp) AS outcome_timestamp
-        FROM (SELECT DISTINCT {_COLUMNS} FROM outcomes_found) GROUP BY impression_id
+        FROM (FROM outcomes_found QUALIFY row_number() OVER (
+            PARTITION BY impression_id, kind, event_id, {event} ORDER BY place DESC, {_VALUES}) = 1)
+        GROUP BY impression_id
     """)
     values = ", ".join(f"{quoted(name)} = {value}" for name, value in _joined(contract).items())
     connection.execute(f"""
@@ -87,7 +112,7 @@ def join_outcomes(batch: Batch) -> dict[str, tuple[ObjectRef, ...]]:
         ) AS joined WHERE impressions.rowid = joined.place
     """)
     connection.execute(f"UPDATE impressions SET reasons = list_concat(reasons, {reasons_of(batch.rules)})")
-    return _files_of_objects(batch, uris)
+    return _files_of_objects(batch)
 
 
 def _joined(contract: Contract) -> dict[str, str]:
@@ -101,12 +126,12 @@ def _joined(contract: Contract) -> dict[str, str]:
     return values | {"outcome_timestamp": f"coalesce({known}, {assumed})"}
 
 
-def _files_of_objects(batch: Batch, uris: dict[str, str]) -> dict[str, tuple[ObjectRef, ...]]:
+def _files_of_objects(batch: Batch) -> dict[str, tuple[ObjectRef, ...]]:
     pairs = batch.connection.execute("""
-        SELECT DISTINCT object_id, filename FROM impressions JOIN outcomes_found USING (impression_id) ORDER BY ALL
+        SELECT DISTINCT object_id, key FROM impressions JOIN outcomes_found USING (impression_id) ORDER BY ALL
     """).fetchall()
-    known = {ref.key: ref for ref in references(batch.store, {uris[uri] for _, uri in pairs})}
+    known = {ref.key: ref for ref in references(batch.store, {key for _, key in pairs})}
     found: dict[str, tuple[ObjectRef, ...]] = {}
-    for object_id, uri in pairs:
-        found[object_id] = (*found.get(object_id, ()), known[uris[uri]])
+    for object_id, key in pairs:
+        found[object_id] = (*found.get(object_id, ()), known[key])
     return found

@@ -18,12 +18,13 @@ from liftloop.landing.canonical import CanonicalRow
 from liftloop.landing.explode import explode_view
 from liftloop.landing.framing import Frames
 from liftloop.landing.readers import create_view, drop_rejects
-from liftloop.landing.rejection import FileRejectedError, summary_of
+from liftloop.landing.rejection import FileRejectedError, is_shortage, summary_of
 from liftloop.landing.rules import Rule, reasons_of
 from liftloop.landing.values import Landed, identifier, json_path
 from liftloop.storage.duckdb import literal, quoted
 
-_IS_JSON = Rule("a JSON object", "the line is not a JSON object", "NOT json_valid(landed_row.json_line)")
+_NO_OBJECT = "CASE WHEN json_valid(landed_row.json_line) THEN json_type(landed_row.json_line) <> 'OBJECT' ELSE true END"
+_IS_JSON = Rule("a JSON object", "the line is not a JSON object", _NO_OBJECT)
 _RECORDS = "landed records"  # with a blank, which no reference file's name has
 _KEEP_IS_COMPUTED = Rule("keep can be computed", "keep cannot be computed", '"keep fails"')
 _UNREADABLE = (
@@ -71,6 +72,8 @@ def parse(connection: duckdb.DuckDBPyConnection, contract: Contract, file: Lande
         raise
     except _UNREADABLE as error:
         connection.execute("ROLLBACK")
+        if is_shortage(error):
+            raise
         local_path = rf"""['"]?{re.escape(str(file.path.parent))}[^\s'"]*['"]?"""
         shown = re.sub(local_path, "the file", summary_of(error))
         raise FileRejectedError(f"not readable as {contract.landing.format}: {shown}") from None
@@ -145,14 +148,18 @@ def _available(connection: duckdb.DuckDBPyConnection, contract: Contract, file: 
     Raises:
         FileRejectedError: one that it names is missing.
     """
-    found = {"row": Landed("landed.landed_number", "BIGINT"), "file": Landed(literal(file.relative_key))}
+    columns = dict[str, Landed]()
     views: list[tuple[str, str, FileLayout]] = [("landed", "", contract.landing)]
     views += [(_view_of(name), f"{name}.", contract.lookups[name]) for name in file.lookups]
     for view, prefix, layout in views:
         for name, kind in _kinds(connection, view).items():
-            found[f"{prefix}{name}"] = _known(Landed(f"{quoted(view)}.{quoted(name)}", kind, layout), layout)
-    found |= {name: _known(Landed(literal(value)), contract.landing) for name, value in file.path_parts.items()}
+            columns[f"{prefix}{name}"] = _known(Landed(f"{quoted(view)}.{quoted(name)}", kind, layout), layout)
     needed = contract.landed_names
+    if clash := sorted({*file.path_parts} & {*columns} & needed):
+        raise FileRejectedError(f"the parts {clash} of landing.path are also columns of the file: rename the parts")
+    built_in = {"row": Landed('landed."landed number"', "BIGINT"), "file": Landed(literal(file.relative_key))}
+    found = built_in | columns
+    found |= {name: _known(Landed(literal(value)), contract.landing) for name, value in file.path_parts.items()}
     nested = {name: value for name in needed - set(found) if (value := _nested(name, found, contract.landing))}
     found |= {name: _known(value, contract.landing) for name, value in nested.items()}
     if missing := sorted(needed - set(found)):
@@ -214,7 +221,7 @@ def _numbered(contract: Contract) -> str:
     """The landed rows; with their numbers, if the contract names those."""
     if "row" not in contract.landed_names or contract.landing.explode:  # which numbers records
         return "landed"
-    return "(SELECT *, row_number() OVER () AS landed_number FROM landed) AS landed"
+    return '(SELECT *, row_number() OVER () AS "landed number" FROM landed) AS landed'
 
 
 def _joins(contract: Contract, available: dict[str, Landed]) -> str:

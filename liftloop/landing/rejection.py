@@ -1,5 +1,9 @@
 """The refusal of a whole landed file."""
 
+import errno
+
+import duckdb
+
 _LONGEST_CHARACTERS = 500
 
 
@@ -14,3 +18,9 @@ class FileRejectedError(ValueError):
 def summary_of(error: Exception) -> str:
     """The first line of a library's message: the others quote our query, or give advice about it."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def is_shortage(error: Exception) -> bool:
+    """Whether the machine lacks memory or disk, which is no fault of a file: the run fails and is repeated."""
+    of_disk = getattr(error, "errno", None) in {errno.ENOSPC, errno.EMFILE} or "No space left" in str(error)
+    return of_disk or isinstance(error, duckdb.OutOfMemoryException)

@@ -53,7 +53,10 @@ def reasons_of(rules: Iterable[Rule]) -> str:
 def compile_rule(expectation: dict[str, Any]) -> Rule:
     """One row-level expectation; its description, if it has one, is the expected text."""
     description = expectation.get("description")
-    rule = _compile(expectation["type"], expectation["kwargs"], description)
+    try:
+        rule = _compile(expectation["type"], expectation["kwargs"], description)
+    except KeyError as missing:
+        raise SuiteError(f"{expectation['type']} {expectation['kwargs']}: lacks {missing}") from None
     return replace(rule, expected=description or rule.expected, holds_file=on_failure(expectation) == "hold_file")
 
 

@@ -28,7 +28,7 @@ from great_expectations.expectations.registry import get_metric_provider
 from great_expectations.validator.metric_configuration import MetricConfiguration
 from sqlalchemy.exc import DBAPIError
 
-from liftloop.contract.suite import Suite, is_row_level, on_failure
+from liftloop.contract.suite import Suite, SuiteError, is_row_level, on_failure
 from liftloop.landing.files import view_of_files
 from liftloop.landing.rules import Finding, compile_rule, predicate_of
 
@@ -149,9 +149,7 @@ def validate(connection: duckdb.DuckDBPyConnection, table: str, suite: Suite) ->
             name="batch", connection_string="duckdb://", kwargs={"creator": lambda: ConnectionWrapper(cursor)}
         )
         batch = source.add_table_asset(name=table, table_name=table).add_batch_definition_whole_table("all")
-        definition = gx.ValidationDefinition(
-            name=table, data=batch, suite=context.suites.add(gx.ExpectationSuite(**_with_expected(suite)))
-        )
+        definition = gx.ValidationDefinition(name=table, data=batch, suite=context.suites.add(_gx_suite(suite)))
         context.validation_definitions.add(definition)
         shape = {"result_format": "BASIC", "partial_unexpected_count": _EXAMPLES_PER_EXPECTATION}
         try:
@@ -175,6 +173,22 @@ def validate_files(
     return validate(connection, "files", suite)
 
 
+def _gx_suite(suite: Suite) -> gx.ExpectationSuite:
+    """The suite in Great Expectations' own classes, which leave out in silence what they do not know.
+
+    Raises:
+        SuiteError: there is no such expectation, or it lacks an argument.
+    """
+    try:
+        ours = gx.ExpectationSuite(**_with_expected(suite))
+    except ValueError as error:  # of pydantic
+        raise SuiteError(f"{suite['name']}: {' '.join(str(error).split())}") from None
+    known = {each.expectation_type for each in ours.expectations}
+    if unknown := sorted({each["type"] for each in suite["expectations"]} - known):
+        raise SuiteError(f"{suite['name']}: {unknown}: Great Expectations has no expectation of this name")
+    return ours
+
+
 def _with_expected(suite: Suite) -> Suite:
     """The suite with each expectation's text as in the data rules; it is returned with each result."""
     described = [
@@ -194,7 +208,8 @@ def _finding(result: Any) -> Finding:
     details = result.result
     count = details.get("unexpected_count")
     if count is None:  # an expectation about the whole table, or a table without rows
-        count = 0 if result.success else details.get("observed_value") or 1
+        observed = details.get("observed_value")
+        count = 0 if result.success else observed if isinstance(observed, int) and observed else 1
     examples = [example for example in details.get("partial_unexpected_list", []) if example is not None]
     shown = (error.splitlines()[0],) if error else tuple(map(_shown, examples))
     meta = result.expectation_config.meta

@@ -11,7 +11,7 @@ _EXACT = 2**53  # from here on, a float no longer tells neighbouring whole numbe
 _EXACT_SINGLE = 2**24
 
 # After a time of day: Z, an offset, or the name of a zone.
-_ZONE = r"(?i)[T ]\d{1,2}:?\d{2}(:?\d{2}([.,]\d+)?)? *(z|[+-]\d{2}(:?\d{2}(:?\d{2})?)?|[a-z]+[a-z_/+-]*\d*)$"
+_ZONE = r"(?i)[T ]\d{1,2}:?\d{2}(:?\d{2}([.,]\d+)?)? *(z|[+-]\d{2}(:?\d{2}(:?\d{2})?)?|utc|gmt|[a-z]+/[a-z_/+-]+\d*)$"
 _CASTABLE = r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}(:\d{2})?)?)?"
 _SPELLINGS = (  # of ISO 8601, as DuckDB reads them
     (r"^(\d{4})(\d{2})(\d{2})T(\d{2}):?(\d{2})", r"\1-\2-\3T\4:\5"),
@@ -35,14 +35,17 @@ class Landed:
     @property
     def plain_number(self) -> str:
         """A number's text with a decimal point and without separators of thousands."""
-        if self.layout is None or (self.layout.decimal == "." and self.layout.thousands is None):
+        if self.layout is None or self.kind not in {"VARCHAR", "JSON"}:
+            return self.sql
+        decimal, thousands = self.layout.decimal, self.layout.thousands
+        if decimal == "." and thousands is None:
             return self.sql
         written = f"{self.sql}::VARCHAR"
-        if self.layout.thousands:
-            written = f"replace({written}, {literal(self.layout.thousands)}, '')"
-        if self.layout.decimal == ",":
-            written = f"CASE WHEN NOT contains({written}, '.') THEN replace({written}, ',', '.') END"
-        return written
+        point, group = re.escape(decimal), re.escape(thousands or "")
+        grouped = f"([0-9]{{1,3}}({group}[0-9]{{3}})+|[0-9]+)" if thousands else "[0-9]+"
+        is_number = f"regexp_full_match({written}, {literal(f'[+-]?{grouped}({point}[0-9]*)?([eE][+-]?[0-9]+)?')})"
+        plain = f"replace({written}, {literal(thousands)}, '')" if thousands else written
+        return f"CASE WHEN {is_number} THEN replace({plain}, {literal(decimal)}, '.') END"
 
 
 def text(landed: str, kind: str) -> str:
@@ -71,14 +74,21 @@ def identifier(landed: str, kind: str) -> str:
 def number(landed: str, scale: float | None) -> str:
     """A finite number."""
     typed = f"TRY_CAST({landed} AS DOUBLE)"
-    return f"({typed} * {scale})" if scale else typed
+    return _scaled(typed, scale) if scale else typed
+
+
+def _scaled(number: str, scale: float) -> str:
+    """Multiplied, or divided by the whole number that 0.01 stands for, which gives the nearest float."""
+    divisor = round(1 / scale)
+    is_exact = abs(scale) < 1 and abs(divisor * scale - 1) < 1e-12
+    return f"({number} / {divisor})" if is_exact else f"({number} * {scale})"
 
 
 def whole_number(landed: str, scale: float | None) -> str:
     """A whole number; null where a cast would round. True and false are 1 and 0."""
     if scale:
-        scaled = f"(TRY_CAST({landed} AS DOUBLE) * {scale})"
-        is_whole = f"abs({scaled} - round({scaled})) <= 1e-9 * greatest(1, abs({scaled}))"
+        scaled = _scaled(f"TRY_CAST({landed} AS DOUBLE)", scale)
+        is_whole = f"abs({scaled} - round({scaled})) <= 1e-6"
         return f"CASE WHEN {is_whole} AND abs({scaled}) < {_EXACT} THEN round({scaled})::BIGINT END"
     written = f"{landed}::VARCHAR"
     typed = f"TRY_CAST({landed} AS BIGINT)"

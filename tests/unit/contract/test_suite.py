@@ -76,7 +76,7 @@ MEAN = {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "click"
         (MEAN | {"kwargs": {"column": "colour"}}, r"shop.json: .*columns \['colour'\] are not of shop"),
         (NO_ROBOTS, r"columns \['device'\] are not of shop"),
         (MEAN | {"kwargs": {"column": "click", "max_value": {"$PARAMETER": "x"}}}, "'x' is no choice of a contract"),
-        ({"kwargs": {}}, "has type and kwargs"),
+        ({"kwargs": {}}, "has type, kwargs and perhaps meta"),
         (
             IN_SET | {"kwargs": {"column": "ad_id", "value_set": [7, "8"]}},
             r"\[7\] are compared with ad_id.* write texts",
