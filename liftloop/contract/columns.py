@@ -156,7 +156,7 @@ class OutcomeFiles(RowFiles):
     """
 
     columns: dict[OutcomeColumn, Column]
-    event_id: Column | None = None  # tells two outcomes with equal values from one that landed twice
+    event_id: Column | None = None  # of rows with the same one, the last that landed counts
     keep: Expression | None = None
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from lib.mortal_ingest import MortalStore, ingest, ingest_until_killed, land
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.lake import Lake
-from liftloop.lake.ledger import ingested
+from liftloop.lake.ledger import blocked, ingested
 from liftloop.storage.duckdb import connect
 from liftloop.storage.store import Store
 
@@ -21,7 +21,11 @@ CLICKED = ["2026-01-05 20:01:00", "2026-01-06 09:00:00"]
 NUMBERS = st.integers(0, 4)
 IMPRESSIONS = st.lists(NUMBERS, min_size=1, max_size=3, unique=True)
 CLICKS = st.lists(st.tuples(NUMBERS, st.sampled_from(CLICKED)), min_size=1, max_size=3)
-SALES = st.lists(st.tuples(NUMBERS, st.sampled_from(["s1", "s2"]), st.sampled_from(["1.5", "2"])), max_size=3)
+SALES = st.lists(
+    st.tuples(NUMBERS, st.sampled_from(["s1", "s2"]), st.sampled_from(["1.5", "2"])),
+    max_size=3,
+    unique_by=lambda sale: sale[:2],
+)
 STEPS = st.lists(
     st.one_of(
         IMPRESSIONS.map(lambda rows: ("impressions", rows)),
@@ -67,15 +71,15 @@ def expected(shown: list[int], clicks: list[Any], sales: list[Any]) -> dict[str,
     found = {}
     for number in {*shown}:
         times = [time for clicked, time in clicks if clicked == number]
-        sold = {(sale, worth) for bought, sale, worth in sales if bought == number}
+        sold = {sale: worth for bought, sale, worth in sales if bought == number}  # the last version of each
         known = max(times, default=f"{SHOWN}0" if not sold else "2026-01-05 22")
         day = known[8:13] if times or sold else "08 20"
         if times or not sold:
-            found[str(number)] = (int(bool(times)), int(bool(sold)), sum(float(worth) for _, worth in sold), day)
+            found[str(number)] = (int(bool(times)), int(bool(sold)), sum(float(worth) for worth in sold.values()), day)
     return found
 
 
-def found(store: Store, contract: Contract) -> dict[str, tuple[int, int, float, str]]:
+def found(store: Store, contract: Contract) -> dict[str, tuple[Any, ...]]:
     uris = Lake(store, contract).uris
     if not uris:
         return {}
@@ -132,3 +136,35 @@ def test_an_impression_names_the_files_of_its_outcomes(store: Store) -> None:
         each for each in ingested(Lake(store, contract)) if each.landed.key.endswith(f"{contract.source}/1.csv")
     ]
     assert len(impressions.outcomes) == 1
+
+
+def test_outcomes_that_the_contract_no_longer_names_are_gone(store: Store) -> None:
+    store = MortalStore(store.settings)
+    contract = contract_of(f"s{uuid4().hex[:8]}")
+    land(store, contract.source, "1.csv", csv("id,at,slot,ad", [(1, f"{SHOWN}0", "top", "a")]))
+    land(store, contract.source, "clicks/1.csv", csv("id,at", [(1, CLICKED[0])]))
+    land(store, contract.source, "sales/1.csv", csv("id,sale,worth", [(1, "s1", "2")]))
+    ingest(store, contract)
+    assert found(store, contract)["1"] == (1, 1, 2.0, "05 20")
+    clicks = {"clicks": contract.outcome_files["clicks"]}
+    ingest(store, without := contract.model_copy(update={"outcome_files": clicks}))
+    assert found(store, without)["1"][:3] == (1, None, None)
+
+
+def test_the_last_version_of_an_event_counts(store: Store) -> None:
+    store = MortalStore(store.settings)
+    contract = contract_of(f"s{uuid4().hex[:8]}")
+    land(store, contract.source, "1.csv", csv("id,at,slot,ad", [(1, f"{SHOWN}0", "top", "a")]))
+    land(store, contract.source, "clicks/1.csv", csv("id,at", [(1, CLICKED[0])]))
+    land(store, contract.source, "sales/2.csv", csv("id,sale,worth", [(1, "s1", "2"), (1, "s2", "5")]))
+    land(store, contract.source, "sales/1.csv", csv("id,sale,worth", [(1, "s1", "3")]))
+    ingest(store, contract)
+    assert found(store, contract)["1"] == (1, 1, 8.0, "05 20")
+
+
+def test_a_day_without_outcomes_is_no_fault(store: Store) -> None:
+    store = MortalStore(store.settings)
+    contract = contract_of(f"s{uuid4().hex[:8]}")
+    land(store, contract.source, "clicks/1.csv", "id,at\n")
+    ingest(store, contract)
+    assert blocked(Lake(store, contract)) == []

@@ -9,6 +9,7 @@ import pytest
 from lib.contracts import minimal_contract, short_names_document
 from lib.projects import REPOSITORY
 
+from liftloop.contract.suite import SuiteError
 from liftloop.lake.lake import Lake
 from liftloop.landing.ingest import BatchResult, ingest_batch, pending_batches
 from liftloop.landing.report import ingest_page
@@ -74,3 +75,9 @@ def test_what_breaks_a_rule_is_rejected_held_or_said(
     (finding,) = [each for each in result.findings if each.expectation == expectation["description"]]
     is_warning = not finding.is_met and finding.on_failure == "warn"
     assert ("warning" in ingest_page("robots", [result], "r").split("<h2>Expectations")[1]) == is_warning
+
+
+def test_a_rule_that_does_not_exist_is_said(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFTLOOP_PROJECT", str(tmp_path))
+    with pytest.raises(SuiteError, match=r"expect_column_max_to_be_betwen.* no expectation of this name"):
+        ingest(store, tmp_path, {"type": "expect_column_max_to_be_betwen", "kwargs": {"column": "click"}})

@@ -61,6 +61,7 @@ def test_a_rule_that_warns_rejects_no_row(own_rules: Any) -> None:
     assert "breaks the rule: no robots" not in reasons(context=CONTEXT)
 
 
+SORTED = NO_ROBOTS | {"kwargs": {"unexpected_rows_query": "SELECT * FROM {batch} WHERE click = 1 ORDER BY click"}}
 IN_SET = {"type": "expect_column_values_to_be_in_set"}
 MEAN = {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "click", "max_value": 0.5}}
 
@@ -76,6 +77,8 @@ MEAN = {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "click"
         (MEAN | {"kwargs": {"column": "colour"}}, r"shop.json: .*columns \['colour'\] are not of shop"),
         (NO_ROBOTS, r"columns \['device'\] are not of shop"),
         (MEAN | {"kwargs": {"column": "click", "max_value": {"$PARAMETER": "x"}}}, "'x' is no choice of a contract"),
+        ({"type": "x", "kwargs": {}, "meta": "warn"}, "has type, kwargs and perhaps meta"),
+        (SORTED, "unexpected_rows_expectation: .*not an SQL expression"),
         ({"kwargs": {}}, "has type, kwargs and perhaps meta"),
         (
             IN_SET | {"kwargs": {"column": "ad_id", "value_set": [7, "8"]}},

@@ -45,6 +45,9 @@ RULES = compile_rules(load_suite())
         ("clicked < 1", 1),
         ("CASE WHEN slot = 'top' THEN 1 ELSE 0 END", 1),
         ("ad IN ('a', 'c')", 1),
+        ("coalesce(clicked, 1)", 0),
+        ("CASE WHEN slot = 'top' THEN clicked ELSE 1 END", 0),
+        ("nullif(clicked, 7)", 0),
         ("length(concat(day, row)) - 1", 1),  # parts of the path, and the number of the row
         ("len(list_filter([clicked, slot], lambda each: each = 'top'))", 1),
     ],
@@ -111,11 +114,11 @@ def test_a_row_for_which_keep_fails_is_bad_and_not_left_out(tmp_path: Path) -> N
 
 
 def test_a_line_that_is_no_json_is_bad_and_not_left_out(tmp_path: Path) -> None:
-    lines = '{"id": 1, "at": "2026-07-01 12:00:00", "slot": "top", "ad": "a", "clicked": 0}\n{broken\n'
+    lines = '{"id": 1, "at": "2026-07-01 12:00:00", "slot": "top", "ad": "a", "clicked": 0}\n{broken\n[1]\n'
     used = contract({}, landing={"format": "jsonl"}, keep="slot = 'side'")
     impressions, left_out = read(tmp_path, lines, used)
     assert left_out == 1
-    assert impressions["reasons"][0][0] == "the line is not a JSON object"
+    assert [reasons[0] for reasons in impressions["reasons"]] == ["the line is not a JSON object"] * 2
 
 
 @pytest.mark.parametrize(
@@ -168,3 +171,40 @@ def test_a_clash_of_names_is_said(tmp_path: Path) -> None:
     used = contract({}, landing={"explode": {"column": "ad", "separator": "|", "position": "slot"}})
     with pytest.raises(FileRejectedError, match=r"has a column 'slot': set landing\.explode\.position"):
         read(tmp_path, ROWS, used)
+
+
+def test_choices_between_text_and_numbers_round_nothing(tmp_path: Path) -> None:
+    landed = ROWS.replace("x", "0.4")
+    impressions, _ = read(tmp_path, landed, contract({"revenue": {"sql": "nullif(price, 0)"}}))
+    assert list(impressions["revenue"]) == [1.5, 0.4]
+
+
+def test_the_result_of_an_expression_has_the_layout_s_decimals(tmp_path: Path) -> None:
+    landed = ROWS.replace(",", ";").replace("1.5", "1,5").replace("x", "2,25")
+    columns = {"revenue": {"sql": "CASE WHEN price > 0 THEN price END"}}
+    impressions, _ = read(tmp_path, landed, contract(columns, landing={"delimiter": ";", "decimal": ","}))
+    assert list(impressions["revenue"]) == [1.5, 2.25]
+
+
+def test_a_part_of_the_path_and_a_column_of_one_name_are_not_confused(tmp_path: Path) -> None:
+    landed = ROWS.replace("slot", "day")
+    with pytest.raises(FileRejectedError, match=r"parts \['day'\] of landing.path are also columns"):
+        read(tmp_path, landed, contract({"placement_id": {"from": "day"}}))
+    impressions, _ = read(
+        tmp_path, landed.replace("ad,", "slot,").replace("day", "day"), contract({"ad_id": {"constant": "a"}})
+    )
+    assert len(impressions) == 2  # nothing names it
+
+
+def test_places_in_a_list_count_holes(tmp_path: Path) -> None:
+    columns = {"impression_id": {"template": "{position}"}, "ad_id": {"from": "ads"}}
+    used = contract(columns, landing={"explode": {"column": "ads", "separator": "|"}})
+    impressions, _ = read(tmp_path, "id,at,slot,ads,clicked\n1,2026-07-01 12:00:00,top,a||b||,0\n", used)
+    assert list(impressions["impression_id"]) == ["1", "2", "3"]
+    assert [len(reasons) for reasons in impressions["reasons"]] == [0, 1, 0]
+
+
+def test_context_numbers_are_finite(tmp_path: Path) -> None:
+    used = contract({}, context={"price": {"from": "price", "type": "float"}})
+    impressions, _ = read(tmp_path, ROWS.replace("x", "inf"), used)
+    assert list(impressions["reasons"][1]) == ["price cannot be read as a number"]

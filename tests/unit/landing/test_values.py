@@ -91,6 +91,12 @@ def test_whole_numbers(
         ("1.234", {"decimal": ","}, None),  # a thousand, or a bit more than one?
         ("1.5", {}, 1.5),
         ("1,5", {}, None),
+        ("1,5", {"thousands": ","}, None),  # no group of three digits
+        ("12,34", {"thousands": ","}, None),
+        ("1,,500", {"thousands": ","}, None),
+        ("-1,234,567.5e1", {"thousands": ","}, -12345675.0),
+        ("0.75", {"decimal": ",", "thousands": "."}, None),
+        ("1500", {"decimal": ",", "thousands": "."}, 1500.0),
     ],
 )
 def test_numbers(
@@ -166,3 +172,26 @@ def test_microseconds_are_exact(connection: duckdb.DuckDBPyConnection, moment: d
     column = Column(**{"from": "x", "time": "epoch_microseconds"})
     assert evaluate(connection, time("x", column), str(microseconds)) == expected
     assert evaluate(connection, time("x", Column(**{"from": "x"})), expected.isoformat()) == expected
+
+
+def test_numbers_of_other_formats_have_no_text_to_correct(connection: duckdb.DuckDBPyConnection) -> None:
+    layout = FileLayout(path="log", format="parquet", decimal=",", thousands=".")
+    (found,) = connection.execute(
+        f"SELECT {number(Landed('1.5::DOUBLE', 'DOUBLE', layout).plain_number, None)}"
+    ).fetchall()
+    assert found == (1.5,)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [("5500", None), ("1234567890500", None), ("1234567891000", 1234567891)]
+)
+def test_a_scaled_whole_number_is_not_rounded(
+    connection: duckdb.DuckDBPyConnection, written: str, expected: int | None
+) -> None:
+    assert evaluate(connection, whole_number("x", 0.001), written) == expected
+
+
+@pytest.mark.parametrize("zone", ["BST", "CST", "IST", "CEST"])
+def test_what_may_be_one_of_several_zones_is_not_guessed(connection: duckdb.DuckDBPyConnection, zone: str) -> None:
+    column = Column.model_validate({"from": "x", "zone": "Europe/London"})
+    assert evaluate(connection, time("x", column), f"2026-07-01 12:00:00 {zone}") is None
