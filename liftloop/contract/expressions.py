@@ -81,6 +81,21 @@ def parse_expression(sql: str) -> Node:
 
 
 @cache
+def binding_error(sql: str, types: tuple[tuple[str, str], ...]) -> str | None:
+    """Why an expression does not fit columns of these DuckDB types; None if it does."""
+    import duckdb  # noqa: PLC0415
+
+    quoted = ((name.replace('"', '""'), kind) for name, kind in types)
+    columns = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in quoted)
+    with duckdb.connect() as connection:
+        try:
+            connection.execute(f"DESCRIBE SELECT ({sql}) FROM (SELECT {columns})")
+        except duckdb.Error as error:
+            return str(error).splitlines()[0]
+    return None
+
+
+@cache
 def _functions() -> frozenset[str]:
     import duckdb  # noqa: PLC0415
 

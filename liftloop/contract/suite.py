@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from liftloop.contract.contract import MEANINGS, Contract
-from liftloop.contract.expressions import names_in
+from liftloop.contract.expressions import binding_error, names_in
 from liftloop.contract.sections import Amounts
 from liftloop.errors import UserError
 from liftloop.project import find_project
@@ -155,6 +155,9 @@ def _columns_of(expectation: Expectation) -> set[str]:
 def _require_types(file: Path, expectation: Expectation, contract: Contract) -> None:
     """A comparison casts nothing: text is compared with text, and a number with numbers."""
     kwargs = expectation["kwargs"]
+    predicate = predicate_text(kwargs.get("unexpected_rows_query", ""))
+    if predicate and (error := binding_error(predicate, tuple(contract.column_types.items()))):
+        raise SuiteError(f"{file}: {expectation['type']}: {predicate!r}: {error}")
     kind = contract.column_types.get(kwargs.get("column", ""))
     if kind is None or expectation["type"] not in _COMPARING:
         return

@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from zipfile import BadZipFile
 
 import duckdb
@@ -123,14 +124,26 @@ def _open_lookup(
     kinds = _kinds(connection, view)
     if missing := sorted({*lookup.match.values()} - {*kinds}):
         raise FileRejectedError(f"columns {missing} of {name} are missing; it has {sorted(kinds)}")
-    keys = ", ".join(identifier(quoted(column), kinds[column]) for column in lookup.match.values())
-    counted = connection.execute(f"SELECT {keys}, count(*) FROM {quoted(view)} GROUP BY ALL").fetchall()
-    if twice := sorted(str(key) for *key, times in counted if times > 1):
-        raise FileRejectedError(f"{name} has {list(lookup.match.values())} = {twice[0]} more than once")
-    rows = sum(times for *_, times in counted)
+    names = list(lookup.match.values())
+    keys = ", ".join(identifier(quoted(column), kinds[column]) for column in names)
+    written = ", ".join(quoted(column) for column in names)
+    counted = connection.execute(
+        f"SELECT [{keys}], any_value([{written}]::VARCHAR[]), count(*) FROM {quoted(view)} GROUP BY ALL"
+    ).fetchall()
     drop_rejects(connection)
+    _require_distinct(name, names, counted)
+    rows = sum(times for *_, times in counted)
     if frames and (frames.unreadable or rows != frames.count):
         raise FileRejectedError(f"{name} has lines that cannot be read: correct the reference file and land it again")
+
+
+def _require_distinct(name: str, columns: list[str], counted: list[tuple[list[Any], list[Any], int]]) -> None:
+    """Require that keys of a reference file are exact, and appear once; rows without a key match nothing."""
+    for key, written, times in counted:
+        if [each is None for each in key] != [each is None for each in written]:
+            raise FileRejectedError(f"{name} has {columns} = {written}, which is not exact: write it in full")
+        if times > 1 and None not in key:
+            raise FileRejectedError(f"{name} has {columns} = {key} more than once")
 
 
 def _view_of(lookup: str) -> str:

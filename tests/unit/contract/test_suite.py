@@ -61,6 +61,7 @@ def test_a_rule_that_warns_rejects_no_row(own_rules: Any) -> None:
     assert "breaks the rule: no robots" not in reasons(context=CONTEXT)
 
 
+DEVICE_AS_NUMBER = NO_ROBOTS | {"kwargs": {"unexpected_rows_query": "SELECT * FROM {batch} WHERE ad_id > 5"}}
 SORTED = NO_ROBOTS | {"kwargs": {"unexpected_rows_query": "SELECT * FROM {batch} WHERE click = 1 ORDER BY click"}}
 IN_SET = {"type": "expect_column_values_to_be_in_set"}
 MEAN = {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "click", "max_value": 0.5}}
@@ -78,6 +79,7 @@ MEAN = {"type": "expect_column_mean_to_be_between", "kwargs": {"column": "click"
         (NO_ROBOTS, r"columns \['device'\] are not of shop"),
         (MEAN | {"kwargs": {"column": "click", "max_value": {"$PARAMETER": "x"}}}, "'x' is no choice of a contract"),
         ({"type": "x", "kwargs": {}, "meta": "warn"}, "has type, kwargs and perhaps meta"),
+        (DEVICE_AS_NUMBER, "'ad_id > 5': .*ompare"),
         (SORTED, "unexpected_rows_expectation: .*not an SQL expression"),
         ({"kwargs": {}}, "has type, kwargs and perhaps meta"),
         (
