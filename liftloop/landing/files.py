@@ -41,9 +41,8 @@ def sort_rows(connection: duckdb.DuckDBPyConnection, table: str, rules: Sequence
     columns = {name.lower() for name, *_ in connection.execute(f"DESCRIBE {quoted(table)}").fetchall()}
     if taken := sorted(columns & {"rows", "reasons"}):
         raise ValueError(f"{table} has columns {taken}, whose names are reserved for the output: rename them")
-    is_bad = " OR ".join(["false", *(f"coalesce({rule.violation}, false)" for rule in rules)])
     connection.execute(f"""
         COPY (SELECT *, if(reasons IS NULL, 'clean', 'quarantine') AS rows
-              FROM (SELECT *, CASE WHEN {is_bad} THEN {reasons_of(rules)} END AS reasons FROM {quoted(table)}))
+              FROM (SELECT *, nullif({reasons_of(rules)}, []::VARCHAR[]) AS reasons FROM {quoted(table)}))
         TO {literal(folder)} (FORMAT parquet, PARTITION_BY (rows))
     """)

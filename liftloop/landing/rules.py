@@ -45,9 +45,11 @@ def compile_rules(suite: Suite) -> list[Rule]:
 
 
 def reasons_of(rules: Iterable[Rule]) -> str:
-    """SQL expression of the reasons why a row is bad, as a list; empty for a good row."""
-    reasons = ", ".join(f"CASE WHEN {rule.violation} THEN {literal(rule.reason)} END" for rule in rules)
-    return f"list_filter([{reasons}], lambda reason: reason IS NOT NULL)"
+    """SQL expression of the reasons why a row is bad, as a list; empty for a good row, at the least cost."""
+    checks = [*rules]
+    is_bad = " OR ".join(["false", *(f"coalesce({rule.violation}, false)" for rule in checks)])
+    reasons = ", ".join(f"CASE WHEN {rule.violation} THEN {literal(rule.reason)} END" for rule in checks)
+    return f"CASE WHEN {is_bad} THEN list_filter([{reasons}], lambda reason: reason IS NOT NULL) ELSE [] END"
 
 
 def compile_rule(expectation: dict[str, Any]) -> Rule:
