@@ -7,21 +7,21 @@ import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from zipfile import BadZipFile
 
 import duckdb
 import pyarrow as pa
 
 from liftloop.contract.contract import Contract
-from liftloop.contract.files import FileLayout, Landing, Lookup
+from liftloop.contract.files import FileLayout, Landing
 from liftloop.landing.canonical import CanonicalRow
 from liftloop.landing.explode import explode_view
 from liftloop.landing.framing import Frames
+from liftloop.landing.lookups import joins, kinds_of, open_lookup, view_of
 from liftloop.landing.readers import create_view, drop_rejects
 from liftloop.landing.rejection import FileRejectedError, is_shortage, summary_of
 from liftloop.landing.rules import Rule, reasons_of
-from liftloop.landing.values import Landed, identifier, json_path
+from liftloop.landing.values import Landed, json_path
 from liftloop.storage.duckdb import literal, quoted
 
 _NO_OBJECT = "CASE WHEN json_valid(landed_row.json_line) THEN json_type(landed_row.json_line) <> 'OBJECT' ELSE true END"
@@ -91,7 +91,7 @@ def _parse(
     frames = create_view(connection, view, file.path, contract.landing, limit, _subfolder(folder, "landed"))
     longer = explode_view(connection, "landed", view, explode, contract.landing.format, limit) if explode else 0
     for name, path in file.lookups.items():
-        _open_lookup(connection, name, contract.lookups[name], path, limit, _subfolder(folder, name))
+        open_lookup(connection, name, contract.lookups[name], path, limit, _subfolder(folder, name))
     rows = _append_rows(connection, contract, _available(connection, contract, file), file, rules)
     if frames:
         _account(connection, file.object_id, frames, rows - longer)
@@ -111,50 +111,6 @@ def _subfolder(folder: Path, name: str) -> Path:
     return path
 
 
-def _open_lookup(
-    connection: duckdb.DuckDBPyConnection, name: str, lookup: Lookup, path: Path, limit: int, folder: Path
-) -> None:
-    """Create a view of a reference file.
-
-    Raises:
-        FileRejectedError: a key is missing or appears twice, or a line cannot be read.
-    """
-    view = _view_of(name)
-    frames = create_view(connection, view, path, lookup, limit, folder)
-    kinds = _kinds(connection, view)
-    if missing := sorted({*lookup.match.values()} - {*kinds}):
-        raise FileRejectedError(f"columns {missing} of {name} are missing; it has {sorted(kinds)}")
-    names = list(lookup.match.values())
-    keys = ", ".join(identifier(quoted(column), kinds[column]) for column in names)
-    written = ", ".join(quoted(column) for column in names)
-    counted = connection.execute(
-        f"SELECT [{keys}], any_value([{written}]::VARCHAR[]), count(*) FROM {quoted(view)} GROUP BY ALL"
-    ).fetchall()
-    drop_rejects(connection)
-    _require_distinct(name, names, counted)
-    rows = sum(times for *_, times in counted)
-    if frames and (frames.unreadable or rows != frames.count):
-        raise FileRejectedError(f"{name} has lines that cannot be read: correct the reference file and land it again")
-
-
-def _require_distinct(name: str, columns: list[str], counted: list[tuple[list[Any], list[Any], int]]) -> None:
-    """Require that keys of a reference file are exact, and appear once; rows without a key match nothing."""
-    for key, written, times in counted:
-        if [each is None for each in key] != [each is None for each in written]:
-            raise FileRejectedError(f"{name} has {columns} = {written}, which is not exact: write it in full")
-        if times > 1 and None not in key:
-            raise FileRejectedError(f"{name} has {columns} = {key} more than once")
-
-
-def _view_of(lookup: str) -> str:
-    """With a blank, which the names of our tables lack."""
-    return f"lookup {lookup}"
-
-
-def _kinds(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
-    return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {quoted(view)}").fetchall()}
-
-
 def _available(connection: duckdb.DuckDBPyConnection, contract: Contract, file: LandedFile) -> dict[str, Landed]:
     """Every landed value that the contract may name, null where its text stands for none.
 
@@ -163,9 +119,9 @@ def _available(connection: duckdb.DuckDBPyConnection, contract: Contract, file: 
     """
     columns = dict[str, Landed]()
     views: list[tuple[str, str, FileLayout]] = [("landed", "", contract.landing)]
-    views += [(_view_of(name), f"{name}.", contract.lookups[name]) for name in file.lookups]
+    views += [(view_of(name), f"{name}.", contract.lookups[name]) for name in file.lookups]
     for view, prefix, layout in views:
-        for name, kind in _kinds(connection, view).items():
+        for name, kind in kinds_of(connection, view).items():
             columns[f"{prefix}{name}"] = _known(Landed(f"{quoted(view)}.{quoted(name)}", kind, layout), layout)
     needed = contract.landed_names
     if clash := sorted({*file.path_parts} & {*columns} & needed):
@@ -209,7 +165,7 @@ def _append_rows(
     rules: list[Rule],
 ) -> int:
     """Append the readable rows; returns their number. Rows that `keep` leaves out have null for reasons."""
-    rows = f"{_numbered(contract)} {_joins(contract, available)}"
+    rows = f"{_numbered(contract)} {joins(contract, available)}"
     row = CanonicalRow(connection, contract, available, rows)
     kept, keep_fails = row.expression("keep", contract.keep) if contract.keep else (Landed("true"), "false")
     of_line = [_IS_JSON] * (contract.landing.format == "jsonl") + [_KEEP_IS_COMPUTED] * bool(contract.keep)
@@ -235,16 +191,6 @@ def _numbered(contract: Contract) -> str:
     if "row" not in contract.landed_names or contract.landing.explode:  # which numbers records
         return "landed"
     return '(SELECT *, row_number() OVER () AS "landed number" FROM landed) AS landed'
-
-
-def _joins(contract: Contract, available: dict[str, Landed]) -> str:
-    """Keys are compared as text, so that no cast makes `007` equal to 7."""
-    joins = []
-    for name, lookup in contract.lookups.items():
-        pairs = [(available[own], available[f"{name}.{other}"]) for own, other in lookup.match.items()]
-        keys = [" = ".join(identifier(side.sql, side.kind) for side in pair) for pair in pairs]
-        joins.append(f"LEFT JOIN {quoted(_view_of(name))} ON {' AND '.join(keys)}")
-    return " ".join(joins)
 
 
 def _account(connection: duckdb.DuckDBPyConnection, object_id: str, frames: Frames, rows: int) -> None:

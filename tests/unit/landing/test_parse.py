@@ -312,8 +312,21 @@ def test_a_reference_key_that_is_there_twice_is_named(tmp_path: Path) -> None:
     path.write_bytes(as_csv([ROW]))
     reference.write_bytes(b"ad,camp\na,1\nb,2\na,3\n")
     used = contract(lookups={"ads": {"path": "ads.csv", "format": "csv", "match": {"ad": "ad"}}})
-    with pytest.raises(FileRejectedError, match=r"ads has \['ad'\] = \['a'\] more than once"):
+    with pytest.raises(FileRejectedError, match=r"ads has \['ad'\] = \[a\] more than once"):
         read(path, used, {"ads": reference})
+
+
+def test_a_reference_key_that_is_not_exact_is_named_and_none_matches_nothing(tmp_path: Path) -> None:
+    path, reference = tmp_path / "log", tmp_path / "ads"
+    path.write_bytes(as_csv([ROW]))
+    columns = COLUMNS | {"campaign_id": {"from": "ads.camp"}}
+    used = contract(columns=columns, lookups={"ads": {"path": "ads.csv", "format": "csv", "match": {"ad": "ad"}}})
+    reference.write_bytes(b"ad,camp\na,1\n1e5,2\n")
+    with pytest.raises(FileRejectedError, match=r"ads has \['ad'\] = \[1e5\], which is not exact"):
+        read(path, used, {"ads": reference})
+    reference.write_bytes(b"ad,camp\na,1\n,2\n,3\n")
+    impressions, _ = read(path, used, {"ads": reference})
+    assert list(impressions["campaign_id"]) == ["1"]
 
 
 def test_null_values_are_missing(tmp_path: Path) -> None:
