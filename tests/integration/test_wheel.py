@@ -51,7 +51,7 @@ def test_the_wheel_holds_the_library_alone(wheel: Path) -> None:
 def test_help_and_a_contract_of_another_folder(environment: Path, tmp_path: Path) -> None:
     assert "promote" in run(environment, tmp_path, "liftloop", "--help")
     load = (
-        "import liftloop; from liftloop.contract.contract import load_contract;"
+        "import liftloop; from liftloop.contract.loading import load_contract;"
         " print(load_contract('simulated').source, liftloop.__file__)"
     )
     source, file = run(environment, tmp_path, "python", "-c", load, LIFTLOOP_PROJECT=str(REPOSITORY)).split()
