@@ -206,6 +206,7 @@ def test_a_run_whose_process_is_killed_is_resubmitted_once(world: World) -> None
     assert [each.id for each in world.runs("ingest", "dies")] == [run.id]
 
 
+@pytest.mark.slow
 def test_a_run_that_never_moves_is_resubmitted_and_then_does_its_work(world: World) -> None:
     """As after the death of worker and process together: it is Running, and nobody is there."""
     run = world.start("ingest", "nobody")
@@ -241,6 +242,7 @@ def fails(reaper: Reaper) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_server_that_was_away_ends_no_run(world: World) -> None:
     """Silence counts only while the server answers, and restarts at 0 after it did not."""
     run = world.start("slow", "shop")

@@ -386,6 +386,7 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.slow
 def test_a_killed_supervisor_leaves_nothing_that_hinders_the_next_up(store_alone: Settings) -> None:
     running = up(store_alone, print, prefect_toml=None)
     client(running).put_object(Bucket="liftloop", Key="kept", Body=b"body")
@@ -427,6 +428,7 @@ def test_a_taken_port_is_told_before_anything_starts(lived: Lived, store_alone: 
     assert Supervisor(Layout.of(same)).members() == []
 
 
+@pytest.mark.slow
 def test_a_part_that_does_not_come_up_is_told_with_its_log(store_alone: Settings) -> None:
     store = Layout.of(store_alone).store_folder
     store.mkdir(parents=True)

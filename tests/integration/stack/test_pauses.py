@@ -17,7 +17,13 @@ def run(settings: Settings, command: str, *arguments: str) -> subprocess.Complet
     return subprocess.run([SCRIPTS / command, *arguments], env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("work-pool", (WORK_POOL,)), ("work-queue", QUEUE)], ids=["pool", "queue"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        pytest.param("work-pool", (WORK_POOL,), id="pool"),
+        pytest.param("work-queue", QUEUE, id="queue", marks=pytest.mark.slow),
+    ],
+)
 def test_a_pause_is_a_problem_until_it_ends(stack: Settings, kind: str, name: tuple[str, ...]) -> None:
     assert list_pauses(stack, WORK_POOL) == []
     assert run(stack, "prefect", kind, "pause", *name).returncode == 0

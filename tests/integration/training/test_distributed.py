@@ -124,6 +124,7 @@ def test_a_killed_worker_changes_no_bit_of_the_model(
     assert not list(store.list("checkpoints/"))
 
 
+@pytest.mark.slow
 def test_a_worker_killed_before_the_fit_is_waited_for(
     victims: Workers, training: FramePart, validation: FramePart, object_store: Settings
 ) -> None:
