@@ -9,14 +9,14 @@ demo: .venv/installed
 	$(BIN)/liftloop demo
 
 # Before every commit: all but what is slow by nature. A file stays in one process; tests/conftest.py says which come first.
-BY_FILE := --dist loadfile --no-loadscope-reorder
+IN_TWO_PROCESSES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/installed
-	$(BIN)/pytest $(BY_FILE) --numprocesses 3
+	$(BIN)/pytest $(IN_TWO_PROCESSES)
 
 # Also what is slow by nature: the whole lifecycle, backlogs, what lasts until a limit passes, some of the crash matrix.
 test-all: .venv/installed
-	$(BIN)/pytest $(BY_FILE) --numprocesses 2 -m "not faults_all"
+	$(BIN)/pytest $(IN_TWO_PROCESSES) -m "not faults_all"
 
 # Every cell of the crash matrix, two at a time; the table of them comes last.
 test-faults: .venv/installed
