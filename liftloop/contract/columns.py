@@ -91,6 +91,7 @@ def strptime_format(pattern: str) -> str:
     return spelled
 
 
+Scale = Annotated[float, AfterValidator(_require_scale)]
 Zone = Annotated[str, BeforeValidator(_parse_zone)]
 Template = Annotated[str, AfterValidator(require_pairs_of_braces)]
 Expression = Annotated[str, AfterValidator(require_expression)]
@@ -104,9 +105,7 @@ class Column(Frozen):
     pick: Template | None = None  # the landed column whose name depends on the row: "affinity_{item_id}"
     sql: Expression | None = None  # of landed columns: "yes + no"
     constant: str | int | float | None = None
-    scale: Annotated[float, AfterValidator(_require_scale)] | None = (
-        None  # multiplies numbers: 0.01 turns cents into currency units
-    )
+    scale: Scale | None = None  # multiplies numbers: 0.01 turns cents into currency units
     time: Annotated[str, AfterValidator(_require_time)] = "text"  # ISO 8601, an epoch, or a pattern
     since: AwareDatetime = datetime(1970, 1, 1, tzinfo=UTC)  # where the epoch starts
     zone: Zone = "UTC"  # of times without an offset

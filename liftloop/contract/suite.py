@@ -110,7 +110,7 @@ def _choices(contract: Contract | None) -> dict[str, Any]:
     return {
         "amounts.minimum": amounts.minimum,
         "amounts.maximum": amounts.maximum,
-        "columns.click": contract is None or contract.is_of_outcomes or "click" in contract.outcome_columns,
+        "columns.click": contract is None or "click" in contract.outcome_columns,
         "outcome.conversion_requires_click": contract is None or contract.outcome.conversion_requires_click,
     }
 

@@ -15,7 +15,7 @@ from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
 from liftloop.lake.impressions import write_parquet
 from liftloop.lake.lake import Lake
-from liftloop.lake.landed import object_id_in
+from liftloop.lake.landed import QUARANTINED_ROWS, object_id_in
 from liftloop.lake.ledger import ingested
 from liftloop.storage.duckdb import connect, literal, quoted
 from liftloop.storage.frozen import Frozen
@@ -101,7 +101,7 @@ def _files_with(connection: duckdb.DuckDBPyConnection, store: Store, keys: list[
 
 def _is_ours(key: str) -> bool:
     """Whether the pipeline wrote this Parquet file; quarantine also holds copies of landed files."""
-    return key.endswith("/rows.parquet") if key.startswith(QUARANTINE) else key.endswith(".parquet")
+    return key.endswith(f"/{QUARANTINED_ROWS}") if key.startswith(QUARANTINE) else key.endswith(".parquet")
 
 
 def _rewrite_without(connection: duckdb.DuckDBPyConnection, store: Store, key: str, predicate: str) -> ObjectRef:

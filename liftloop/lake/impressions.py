@@ -1,16 +1,16 @@
 """Files of the lake, one Parquet file per landed object and date, and files of quarantine."""
 
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import duckdb
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.known_keys import create_known
 from liftloop.lake.lake import Lake
-from liftloop.lake.landed import Landed, landed_file_of, object_id_in
+from liftloop.lake.landed import QUARANTINED_ROWS, Landed, landed_file_of, object_id_in
 from liftloop.storage.duckdb import literal, quoted
 from liftloop.storage.keys import impressions_prefix, quarantine_prefix
-from liftloop.storage.store import Listed
+from liftloop.storage.store import Listed, Store
 
 _DUPLICATE = "duplicate of an impression that is already counted"
 
@@ -63,9 +63,7 @@ def freed_objects(connection: duckdb.DuckDBPyConnection, lake: Lake, object_ids:
     names = lake.contract.deduplicate_by
     keys, ours = ", ".join(map(quoted, names)), {landed_file_of(each) for each in object_ids}
     former = [lake.store.uri(item.key) for item in lake.files if landed_file_of(object_id_in(item.key)) in ours]
-    quarantined = [item.key for item in lake.store.list(quarantine_prefix(lake.contract.source))]
-    rows = [lake.store.uri(key) for key in quarantined if key.endswith("/rows.parquet")]
-    if not former or not rows:
+    if not former or not (rows := quarantined_rows(lake.store, lake.contract.source)):
         return set()
     good = f"SELECT {keys} FROM impressions JOIN ranks USING (object_id) WHERE len(reasons) = 0"
     connection.execute(f"""
@@ -77,7 +75,13 @@ def freed_objects(connection: duckdb.DuckDBPyConnection, lake: Lake, object_ids:
         SELECT DISTINCT filename FROM read_parquet({rows}, filename = true, union_by_name = true)
         WHERE list_contains(reasons, {literal(_DUPLICATE)}) AND {is_freed}
     """).fetchall()
-    return {PurePath(filename).parent.name for (filename,) in found}
+    return {object_id_in(filename) for (filename,) in found}
+
+
+def quarantined_rows(store: Store, source: str) -> list[str]:
+    """URIs of the files of rejected rows, without the copies of landed files beside them."""
+    keys = (item.key for item in store.list(quarantine_prefix(source)))
+    return [store.uri(key) for key in keys if key.endswith(f"/{QUARANTINED_ROWS}")]
 
 
 def stage_impressions(connection: duckdb.DuckDBPyConnection, contract: Contract, object_id: str, folder: Path) -> None:
@@ -98,7 +102,7 @@ def stage_quarantine(connection: duckdb.DuckDBPyConnection, contract: Contract, 
         UNION ALL SELECT line, NULL, [reason], raw FROM unread WHERE object_id = {literal(object_id)}
     """
     if connection.execute(f"SELECT count(*) FROM ({rows})").fetchone() != (0,):
-        path = folder / quarantine_prefix(contract.source) / object_id / "rows.parquet"
+        path = folder / quarantine_prefix(contract.source) / object_id / QUARANTINED_ROWS
         write_parquet(connection, f"{rows} ORDER BY line, raw, reasons", path)
 
 

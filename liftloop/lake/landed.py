@@ -10,6 +10,7 @@ from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.keys import landing_prefix
 from liftloop.storage.store import Listed, Store
 
+QUARANTINED_ROWS = "rows.parquet"  # of one object, in quarantine beside a copy of the file if that is held
 _FILE_CHARACTERS, _VERSION_CHARACTERS = 16, 8
 
 
@@ -68,8 +69,9 @@ def landed_file_of(object_id: str) -> str:
 
 
 def object_id_in(key: str) -> str:
-    """The id of the landed object that a file of the lake comes from."""
-    return PurePath(key).stem
+    """The id of the landed object that a file of the lake, or rows in quarantine, come from."""
+    path = PurePath(key)
+    return path.parent.name if path.name == QUARANTINED_ROWS else path.stem
 
 
 def is_reference_or_marker(contract: Contract, key: str) -> bool:

@@ -4,16 +4,14 @@ An outcome may land before its impression or after it. One that lands later has 
 read again, so the lake does not depend on the order of landing.
 """
 
-from pathlib import PurePath
-
 from liftloop.contract.contract import Contract
-from liftloop.lake.impressions import write_parquet
+from liftloop.lake.impressions import quarantined_rows, write_parquet
 from liftloop.lake.landed import landed_file_of, object_id_in
 from liftloop.lake.ledger import blocked
 from liftloop.landing.batch import Batch
 from liftloop.landing.rules import reasons_of
 from liftloop.storage.duckdb import literal, quoted
-from liftloop.storage.keys import outcomes_prefix, quarantine_prefix
+from liftloop.storage.keys import outcomes_prefix
 from liftloop.storage.store import Listed, ObjectRef, Store, references
 
 _MONEY = "DECIMAL(38, 9)"  # exact: a sum of floats would depend on the order of addition
@@ -65,23 +63,15 @@ def touched_objects(batch: Batch, object_ids: list[str]) -> set[str]:
     ours = {landed_file_of(each) for each in object_ids}
     outcomes = list_outcomes(store, lake.contract.source)
     former = [store.uri(item.key) for item in outcomes if landed_file_of(object_id_in(item.key)) in ours]
-    quarantined = [item.key for item in store.list(quarantine_prefix(lake.contract.source))]
-    rows = [store.uri(key) for key in quarantined if key.endswith("/rows.parquet")]
     ids = "SELECT impression_id FROM impressions WHERE len(reasons) = 0"
     if former:
         ids += f" UNION ALL SELECT impression_id FROM read_parquet({former})"
     found: set[str] = set()
-    for uris in filter(None, (lake.uris, rows)):
+    for uris in filter(None, (lake.uris, quarantined_rows(store, lake.contract.source))):
         files = f"read_parquet({uris}, filename = true, union_by_name = true)"
         query = f"SELECT DISTINCT filename FROM {files} SEMI JOIN ({ids}) AS ids USING (impression_id)"
-        found |= {_object_of(name) for (name,) in batch.connection.execute(query).fetchall()}
+        found |= {object_id_in(name) for (name,) in batch.connection.execute(query).fetchall()}
     return found | {entry.object_id for entry in blocked(lake) if entry.status == "held"}
-
-
-def _object_of(uri: str) -> str:
-    """The id of the landed object that a file of lake or quarantine comes from."""
-    path = PurePath(uri)
-    return path.parent.name if path.name == "rows.parquet" else path.stem
 
 
 def join_outcomes(batch: Batch) -> dict[str, tuple[ObjectRef, ...]]:
