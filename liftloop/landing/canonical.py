@@ -102,7 +102,7 @@ class CanonicalRow:
         return f"NULL::{self.contract.column_types[name]}"
 
     def _after_impression(self, wait: timedelta) -> str:
-        """When the outcome is known of which the log has no time; null if outcomes are joined later."""
+        """The time at which an outcome without a logged time is known; null if outcomes are joined later."""
         if self.contract.outcome_files or self.contract.is_of_outcomes:
             return "NULL::TIMESTAMPTZ"
         return f"TRY({self._value('event_timestamp').typed} + to_seconds({wait.total_seconds()}))"

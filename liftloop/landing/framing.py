@@ -149,7 +149,7 @@ class _Framer:
         return _is_utf8(lines) and self._are_quotes_closed(lines)
 
     def _are_quotes_closed(self, lines: bytes) -> bool:
-        """Whether each line has an even number of quotes, every other one of which is where a value starts."""
+        """Whether every line has an even number of quotes, and each opening quote is at the start of a value."""
         if self.quote is None or self.quote not in lines:
             return True
         values = np.frombuffer(b"\n" + lines, np.uint8)
