@@ -5,6 +5,7 @@ from prefect.runtime import flow_run
 from liftloop.contract.loading import load_contract
 from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import blocked
+from liftloop.landing import disowned
 from liftloop.landing import ingest as library
 from liftloop.landing.ingest import BatchResult, ingest_batch, pending_batches
 from liftloop.landing.report import file_row, ingest_page, not_ingested
@@ -28,10 +29,17 @@ def read_lake(source: str) -> Lake:
 
 def ingest_waiting(lake: Lake) -> list[BatchResult]:
     """Ingest batch after batch until nothing waits, including what lands meanwhile."""
+    remove_disowned(lake)
     results: list[BatchResult] = []
     while batches := list_waiting(lake):
         results += [ingest_objects(lake, batch) for batch in batches]
     return results
+
+
+@step
+def remove_disowned(lake: Lake) -> int:
+    """Delete the rows of landed files that the contract no longer reads as impressions."""
+    return disowned.remove_disowned(lake)
 
 
 @step

@@ -60,16 +60,21 @@ def superseded_files(connection: duckdb.DuckDBPyConnection, lake: Lake) -> list[
 
 def freed_objects(connection: duckdb.DuckDBPyConnection, lake: Lake, object_ids: list[str]) -> set[str]:
     """The objects with duplicates of rows that an earlier version of these objects had and the new one has not."""
-    names = lake.contract.deduplicate_by
-    keys, ours = ", ".join(map(quoted, names)), {landed_file_of(each) for each in object_ids}
-    former = [lake.store.uri(item.key) for item in lake.files if landed_file_of(object_id_in(item.key)) in ours]
-    if not former or not (rows := quarantined_rows(lake.store, lake.contract.source)):
-        return set()
+    keys, ours = ", ".join(map(quoted, lake.contract.deduplicate_by)), {landed_file_of(each) for each in object_ids}
+    former = [item for item in lake.files if landed_file_of(object_id_in(item.key)) in ours]
     good = f"SELECT {keys} FROM impressions JOIN ranks USING (object_id) WHERE len(reasons) = 0"
-    connection.execute(f"""
-        CREATE TEMP TABLE freed AS SELECT {keys} FROM read_parquet({former}, union_by_name = true)
-        ANTI JOIN ({good}) AS good USING ({keys})
-    """)
+    return duplicates_of(connection, lake, former, f"ANTI JOIN ({good}) AS good USING ({keys})")
+
+
+def duplicates_of(connection: duckdb.DuckDBPyConnection, lake: Lake, files: list[Listed], but: str = "") -> set[str]:
+    """The objects with duplicates, in quarantine, of the rows of these files of the lake, but for a join's."""
+    if not files or not (rows := quarantined_rows(lake.store, lake.contract.source)):
+        return set()
+    names, uris = lake.contract.deduplicate_by, [lake.store.uri(item.key) for item in files]
+    keys = ", ".join(map(quoted, names))
+    connection.execute(
+        f"CREATE TEMP TABLE freed AS SELECT {keys} FROM read_parquet({uris}, union_by_name = true) {but}"
+    )
     is_freed = "impression_id IN (FROM freed)" if names == ("impression_id",) else "EXISTS (FROM freed)"
     found = connection.execute(f"""
         SELECT DISTINCT filename FROM read_parquet({rows}, filename = true, union_by_name = true)

@@ -37,6 +37,10 @@ class Landed:
         version = fingerprint_of(item.etag, self._reading, *references)
         return fingerprint_of(item.key)[:_FILE_CHARACTERS] + version[:_VERSION_CHARACTERS]
 
+    def is_of_impressions(self, key: str) -> bool:
+        """Whether the contract reads a landed object's rows as impressions."""
+        return not is_reference_or_marker(self.contract, key) and self.outcome_files_of(key) is None
+
     def outcome_files_of(self, key: str) -> str | None:
         """The name of the outcome files that a landed object belongs to; None for impressions."""
         return self.contract.outcome_files_of(key.removeprefix(landing_prefix(self.contract.source)))

@@ -52,6 +52,13 @@ def files_in_lake(lake: Lake) -> set[str]:
     return {landed_file_of(object_id_in(item.key)) for item in lake.files}
 
 
+def disowned(lake: Lake, landed: Landed) -> list[Listed]:
+    """Landed objects with rows in the lake that the contract no longer reads as impressions."""
+    known = files_in_lake(lake)
+    others = [item for item in landed.listed.values() if not landed.is_of_impressions(item.key)]
+    return [item for item in others if landed_file_of(landed.object_id(item)) in known]
+
+
 def _complete_in_lake(lake: Lake) -> set[str]:
     """Ids of the ingested objects whose files are all in the lake, with no files of another version left.
 

@@ -8,6 +8,7 @@ from liftloop.lake.ledger import Entry
 from liftloop.landing.ingest import BatchResult
 from liftloop.landing.rules import Finding
 from liftloop.reporting.html import Figures, Section, Table, render_report
+from liftloop.reporting.words import counted
 
 FILES_SHOWN = 200
 _FAILED = {"reject_rows": "fail", "hold_file": "fail", "warn": "warning"}
@@ -36,7 +37,8 @@ def not_ingested(entries: Sequence[Entry]) -> str:
     """The files that are not in the lake with their reasons, one per line; empty if there are none."""
     outside = [entry for entry in entries if entry.status != "ingested"]
     lines = [f"{entry.landed.key}: {entry.status}: {entry.error}{_indented(entry.reasons)}" for entry in outside]
-    return "\n".join([f"{len(outside)} landed files are not in the lake:", *lines]) if outside else ""
+    verb = "is" if len(outside) == 1 else "are"
+    return "\n".join([f"{counted(len(outside), 'landed file')} {verb} not in the lake:", *lines]) if outside else ""
 
 
 def _indented(reasons: dict[str, int]) -> str:

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from liftloop.contract.contract import Contract
 from liftloop.lake.lake import Lake
 from liftloop.lake.landed import Landed, landed_file_of
-from liftloop.lake.ledger import blocked_ids, files_in_lake, pending
+from liftloop.lake.ledger import blocked_ids, disowned, files_in_lake, pending
 from liftloop.storage.frozen import Frozen
 from liftloop.storage.keys import materialized_lake_key
 from liftloop.storage.runs import Manifest, Step, read_manifests, record
@@ -72,8 +72,8 @@ class SourceState:
 
     @cached_property
     def waiting(self) -> list[Listed]:
-        """Landed objects that wait for ingest, oldest first."""
-        return pending(self.lake, self.landed)
+        """Landed objects that wait for ingest, oldest first, and then those whose rows are to leave the lake."""
+        return pending(self.lake, self.landed) + disowned(self.lake, self.landed)
 
     @cached_property
     def outdated(self) -> list[Listed]:

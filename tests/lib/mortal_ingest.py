@@ -8,6 +8,7 @@ from itertools import count
 
 from liftloop.contract.contract import Contract
 from liftloop.lake.lake import Lake
+from liftloop.landing.disowned import remove_disowned
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.storage.keys import landing_prefix
 from liftloop.storage.store import Listed, ObjectRef, Store
@@ -47,6 +48,7 @@ class MortalStore(Store):
 def ingest(store: Store, contract: Contract) -> None:
     """In batches of one object."""
     lake = Lake(store, contract)
+    remove_disowned(lake)
     while batches := list(pending_batches(lake, batch_objects=1)):
         for batch in batches:
             ingest_batch(lake, batch)

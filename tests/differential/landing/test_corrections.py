@@ -22,6 +22,7 @@ CONTRACTS: dict[str, dict[str, Any]] = {
     "another zone": {"event_timestamp": {"from": "at", "zone": "Asia/Shanghai"}},
     "ids by slot": {"impression_id": {"template": "{slot}-{id}"}},
     "campaigns by reference": {"campaign_id": {"from": "ads.camp"}},
+    "without the first file": {},
 }
 FILES = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["top", "side"])), min_size=1, max_size=4)
 STEPS = st.lists(
@@ -39,12 +40,16 @@ STEPS = st.lists(
 
 # A row that one file lost to another as a duplicate comes back when that one is corrected.
 FREED = [("land", [(0, "top")]), ("land", [(0, "top"), (1, "top")]), ("ingest", 99), ("correct", [(2, "top")])]
+# So does one that it lost to a file which the contract ignores now.
+IGNORED = [*FREED[:3], ("contract", "without the first file"), ("ingest", 1)]
 
 
 def contract_of(source: str, name: str) -> Contract:
     document = short_names_document(source=source)
     lookups = {"ads": {"path": "ref/ads.txt", "format": "csv", "match": {"ad": "ad"}}}
-    return Contract.model_validate(document | {"columns": document["columns"] | CONTRACTS[name], "lookups": lookups})
+    ignored = {"ignore": ["0.csv"]} if name == "without the first file" else {}
+    changes = {"columns": document["columns"] | CONTRACTS[name], "landing": document["landing"] | ignored}
+    return Contract.model_validate(document | changes | {"lookups": lookups})
 
 
 def csv_of(rows: list[tuple[int, str]]) -> str:
@@ -64,6 +69,7 @@ def rows_by_file(store: Store, contract: Contract) -> dict[str, list[tuple[Any, 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(FREED)
+@example(IGNORED)
 @given(STEPS)
 def test_a_corrected_source_is_one_built_from_nothing(store: Store, steps: list[tuple[str, Any]]) -> None:
     store = MortalStore(store.settings)
