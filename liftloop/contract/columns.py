@@ -45,7 +45,7 @@ _FORMATS = {  # letters of a time pattern (Unicode TR 35; Y and D as most people
     "Z": "%z",
 }
 _NO_ZONES = {"Factory", "localtime"}  # a placeholder, and a name for whatever the machine uses
-_TOKEN = re.compile(r"'([^']*)'|([A-Za-z])\2*|[^A-Za-z']+")
+_TOKEN = re.compile(r"'((?:[^']|'')*)'|([A-Za-z])\2*|[^A-Za-z']+")
 
 
 def _parse_zone(value: str) -> str:
@@ -76,7 +76,8 @@ def strptime_format(pattern: str) -> str:
     for match in _TOKEN.finditer(pattern):
         token = match[0]
         if match[1] is not None or not token[0].isalpha():
-            pieces.append((match[1] or token).replace("%", "%%"))
+            spelled = token if match[1] is None else match[1].replace("''", "'") or "'"
+            pieces.append(spelled.replace("%", "%%"))
             continue
         token = token.replace("Y", "y").replace("D", "d") if token[0] in "YD" else token
         if token != "T" and token not in _FORMATS:

@@ -77,7 +77,7 @@ class FileLayout(Frozen):
 
     path: Annotated[str, AfterValidator(_require_path)]
     format: FileFormat
-    encoding: Literal["utf-8", "utf-16", "latin-1"] = "utf-8"
+    encoding: Literal["utf-8", "utf-16", "utf-16-le", "utf-16-be", "latin-1"] = "utf-8"
     header: Literal["first_line", "none"] | tuple[str, ...] = "first_line"  # none: the columns are named 1, 2, …
     delimiter: Delimiter | None = None  # None: a comma in csv, a tab in tsv
     quote: Quote | Literal["none"] | None = None  # None: " in csv, none in tsv

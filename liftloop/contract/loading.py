@@ -1,5 +1,6 @@
 """Contracts as files of the project."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,31 @@ from liftloop.contract.files import repeated_in
 from liftloop.errors import UserError
 from liftloop.project import find_project
 
+_BOOL, _INT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int"
+
 
 class ContractError(UserError):
     """A contract is invalid; the message names file, key, value and what is allowed."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that rejects duplicate keys, where the last would silently win, and keys that it parses as booleans."""
+    """YAML with plain values as in its version 1.2, where `yes`, `off`, `007` and `1:30` are text; no key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         keys = [self.construct_object(key, deep=True) for key in own]
         lines = {str(key): each.start_mark.line + 1 for key, each in zip(keys, own, strict=True)}
-        where = f"line {node.start_mark.line + 1}"
         if repeated := repeated_in(map(str, keys)):
             raise yaml.YAMLError(f"line {lines[repeated[0]]}: {repeated} appear more than once; remove all but one")
-        if odd := [key for key in keys if isinstance(key, bool)]:
-            raise yaml.YAMLError(
-                f"{where}: a key is read as {odd[0]}: YAML takes yes, no, on and off for booleans; quote it"
-            )
         return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in {_BOOL, _INT}]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("true|false"), [*"tf"])
+_Loader.add_implicit_resolver(_INT, re.compile("[-+]?(0|[1-9][0-9]*)$"), [*"+-0123456789"])
 
 
 def load_contract(source: str, folder: Path | None = None) -> Contract:

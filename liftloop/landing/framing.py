@@ -60,25 +60,16 @@ class Frames:
 
 
 def frame(path: Path, layout: FileLayout, folder: Path) -> Frames:
-    """Write a file's records to `folder`, and report every line that is no record.
+    """Write the records of a file in UTF-8 to `folder`, and report every line that is no record.
 
     Raises:
         FileRejectedError: a line is too long to be read, or the header is not closed.
-        UnicodeError: the file is not in the layout's encoding.
     """
-    source = path if layout.encoding == "utf-8" else _to_utf8(path, layout.encoding, folder / "utf-8")
     framer = _Framer(layout, Frames(folder / "records"))
-    with source.open("rb") as landed, framer.frames.path.open("wb") as records:
-        for piece in framer.pieces(landed, source.stat().st_size):
+    with path.open("rb") as landed, framer.frames.path.open("wb") as records:
+        for piece in framer.pieces(landed, path.stat().st_size):
             records.write(piece)
     return framer.frames
-
-
-def _to_utf8(path: Path, encoding: str, target: Path) -> Path:
-    with path.open(encoding=encoding, newline="") as landed, target.open("w", encoding="utf-8", newline="") as text:
-        while piece := landed.read(_CHUNK_BYTES):
-            text.write(piece)
-    return target
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Readers: a landed file as a view of its rows, within limits that a broken or hostile file cannot exceed."""
 
 import bz2
+import codecs
 import csv
 import gzip
 import zipfile
@@ -36,6 +37,7 @@ def create_view(
 
     Raises:
         FileRejectedError: the file is empty, has too many columns, unpacks to more bytes, or is not of this kind.
+        UnicodeError: it is not in the layout's encoding.
     """
     plain = _unpacked(path, folder / "unpacked", limit)
     if plain.stat().st_size == 0:
@@ -43,7 +45,7 @@ def create_view(
     if layout.format == "parquet":
         rows, frames = _parquet_rows(connection, plain, limit), None
     else:
-        frames = frame(plain, layout, folder)
+        frames = frame(_in_utf8(plain, layout.encoding, folder / "utf-8"), layout, folder)
         rows = (_json_rows if layout.format == "jsonl" else _delimited_rows)(connection, frames, layout)
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {rows}")
     return frames
@@ -60,6 +62,23 @@ def _unpacked(path: Path, target: Path, limit: int) -> Path:
         while piece := packed.read(_COPY_BYTES):
             plain.write(piece)
             require_size_limit(plain.tell(), limit)
+    return target
+
+
+def _in_utf8(path: Path, encoding: str, target: Path) -> Path:
+    """The file itself, or a copy in UTF-8."""
+    if encoding == "utf-8":
+        return path
+    with path.open("rb") as landed:
+        has_mark = landed.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
+    if encoding == "utf-16" and not has_mark:
+        raise FileRejectedError("it has no byte order mark: set landing.encoding to utf-16-le or utf-16-be")
+    with (
+        path.open(encoding=encoding, newline="") as landed_text,
+        target.open("w", encoding="utf-8", newline="") as text,
+    ):
+        while piece := landed_text.read(_COPY_BYTES):
+            text.write(piece)
     return target
 
 
@@ -156,9 +175,10 @@ def _require_unique_names(names: Sequence[str]) -> None:
 def _json_rows(connection: duckdb.DuckDBPyConnection, frames: Frames, layout: FileLayout) -> str:
     """Reads each line as text first, so that a broken line costs one row instead of the file."""
     lines = _read_records(frames, ["json_line"], layout)
-    found = connection.execute(
-        f"SELECT DISTINCT unnest(json_keys(json_line)) AS name FROM {lines} WHERE json_valid(json_line) ORDER BY name"
-    ).fetchall()
+    keys = f"SELECT unnest(json_keys(json_line)) AS name FROM {lines} WHERE json_valid(json_line)"
+    # Of names that differ in case alone, the most frequent is a column, for SQL tells them not apart.
+    columns = "GROUP BY name QUALIFY row_number() OVER (PARTITION BY lower(name) ORDER BY count(*) DESC, name) = 1"
+    found = connection.execute(f"SELECT name FROM ({keys}) {columns} ORDER BY name").fetchall()
     drop_rejects(connection)
     if not found:
         raise FileRejectedError("no line is a JSON object")

@@ -107,8 +107,12 @@ def time(landed: str, column: Column) -> str:
         since = f"TIMESTAMPTZ {literal(column.since.isoformat())}"
         return f"TRY({since} + to_microseconds({_microseconds(landed, EPOCHS[column.time])}))"
     if column.time != "text":
-        parsed = f"try_strptime({landed}::VARCHAR, {literal(column.strptime_format)})"
-        return parsed if "%z" in column.strptime_format else f"{parsed} AT TIME ZONE {zone}"
+        pattern, has_offset = literal(column.strptime_format), "%z" in column.strptime_format
+        written = f"{landed}::VARCHAR"
+        if has_offset:  # which DuckDB reads without a Z for UTC
+            written = f"regexp_replace({written}, '[Zz]$', '+00:00')"
+        parsed = f"try_strptime({written}, {pattern})"
+        return parsed if has_offset else f"{parsed} AT TIME ZONE {zone}"
     written = f"trim({landed}::VARCHAR)"
     spelled = written
     for pattern, replacement in _SPELLINGS:

@@ -33,7 +33,7 @@ def test_loads_with_defaults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("maturity: 2d", "['maturity'] appear more than once"), ("yes: 1", "a key is read as True: YAML takes yes")],
+    [("maturity: 2d", "['maturity'] appear more than once"), ("yes: 1", "yes: 1: unknown key")],
 )
 def test_yaml_is_not_overruled_in_silence(tmp_path: Path, line: str, words: str) -> None:
     write(tmp_path, {})
@@ -41,6 +41,17 @@ def test_yaml_is_not_overruled_in_silence(tmp_path: Path, line: str, words: str)
         file.write(f"{line}\n")
     with pytest.raises(ContractError, match=re.escape(words)):
         load_contract("shop", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("yes", "yes"), ("off", "off"), ("007", "007"), ("1:30", "1:30"), ("-5", -5), ("0", 0), ("0.5", 0.5)],
+)
+def test_plain_values_are_those_of_yaml_1_2(tmp_path: Path, written: str, value: object) -> None:
+    write(tmp_path, {"columns.ad_id": {"constant": "as written"}})
+    file = tmp_path / "shop.yaml"
+    file.write_text(file.read_text().replace("as written", written))
+    assert load_contract("shop", tmp_path).columns["ad_id"].constant == value
 
 
 CLICKS = {

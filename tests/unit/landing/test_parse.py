@@ -186,6 +186,24 @@ def test_a_broken_json_line_costs_one_row(tmp_path: Path) -> None:
     assert json.loads(impressions["raw"][1])["json_line"] == '{"id": "2", '
 
 
+def test_names_that_differ_in_case_cost_the_rows_that_spell_them_otherwise(tmp_path: Path) -> None:
+    odd = {("ID" if name == "id" else name): value for name, value in ROW.items()}
+    path = tmp_path / "log"
+    path.write_bytes(as_json_lines([ROW, odd, ROW | {"id": "3"}, ROW | {"id": "4", "Slot": "also"}]))
+    impressions, _ = read(path, contract("jsonl"))
+    assert list(impressions["impression_id"].fillna("none")) == ["s-1", "none", "s-3", "s-4"]
+    assert '"ID": "1"' in json.loads(impressions["raw"][1])["json_line"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "latin-1"])
+def test_every_encoding_reads_the_same(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(as_csv([ROW | {"ad": "bü"}]).decode().encode(encoding))
+    landing = {"path": "{shop}/log", "format": "csv", "encoding": encoding}
+    impressions, _ = read(path, contract(landing=landing))
+    assert list(impressions["ad_id"]) == ["bü"]
+
+
 @pytest.mark.parametrize("key", ["", "a\0b", "landed", "json_line", "reasons", "object_id", "a.b", "'", '"'])
 def test_a_key_that_nobody_asked_for_does_no_harm(tmp_path: Path, key: str) -> None:
     path = tmp_path / "log"
@@ -203,6 +221,11 @@ def test_a_key_that_nobody_asked_for_does_no_harm(tmp_path: Path, key: str) -> N
         ("csv", b"id,id,at\n", r"the header names \['id'\] twice"),
         ("csv", "id,at\n1,2\n".encode("utf-16"), "the header is not utf-8: set landing.encoding"),
         ("parquet", b"PAR1 and then nothing", "not readable as parquet"),
+        (
+            "utf-16",
+            "id,at\n1,2\n".encode("utf-16-le"),
+            "no byte order mark: set landing.encoding to utf-16-le or utf-16-be",
+        ),
         ("jsonl", b"no json\nat all\n", "no line is a JSON object"),
     ],
 )
@@ -211,8 +234,9 @@ def test_a_file_that_is_not_what_the_contract_says_is_rejected(
 ) -> None:
     path = tmp_path / "log"
     path.write_bytes(body)
+    landing = {"path": "{shop}/log", "format": "csv", "encoding": "utf-16"}
     with pytest.raises(FileRejectedError, match=words):
-        read(path, contract(kind))
+        read(path, contract(landing=landing) if kind == "utf-16" else contract(kind))
 
 
 def test_a_file_without_header_and_without_a_record_is_rejected(tmp_path: Path) -> None:
