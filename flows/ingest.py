@@ -6,6 +6,7 @@ from tasks.flow import recorded_flow
 from tasks.landing import (
     announce_impressions,
     count_held,
+    count_waiting_outcomes,
     ingest_state,
     ingest_waiting,
     read_lake,
@@ -24,6 +25,7 @@ def ingest(source: str) -> FinalState:
         announce_impressions(lake)
         report_ingest(source, results)
         held = count_held(lake)
+        outcomes_waiting = count_waiting_outcomes(lake, results)
         require_all_ingested(results)
         require_lookups(lake)
-        return ingest_state(source, results, held)
+        return ingest_state(source, results, held, outcomes_waiting)

@@ -8,6 +8,7 @@ from liftloop.lake.ledger import blocked
 from liftloop.landing import disowned
 from liftloop.landing import ingest as library
 from liftloop.landing.ingest import BatchResult, ingest_batch, pending_batches
+from liftloop.landing.outcomes import count_waiting
 from liftloop.landing.report import file_row, ingest_page, not_ingested
 from liftloop.operations.ingested import ingest_words
 from liftloop.operations.pending_work import features_due_since, read_materialized
@@ -80,6 +81,12 @@ def count_held(lake: Lake) -> int:
 
 
 @step
+def count_waiting_outcomes(lake: Lake, results: list[BatchResult]) -> int:
+    """The number of outcomes of this run whose impression has not landed."""
+    return count_waiting(lake, (entry for result in results for entry in result.entries))
+
+
+@step
 def require_lookups(lake: Lake) -> None:
     """Fail the run, after ingesting everything else, if a file waits for a reference file that it is joined with."""
     library.require_lookups(lake)
@@ -95,6 +102,7 @@ def require_all_ingested(results: list[BatchResult]) -> None:
         raise FilesHeldBackError(reasons)
 
 
-def ingest_state(source: str, results: list[BatchResult], held: int) -> FinalState:
-    """What the run has ingested, and how many landed files are not in the lake."""
-    return completed(ingest_words(source, [entry for result in results for entry in result.entries], held))
+def ingest_state(source: str, results: list[BatchResult], held: int, outcomes_waiting: int) -> FinalState:
+    """What the run has ingested, and what is not in the lake."""
+    entries = [entry for result in results for entry in result.entries]
+    return completed(ingest_words(source, entries, held, outcomes_waiting))

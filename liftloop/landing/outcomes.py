@@ -4,13 +4,16 @@ An outcome may land before its impression or after it. One that lands later has 
 read again, so the lake does not depend on the order of landing.
 """
 
+from collections.abc import Iterable
+
 from liftloop.contract.contract import Contract
 from liftloop.lake.impressions import quarantined_rows, write_parquet
+from liftloop.lake.lake import Lake
 from liftloop.lake.landed import landed_file_of, object_id_in
-from liftloop.lake.ledger import blocked
+from liftloop.lake.ledger import Entry, blocked
 from liftloop.landing.batch import Batch
 from liftloop.landing.rules import reasons_of
-from liftloop.storage.duckdb import literal, quoted
+from liftloop.storage.duckdb import connect, literal, quoted
 from liftloop.storage.keys import outcomes_prefix
 from liftloop.storage.store import Listed, ObjectRef, Store, references
 
@@ -72,6 +75,20 @@ def touched_objects(batch: Batch, object_ids: list[str]) -> set[str]:
         query = f"SELECT DISTINCT filename FROM {files} SEMI JOIN ({ids}) AS ids USING (impression_id)"
         found |= {object_id_in(name) for (name,) in batch.connection.execute(query).fetchall()}
     return found | {entry.object_id for entry in blocked(lake) if entry.status == "held"}
+
+
+def count_waiting(lake: Lake, entries: Iterable[Entry]) -> int:
+    """The outcomes in these files whose impression is neither in the lake nor in quarantine."""
+    prefix = outcomes_prefix(lake.contract.source)
+    outcomes = [lake.store.uri(ref.key) for entry in entries for ref in entry.outputs if ref.key.startswith(prefix)]
+    shown = [*lake.uris, *quarantined_rows(lake.store, lake.contract.source)]
+    if not outcomes:
+        return 0
+    query = f"SELECT count(*) FROM read_parquet({outcomes})"
+    if shown:
+        query += f" ANTI JOIN read_parquet({shown}, union_by_name = true) AS shown USING (impression_id)"
+    with connect(lake.store.settings) as connection:
+        return int(connection.execute(query).fetchall()[0][0])
 
 
 def join_outcomes(batch: Batch) -> dict[str, tuple[ObjectRef, ...]]:

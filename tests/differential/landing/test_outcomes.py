@@ -13,6 +13,7 @@ from lib.mortal_ingest import MortalStore, ingest, ingest_until_killed, land
 from liftloop.contract.contract import Contract
 from liftloop.lake.lake import Lake
 from liftloop.lake.ledger import blocked, ingested
+from liftloop.landing.outcomes import count_waiting
 from liftloop.storage.duckdb import connect
 from liftloop.storage.store import Store
 
@@ -136,6 +137,21 @@ def test_an_impression_names_the_files_of_its_outcomes(store: Store) -> None:
         each for each in ingested(Lake(store, contract)) if each.landed.key.endswith(f"{contract.source}/1.csv")
     ]
     assert len(impressions.outcomes) == 1
+
+
+def test_outcomes_without_impression_are_counted(store: Store) -> None:
+    store = MortalStore(store.settings)
+    contract = contract_of(f"s{uuid4().hex[:8]}")
+    land(store, contract.source, "clicks/1.csv", csv("id,at", [(number, CLICKED[0]) for number in (0, 1, 2)]))
+    counts = []
+    for shown in ([], [0], [1, 5]):
+        if shown:
+            rows = [(number, f"{SHOWN}0", "top", "a") for number in shown]
+            land(store, contract.source, f"{shown[0]}.csv", csv("id,at,slot,ad", rows))
+        ingest(store, contract)
+        lake = Lake(store, contract)
+        counts.append(count_waiting(lake, ingested(lake)))
+    assert counts == [3, 2, 1]
 
 
 def test_outcomes_that_the_contract_no_longer_names_are_gone(store: Store) -> None:

@@ -23,3 +23,8 @@ EMPTY = FILE.model_copy(update={"rows_valid": 0})
 )
 def test_files_rows_and_what_is_held_are_counted(entries: list[Entry], held: int, words: str) -> None:
     assert ingest_words("shop", entries, held) == words
+
+
+def test_outcomes_that_wait_are_counted() -> None:
+    words = "1 file; rows: 1,200 valid; 2 outcomes whose impression has not landed"
+    assert ingest_words("shop", [FILE], held=0, outcomes_waiting=2) == words
