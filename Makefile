@@ -8,8 +8,8 @@ export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 demo: .venv/installed
 	$(BIN)/liftloop demo
 
-# Before every commit: all but what is slow by nature. A file stays in one process; tests/conftest.py says which come first.
-IN_TWO_PROCESSES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Before every commit: all but what is slow by nature. tests/conftest.py says what comes first, and stays in one process.
+IN_TWO_PROCESSES := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 test: .venv/installed
 	$(BIN)/pytest $(IN_TWO_PROCESSES)

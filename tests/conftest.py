@@ -28,7 +28,7 @@ pytest_plugins = ["faults.summary"]
 
 TESTS = Path(__file__).parent
 LONGEST = [  # a process that begins one of them last would keep the other waiting
-    "integration/bridge/test_bridge.py",
+    "integration/bridge/test_bridge.py",  # and with it all tests of the stack
     "faults/test_matrix.py",
     "integration/stack/test_lifecycle.py",
     "integration/test_lifecycle.py",
@@ -38,9 +38,13 @@ LONGEST = [  # a process that begins one of them last would keep the other waiti
 ]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first; `--dist loadfile --no-loadscope-reorder` keeps to this order."""
+    """The longest files first; a file stays in one process, and so do all tests of the stack, which starts once."""
     items.sort(key=_place)
+    for item in items:
+        needs_stack = "stack" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("stack" if needs_stack else str(item.path.relative_to(TESTS))))
 
 
 def _place(item: pytest.Item) -> int:

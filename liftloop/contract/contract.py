@@ -149,11 +149,6 @@ class Contract(Frozen):
                 raise ValueError(f"{key} names {unknown}; allowed: {sorted(known)}")
         return self
 
-    @property
-    def mapped(self) -> dict[str, Column]:
-        """The columns whose values come from landed files."""
-        return {**self.columns, **self.context}
-
     @model_validator(mode="after")
     def _outcomes_have_one_origin(self) -> Self:
         paths = [self.landing.path]
@@ -178,6 +173,11 @@ class Contract(Frozen):
                 " would count as none; raise it, or lower the horizon"
             )
         return self
+
+    @property
+    def mapped(self) -> dict[str, Column]:
+        """The columns whose values come from landed files."""
+        return {**self.columns, **self.context}
 
     def outcome_files_of(self, relative_key: str) -> str | None:
         """The name of the outcome files to which a key below the source's prefix belongs; None for impressions."""

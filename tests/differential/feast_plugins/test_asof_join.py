@@ -195,7 +195,7 @@ WITHOUT_KEY = [*[feature(FIRST, user="u1", raw=None)] * 4, feature(FIRST, ad=Non
 LIVES = [("u0", "a0", "a1", FIRST + age) for age in (12 * HOUR, DAY + HOUR, DAY + HOUR + INSTANT, 40 * DAY)]
 
 
-@limits(max_examples=40)
+@limits(max_examples=20)
 @example(rows=[], questions=LIVES, zone="UTC", is_filtered=False)
 @example(rows=CORRECTED, questions=[], zone="UTC", is_filtered=False)
 @example(rows=CORRECTED, questions=LIVES, zone=None, is_filtered=False)
@@ -246,7 +246,7 @@ def random_hours(rng: np.random.Generator, count: int) -> pd.DatetimeIndex:
     return pd.Timestamp(FIRST) + pd.to_timedelta(rng.integers(0, 60 * 24, count), "h")
 
 
-@limits(max_examples=25)
+@limits(max_examples=12)
 @given(rows=tables, start=st.none() | times, end=st.none() | times)
 def test_pulled_rows(
     feast: FeatureStore, folder: Path, rows: list[Row], start: datetime | None, end: datetime | None

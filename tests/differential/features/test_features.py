@@ -25,7 +25,7 @@ from liftloop.storage.store import Store
 Row = dict[str, Any]
 Question = tuple[str | None, str | None, datetime]  # user, ad, now
 
-few = settings(max_examples=12, deadline=None)
+few = settings(max_examples=6, deadline=None)
 
 HOUR = timedelta(hours=1)
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)

@@ -41,7 +41,7 @@ def body_of(kind: str, number: int) -> bytes:
     return NOT_UTF8 % (number, number) if kind == "not utf-8" else RECORDS[kind][0].format(n=number).encode()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(FILES)
 def test_every_record_is_in_the_lake_or_in_quarantine(store: Store, records: list[tuple[str, bytes]]) -> None:
     contract = contract_of(f"s{uuid4().hex[:8]}")

@@ -95,7 +95,7 @@ BEFORE_ITS_CLICK = [("impressions", [1]), ("sales", [(1, "s1", "2")]), ("ingest"
 WITH_AND_WITHOUT_EVENT_ID = [("clicks", [(0, CLICKED[0])]), ("sales", [(0, "s1", "2")]), ("impressions", [0])]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([("clicks", [(0, CLICKED[0])]), ("ingest", 99), ("impressions", [0, 1]), ("ingest", 99), ("clicks", "again")])
 @example(BEFORE_ITS_CLICK)
 @example(WITH_AND_WITHOUT_EVENT_ID)

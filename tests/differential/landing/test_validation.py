@@ -141,7 +141,7 @@ def compiled(path: Path, suite: Suite, folder: Path) -> Verdicts:
 def test_all_three_agree_on_dirty_rows() -> None:
     seen = 0
 
-    @settings(max_examples=20, phases=(Phase.explicit, Phase.generate))  # shrinking would take minutes
+    @settings(max_examples=12, phases=(Phase.explicit, Phase.generate))  # shrinking would take minutes
     @given(ROWS)
     @example([])
     def check(rows: list[dict[str, Any]]) -> None:

@@ -32,7 +32,7 @@ from liftloop.training.train import Trained, fit_model
 from liftloop.training.train import make_recipe as recipe_of
 
 TESTS = REPOSITORY / "tests"
-few = settings(max_examples=12, deadline=None, derandomize=True)
+few = settings(max_examples=8, deadline=None, derandomize=True)
 partitions = st.lists(st.integers(40, 300), min_size=1, max_size=5)
 parameters = st.fixed_dictionaries(
     {

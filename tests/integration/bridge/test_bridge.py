@@ -139,6 +139,7 @@ def test_a_landed_object_gets_its_run_within_seconds(world: World) -> None:
     ] == [item.key]
 
 
+@pytest.mark.slow
 def test_what_lands_while_a_run_is_under_way_is_not_forgotten(world: World) -> None:
     world.land("shop", "b")
     until(lambda: [run for run in world.runs("ingest", "shop") if run.state_name == "Running"])

@@ -174,6 +174,7 @@ class TestRows:
 
 
 class TestFeastCommands:
+    @pytest.mark.slow
     def test_apply_in_the_repository(self, store: Store) -> None:
         feast_apply(store.settings)
         feast = open_feature_store(store.settings)

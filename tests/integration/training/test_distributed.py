@@ -162,6 +162,7 @@ def test_a_worker_lost_too_often_ends_the_fit_with_a_clear_word(
         fit_closely(victims, recipe, ENDLESS, training, validation)
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_ends_the_fit_after_the_limit(
     object_store: Settings,
     victims: Workers,

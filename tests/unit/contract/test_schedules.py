@@ -64,6 +64,7 @@ def test_a_cron_that_prefect_would_never_start_or_misread_is_refused(cron: str) 
     assert not is_accepted(cron)
 
 
+@pytest.mark.slow
 def test_prefect_knows_every_zone_that_a_contract_may_have() -> None:
     accepted = available_timezones() - {"Factory", "localtime"}
     assert Schedules(timezone="Europe/Berlin").timezone in accepted
