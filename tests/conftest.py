@@ -21,7 +21,8 @@ from liftloop.stack.parts import store_ports
 from liftloop.stack.standalone_store import standalone_object_store
 from liftloop.storage.store import Store
 
-hypothesis.settings.register_profile("liftloop", deadline=None)  # no test is about time: a busy machine fails none
+# No test is about time: a busy machine fails none.
+hypothesis.settings.register_profile("liftloop", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("liftloop")
 
 pytest_plugins = ["faults.summary"]

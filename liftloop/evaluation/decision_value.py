@@ -18,6 +18,7 @@ from liftloop.stats.off_policy import (
     doubly_robust_value,
     effective_sample_size,
     importance_weights,
+    represented_rows,
     self_normalized_value,
     weighted_mean,
 )
@@ -102,7 +103,7 @@ def decision_value(contract: Contract, decisions: pd.DataFrame) -> DecisionValue
         logged=weighted_mean(feedback, feedback.reward, **options),
         self_normalized=self_normalized_value(feedback, max_weight=clipped_at, **options),
         doubly_robust=doubly_robust_value(feedback, max_weight=clipped_at, **options),
-        effective_sample_size=effective_sample_size(importance_weights(feedback)),
+        effective_sample_size=effective_sample_size(importance_weights(feedback), represented_rows(feedback)),
     )
 
 

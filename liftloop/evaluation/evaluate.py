@@ -139,7 +139,7 @@ def _score_champion(window: Window, version: ModelVersion) -> ChampionScore:
         impressions=len(rows),
         score=sample.score(probability),
         calibration_ratio=sample.calibration_ratio(probability),
-        reliability=tuple(reliability_table(sample.reward, probability)),
+        reliability=tuple(reliability_table(sample.reward, probability, weight=sample.weight)),
         decisions=decisions,
     )
 

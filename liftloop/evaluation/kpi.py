@@ -4,7 +4,7 @@ import pandas as pd
 
 from liftloop.contract.contract import COLUMNS_OF_KPI, Contract
 from liftloop.evaluation.rewards import RewardSample, interval_or_none
-from liftloop.stats.interval import BootstrapOptions, Interval
+from liftloop.stats.interval import Interval
 from liftloop.storage.frozen import Measured
 
 EVERY_POLICY = "all"
@@ -28,7 +28,7 @@ def kpis_by_policy(contract: Contract, rows: pd.DataFrame) -> dict[str, Kpis]:
 
 
 def _kpis(contract: Contract, rows: pd.DataFrame) -> Kpis:
-    options = RewardSample.of(contract, rows, rows[contract.reward].to_numpy(dtype=float)).options
+    sample = RewardSample.of(contract, rows, rows[contract.reward].to_numpy(dtype=float))
     per_impression = pd.Series(1.0, index=rows.index)
     ratios = {
         "click_through_rate": (rows["click"], per_impression),
@@ -37,12 +37,11 @@ def _kpis(contract: Contract, rows: pd.DataFrame) -> Kpis:
         "margin_per_mille": (1000 * (rows["revenue"] - rows["cost"].fillna(0)), per_impression),
     }
     known = contract.outcome_columns
-    kpis = {name: _ratio(*ratio, options) if COLUMNS_OF_KPI[name] <= known else None for name, ratio in ratios.items()}
+    kpis = {name: _ratio(*ratio, sample) if COLUMNS_OF_KPI[name] <= known else None for name, ratio in ratios.items()}
     return Kpis(impressions=len(rows), **kpis)
 
 
-def _ratio(
-    numerator: "pd.Series[float]", denominator: "pd.Series[float]", options: BootstrapOptions
-) -> Interval | None:
-    """The ratio of two sums; missing values of the numerator count as 0."""
-    return interval_or_none(numerator.fillna(0).astype(float), denominator.astype(float), options)
+def _ratio(numerator: "pd.Series[float]", denominator: "pd.Series[float]", sample: RewardSample) -> Interval | None:
+    """The ratio of two sums over the full log; missing values of the numerator count as 0."""
+    above, below = (sample.weight * values.fillna(0).astype(float) for values in (numerator, denominator))
+    return interval_or_none(above, below, sample.options)

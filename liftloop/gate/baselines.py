@@ -19,7 +19,7 @@ def keys_before_holdout(frame: TrainingFrame) -> list[str]:
 
 def mean_rate(contract: Contract, frame: TrainingFrame) -> float:
     """Rewards per impression of all traffic before the hold-out, including impressions that the log omits."""
-    return frame.reward_rate(["training", "validation"], contract.outcome.negatives_kept)
+    return frame.index.together(("training", "validation")).reward_rate(contract.outcome.negatives_kept)
 
 
 def ad_counts(contract: Contract, frame: TrainingFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit, logit
 
 from liftloop.stats.calibration import IDENTITY, Calibration, IsotonicCalibration, PlattCalibration, logits_of
-from liftloop.stats.columns import Floats, binary, column, require, require_same_length, shares
+from liftloop.stats.columns import Floats, binary, require_same_length
 from liftloop.stats.scoring import log_loss_per_row
 
 CONSTANT_LOGITS = 1e-6  # a smaller range is single-precision noise around a constant
@@ -21,7 +21,7 @@ CALLED_FOR = 5.99  # by a line over the uncalibrated probabilities, two paramete
 
 
 def fit_calibration(
-    reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | None = None, *, mean_rate: float
+    reward: ArrayLike, probability: ArrayLike, *, negatives_kept: float = 1.0, mean_rate: float
 ) -> Calibration:
     """Platt's line, or the isotonic curve where that is clearly better in cross-validation over consecutive rows.
 
@@ -29,31 +29,43 @@ def fit_calibration(
     rate on these rows differs from the future rate by chance. If the line is no better than a constant, the predictions
     carry no information, and every probability becomes the mean rate.
 
+    Where the log holds a sample of the unrewarded rows, all is fitted and tested on the rows as they are, with the
+    logits moved by the logarithm of that share (prior correction: King & Zeng 2001, "Logistic Regression in Rare Events
+    Data"): weights would shrink the tests' statistics.
+
     Args:
         reward: 0 and 1, shape (rows,), of rows that the model was not trained on, in time order.
-        weight: how many rows each row represents; None: one each.
-        mean_rate: of these rows and the training rows together.
+        negatives_kept: the share of rows without a reward that are in the log.
+        mean_rate: of these rows and the training rows together, in the full log.
 
     Raises:
         ValueError: rewards other than 0 and 1, only one of them, or lengths differ.
     """
-    reward, probability = binary("reward", reward), shares("probability", probability)
-    weight = _weights(weight, reward)
-    require_same_length(reward=reward, probability=probability, weight=weight)
-    if _has_enough(reward) and _is_clearly_better(reward, probability, weight):
-        return fit_isotonic(reward, probability, weight)
-    line = fit_platt(reward, probability, weight)
+    reward, shift = binary("reward", reward), np.log(negatives_kept)
+    in_sample = np.asarray(expit(logits_of(probability) - shift))
+    require_same_length(reward=reward, probability=in_sample)
+    found = _fit_calibration(reward, in_sample)
+    if found is None:
+        return PlattCalibration(slope=0, intercept=float(logit(mean_rate)))
+    return found.shifted(shift)
+
+
+def _fit_calibration(reward: Floats, probability: Floats) -> Calibration | None:
+    """None: the predictions say nothing."""
+    if _has_enough(reward) and _is_clearly_better(reward, probability):
+        return fit_isotonic(reward, probability)
+    line = fit_platt(reward, probability)
     losses = log_loss_per_row(reward, line.apply(probability))
 
     def gained_over(predicted: Floats) -> float:
-        return float(2 * (log_loss_per_row(reward, predicted) - losses) @ weight / weight.mean())
+        return float(2 * (log_loss_per_row(reward, predicted) - losses).sum())
 
-    if gained_over(np.full_like(probability, np.average(reward, weights=weight))) <= INFORMATIVE:
-        return PlattCalibration(slope=0, intercept=float(logit(mean_rate)))
+    if gained_over(np.full_like(probability, reward.mean())) <= INFORMATIVE:
+        return None
     return line if gained_over(probability) > CALLED_FOR else IDENTITY
 
 
-def fit_platt(reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | None = None) -> PlattCalibration:
+def fit_platt(reward: ArrayLike, probability: ArrayLike) -> PlattCalibration:
     """The line with the least log loss against Platt's smoothed targets, on rows the model was not trained on.
 
     Platt 1999, "Probabilistic Outputs for Support Vector Machines". A constant prediction keeps slope 1.
@@ -62,19 +74,18 @@ def fit_platt(reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | Non
         ValueError: rewards other than 0 and 1, only one of them, or lengths differ.
     """
     reward, logits = binary("reward", reward), logits_of(probability)
-    weight = _weights(weight, reward)
-    require_same_length(reward=reward, probability=logits, weight=weight)
-    target = _smoothed_targets(reward, weight)
-    level = logit(np.average(target, weights=weight))
+    require_same_length(reward=reward, probability=logits)
+    target = _smoothed_targets(reward)
+    level = logit(target.mean())
     if np.ptp(logits) < CONSTANT_LOGITS:
-        return PlattCalibration(slope=1, intercept=level - np.average(logits, weights=weight))
-    slope, intercept = _best_line(logits, target, weight / weight.mean())
+        return PlattCalibration(slope=1, intercept=level - logits.mean())
+    slope, intercept = _best_line(logits, target)
     if slope < 0:  # the loss is convex, so the best line allowed is the flat one
         return PlattCalibration(slope=0, intercept=level)
     return PlattCalibration(slope=slope, intercept=intercept)
 
 
-def fit_isotonic(reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | None = None) -> IsotonicCalibration:
+def fit_isotonic(reward: ArrayLike, probability: ArrayLike) -> IsotonicCalibration:
     """The rising curve with the least squared error, as a line through the centres of its steps.
 
     Zadrozny and Elkan 2002, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates". Centres
@@ -85,17 +96,16 @@ def fit_isotonic(reward: ArrayLike, probability: ArrayLike, weight: ArrayLike | 
         ValueError: rewards other than 0 and 1, only one of them, or lengths differ.
     """
     reward, score = binary("reward", reward), logits_of(probability)
-    weight = _weights(weight, reward)
-    require_same_length(reward=reward, probability=score, weight=weight)
+    require_same_length(reward=reward, probability=score)
     scores, place = np.unique(score, return_inverse=True)
-    sums = [np.bincount(place, weights=values) for values in (weight, weight * reward)]
-    rows, rewards, weighted_scores = (
+    sums = [np.bincount(place), np.bincount(place, weights=reward)]
+    rows, rewards, summed_scores = (
         np.add.reduceat(values, isotonic_regression(sums[1] / sums[0], weights=sums[0]).blocks[:-1])
         for values in (*sums, sums[0] * scores)
     )
     # As if each step had one more row of the mean rate, because a rate of 0 or 1 has no logit.
-    rates = (rewards + np.average(reward, weights=weight)) / (rows + 1)
-    return _rising_line(weighted_scores / rows, np.asarray(logit(rates)))
+    rates = (rewards + reward.mean()) / (rows + 1)
+    return _rising_line(summed_scores / rows, np.asarray(logit(rates)))
 
 
 def _rising_line(scores: Floats, logits: Floats) -> IsotonicCalibration:
@@ -110,63 +120,51 @@ def _has_enough(reward: Floats) -> bool:
     return bool(min(rewards + others) >= MINIMUM_FOLD_REWARDS)
 
 
-def _is_clearly_better(reward: Floats, probability: Floats, weight: Floats) -> bool:
+def _is_clearly_better(reward: Floats, probability: Floats) -> bool:
     """Whether the curve reduces log loss by more than chance explains."""
-    line, curve = (_held_out_losses(fit, reward, probability, weight) for fit in (fit_platt, fit_isotonic))
-    reduction = (line - curve) * weight / weight.mean()
+    line, curve = (_held_out_losses(fit, reward, probability) for fit in (fit_platt, fit_isotonic))
+    reduction = line - curve
     return bool(reduction.mean() > CLEAR_WIN_ERRORS * reduction.std() / np.sqrt(reduction.size))
 
 
-def _held_out_losses(
-    fit: Callable[[Floats, Floats, Floats], Calibration], reward: Floats, probability: Floats, weight: Floats
-) -> Floats:
+def _held_out_losses(fit: Callable[[Floats, Floats], Calibration], reward: Floats, probability: Floats) -> Floats:
     """Log loss of each row under a calibration fitted on the other folds, shape (rows,)."""
     fold = np.arange(reward.size) * CROSS_VALIDATION_FOLDS // reward.size
     losses = np.empty_like(reward)
     for number in range(CROSS_VALIDATION_FOLDS):
         is_out = fold == number
-        found = fit(reward[~is_out], probability[~is_out], weight[~is_out])
+        found = fit(reward[~is_out], probability[~is_out])
         losses[is_out] = log_loss_per_row(reward[is_out], found.apply(probability[is_out]))
     return losses
 
 
-def _weights(weight: ArrayLike | None, reward: Floats) -> Floats:
-    if weight is None:
-        return np.ones_like(reward)
-    weights = column("weight", weight)
-    require("weight", weights, weights > 0, "above 0")
-    return weights
-
-
-def _best_line(logits: Floats, target: Floats, weight: Floats) -> tuple[float, float]:
+def _best_line(logits: Floats, target: Floats) -> tuple[float, float]:
     centre, spread = logits.mean(), logits.std()
     scaled = (logits - centre) / spread  # unscaled, slope and intercept are correlated and the search is slow
     search = {"jac": True, "hess": _hessian, "method": "trust-exact", "options": {"gtol": 1e-9}}
-    fit = minimize(
-        _loss_and_gradient, x0=(spread, centre), args=(scaled, target, weight), **search
-    )  # from the identity
+    fit = minimize(_loss_and_gradient, x0=(spread, centre), args=(scaled, target), **search)  # from the identity
     slope = float(fit.x[0] / spread)
     return slope, float(fit.x[1] - slope * centre)
 
 
-def _smoothed_targets(reward: Floats, weight: Floats) -> Floats:
+def _smoothed_targets(reward: Floats) -> Floats:
     """Slightly inside 0 and 1, so that linearly separable rows do not drive the slope to infinity."""
-    positives = float((reward * weight).sum())
-    high, low = (positives + 1) / (positives + 2), 1 / (float(weight.sum()) - positives + 2)
+    positives = float(reward.sum())
+    high, low = (positives + 1) / (positives + 2), 1 / (reward.size - positives + 2)
     return low + reward * (high - low)
 
 
-def _loss_and_gradient(line: Floats, scaled: Floats, target: Floats, weight: Floats) -> tuple[float, Floats]:
+def _loss_and_gradient(line: Floats, scaled: Floats, target: Floats) -> tuple[float, Floats]:
     slope, intercept = line
     score = slope * scaled + intercept
-    error = weight * (expit(score) - target)
-    loss = np.mean(weight * (np.logaddexp(0, score) - target * score))
+    error = expit(score) - target
+    loss = np.mean(np.logaddexp(0, score) - target * score)
     return float(loss), np.array([np.mean(error * scaled), np.mean(error)])
 
 
-def _hessian(line: Floats, scaled: Floats, _target: Floats, weight: Floats) -> Floats:
+def _hessian(line: Floats, scaled: Floats, _target: Floats) -> Floats:
     slope, intercept = line
     chance = expit(slope * scaled + intercept)
-    weight = weight * chance * (1 - chance)
-    cross = np.mean(weight * scaled)
-    return np.array([[np.mean(weight * scaled**2), cross], [cross, np.mean(weight)]])
+    variance = chance * (1 - chance)
+    cross = np.mean(variance * scaled)
+    return np.array([[np.mean(variance * scaled**2), cross], [cross, np.mean(variance)]])

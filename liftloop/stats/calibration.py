@@ -22,6 +22,10 @@ class PlattCalibration(BaseModel):
         """Calibrated probabilities, shape (rows,)."""
         return np.asarray(expit(self.slope * logits_of(probability) + self.intercept), dtype=np.float64)
 
+    def shifted(self, shift: float) -> Self:
+        """The same line where predicted and observed logits are both higher by `shift`."""
+        return self.model_copy(update={"intercept": self.intercept + (1 - self.slope) * float(shift)})
+
 
 class IsotonicCalibration(BaseModel):
     """A rising line through points on the logit scale, parallel to the identity beyond them."""
@@ -42,6 +46,11 @@ class IsotonicCalibration(BaseModel):
         score = logits_of(probability)
         beyond = score - np.clip(score, self.scores[0], self.scores[-1])
         return np.asarray(expit(np.interp(score, self.scores, self.logits) + beyond), dtype=np.float64)
+
+    def shifted(self, shift: float) -> Self:
+        """The same curve where predicted and observed logits are both higher by `shift`."""
+        scores, logits = (tuple(each + float(shift) for each in points) for points in (self.scores, self.logits))
+        return self.model_copy(update={"scores": scores, "logits": logits})
 
 
 Calibration = PlattCalibration | IsotonicCalibration

@@ -32,7 +32,7 @@ def calibration_error(
     reward, probability = shares("reward", reward), shares("probability", probability)
     weights = np.ones_like(reward) if weight is None else column("weight", weight)
     require_same_length(reward=reward, probability=probability, weight=weights)
-    bin_of_row = mass_bins(probability, bins)
+    bin_of_row = mass_bins(probability, bins, weights)
     block_of_row = np.arange(reward.size) if blocks is None else pd.factorize(np.asarray(blocks))[0]
     mass = np.bincount(bin_of_row, weights=weights)
     gap = np.bincount(bin_of_row, weights=weights * (probability - reward)) / mass

@@ -57,15 +57,21 @@ def importance_weights(feedback: LoggedFeedback, max_weight: float | None = None
 
 def clipped_share(feedback: LoggedFeedback, max_weight: float | None) -> float:
     """Share of rows whose weight exceeds `max_weight`, to be reported with every clipped value."""
-    return float(np.mean(importance_weights(feedback) > importance_weights(feedback, max_weight)))
+    is_clipped = importance_weights(feedback) > importance_weights(feedback, max_weight)
+    return float(np.average(is_clipped, weights=represented_rows(feedback)))
 
 
-def effective_sample_size(weights: ArrayLike) -> float:
+def effective_sample_size(weights: ArrayLike, rows: ArrayLike | None = None) -> float:
     """The number of equally weighted rows with the same information, between 0 and rows (Kish 1965; for importance
-    weights Kong 1992, "A Note on Importance Sampling using Standardized Weights")."""
+    weights Kong 1992, "A Note on Importance Sampling using Standardized Weights").
+
+    Args:
+        rows: how many rows of the full log each row represents; None: one each. The size is that of the full log.
+    """
     weights = column("weights", weights)
     require("weights", weights, weights >= 0, "0 or more")
-    return float(weights.sum() ** 2 / np.square(weights).sum()) if weights.any() else 0.0
+    rows = np.ones_like(weights) if rows is None else column("rows", rows)
+    return float((rows @ weights) ** 2 / (rows @ np.square(weights))) if weights.any() else 0.0
 
 
 def inverse_propensity_value(
@@ -83,7 +89,7 @@ def self_normalized_value(
     Raises:
         ValueError: the target policy gives every logged ad probability 0.
     """
-    weights = importance_weights(feedback, max_weight) * _rows(feedback)
+    weights = importance_weights(feedback, max_weight) * represented_rows(feedback)
     return bootstrap_ratio(weights * feedback.reward, weights, **options)
 
 
@@ -115,11 +121,12 @@ def switch_doubly_robust_value(
 
 def weighted_mean(feedback: LoggedFeedback, values: Floats, **options: Unpack[BootstrapOptions]) -> Interval:
     """Mean of a value per row, weighted by `row_weight`."""
-    rows = _rows(feedback)
+    rows = represented_rows(feedback)
     return bootstrap_ratio(values * rows, rows, **options)
 
 
-def _rows(feedback: LoggedFeedback) -> Floats:
+def represented_rows(feedback: LoggedFeedback) -> Floats:
+    """How many rows of the full log each row represents, shape (rows,)."""
     return np.ones_like(feedback.reward) if feedback.row_weight is None else feedback.row_weight
 
 

@@ -12,6 +12,7 @@ from liftloop.stats.off_policy import (
     clipped_share,
     effective_sample_size,
     importance_weights,
+    represented_rows,
     weighted_mean,
 )
 
@@ -30,7 +31,7 @@ def overlap(feedback: LoggedFeedback, max_weight: float, **options: Unpack[Boots
     """Diagnostics of the weights of these rows, which apply to every off-policy value from them."""
     weights = importance_weights(feedback)
     return Overlap(
-        effective_sample_size=effective_sample_size(weights),
+        effective_sample_size=effective_sample_size(weights, represented_rows(feedback)),
         mean_weight=weighted_mean(feedback, weights, **options),
         clipped_share=clipped_share(feedback, max_weight),
         largest_reward_share=_largest_share(importance_weights(feedback, max_weight) * np.abs(feedback.reward)),

@@ -13,7 +13,7 @@ from liftloop.stats.columns import PROBABILITY_FLOOR, Floats, binary, column, ra
 class ReliabilityBin:
     """Rows with similar predictions: their mean prediction and mean reward."""
 
-    rows: int
+    rows: float  # or the sum of their weights
     mean_probability: float
     mean_reward: float
 
@@ -84,21 +84,28 @@ def expected_calibration_error(reward: ArrayLike, probability: ArrayLike, bins: 
     return sum(gaps) / sum(each.rows for each in table)
 
 
-def reliability_table(reward: ArrayLike, probability: ArrayLike, bins: int = 10) -> list[ReliabilityBin]:
+def reliability_table(
+    reward: ArrayLike, probability: ArrayLike, bins: int = 10, weight: ArrayLike | None = None
+) -> list[ReliabilityBin]:
     """Equal-mass bins by rising prediction; equal predictions share a bin, so there may be fewer than `bins`.
+
+    Args:
+        weight: how many rows each row represents; None: one each.
 
     Raises:
         ValueError: as `log_loss_per_row`, or `bins` below 1.
     """
     reward, probability = _scored(reward, probability)
-    bin_of_row = mass_bins(probability, bins)
-    rows = np.bincount(bin_of_row)
-    predicted = np.bincount(bin_of_row, weights=probability) / rows
-    observed = np.bincount(bin_of_row, weights=reward) / rows
-    return [ReliabilityBin(*each) for each in zip(rows.tolist(), predicted.tolist(), observed.tolist(), strict=True)]
+    weight = np.ones_like(reward) if weight is None else column("weight", weight)
+    bin_of_row = mass_bins(probability, bins, weight)
+    mass, predicted, observed = (
+        np.bincount(bin_of_row, weights=values) for values in (weight, weight * probability, weight * reward)
+    )
+    columns = (mass, predicted / mass, observed / mass)
+    return [ReliabilityBin(*each) for each in zip(*map(np.ndarray.tolist, columns), strict=True)]
 
 
-def mass_bins(probability: Floats, bins: int) -> NDArray[np.intp]:
+def mass_bins(probability: Floats, bins: int, weight: Floats) -> NDArray[np.intp]:
     """The equal-mass bin of each row, shape (rows,), numbered from 0 by rising prediction and none empty.
 
     Raises:
@@ -106,8 +113,10 @@ def mass_bins(probability: Floats, bins: int) -> NDArray[np.intp]:
     """
     if bins < 1:
         raise ValueError(f"bins={bins}: at least 1 is needed")
-    position = (ranks(probability) - 0.5) / probability.size  # in (0, 1), the same for equal predictions
-    return np.asarray(np.unique((position * bins).astype(np.intp), return_inverse=True)[1])
+    _, level_of_row = np.unique(probability, return_inverse=True)
+    mass = np.bincount(level_of_row, weights=weight)
+    position = (np.cumsum(mass) - mass / 2) / mass.sum()  # of each prediction, in (0, 1)
+    return np.asarray(np.unique((position * bins).astype(np.intp)[level_of_row], return_inverse=True)[1])
 
 
 def sampling_weight(reward: ArrayLike, negatives_kept: float) -> Floats:

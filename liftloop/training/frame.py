@@ -45,6 +45,10 @@ class FramePart(Frozen):
     rewards: int
     partitions: tuple[ObjectRef, ...] = ()
 
+    def reward_rate(self, negatives_kept: float) -> float:
+        """Rewards per impression of the full log, given the share of unrewarded impressions that was kept."""
+        return self.rewards / (self.rewards + (self.rows - self.rewards) / negatives_kept)
+
 
 class FrameIndex(Record):
     """`frame.json`. Written last, so a frame without it is unfinished."""
@@ -92,12 +96,6 @@ class TrainingFrame:
     def read(self, part: Part) -> Iterator[pd.DataFrame]:
         """The partitions of a part, one by one, because a whole part may exceed memory."""
         return (read_partition(self.store, ref) for ref in self.index.parts[part].partitions)
-
-    def reward_rate(self, parts: Iterable[Part], negatives_kept: float) -> float:
-        """Rewards per impression of the full traffic, given the share of unrewarded impressions that the log kept."""
-        counted = [self.index.parts[name] for name in parts]
-        rewards, rows = sum(part.rewards for part in counted), sum(part.rows for part in counted)
-        return rewards / (rewards + (rows - rewards) / negatives_kept)
 
     def columns_with_values(self, parts: Iterable[Part], columns: Iterable[str]) -> list[str]:
         """Those of the columns that have a value in these parts, from the metadata of the files alone."""

@@ -72,7 +72,7 @@ def fit_encoders(
     Returns:
         The encoder for rows outside these parts; then one for the training rows of each fold.
     """
-    mean_rate = frame.reward_rate(parts, negatives_kept)
+    mean_rate = frame.index.together(parts).reward_rate(negatives_kept)
 
     def count(groups: Sequence[tuple[str, ...]]) -> list[pd.DataFrame]:
         return frame.target_counts(parts, reward, groups, KNOWN_OCCURRENCES)

@@ -37,7 +37,7 @@ from liftloop.training.trial import Trial
 
 Progress = Callable[[str], object]
 
-RULE_VERSION = "training 3"
+RULE_VERSION = "training 4"
 SAMPLED_ROWS = 50_000  # at most, with a reward, and as many without: the sample of a trial
 FITTED: tuple[Part, ...] = ("training", "validation")
 
@@ -153,7 +153,7 @@ def make_recipe(
         settings=frame.store.settings,
         encoder=encoder,
         reward=contract.reward,
-        reward_rate=frame.reward_rate(parts, kept),
+        reward_rate=frame.index.together(parts).reward_rate(kept),
         maximum_rounds=contract.training.maximum_rounds,
         seed=contract.training.seed,
         out_of_fold=tuple(out_of_fold),
@@ -199,9 +199,9 @@ def _calibrate(recipe: Recipe, booster: xgboost.Booster, frame: TrainingFrame) -
         for rows in frame.read("validation")
     ]
     reward, probability = (np.concatenate(column) for column in zip(*scored, strict=True))
-    weight = sampling_weight(reward, recipe.negatives_kept)
-    mean_rate = frame.reward_rate(FITTED, recipe.negatives_kept)
-    calibration = fit_calibration(reward, probability, weight, mean_rate=mean_rate)
+    kept = recipe.negatives_kept
+    weight, mean_rate = sampling_weight(reward, kept), frame.index.together(FITTED).reward_rate(kept)
+    calibration = fit_calibration(reward, probability, negatives_kept=kept, mean_rate=mean_rate)
     losses = log_loss_per_row(reward, calibration.apply(probability))
     return calibration, float(np.average(losses, weights=weight))
 

@@ -12,11 +12,11 @@ from liftloop.registry.versions import ModelVersion
 from liftloop.reporting.html import Code, Plot, Points, Table, Text
 from liftloop.reporting.plots import share_plot
 from liftloop.storage.keys import LAKE
-from liftloop.training.frame import FrameIndex, FramePart
+from liftloop.training.frame import FrameIndex, FramePart, Part
 
 FEATURES_SHOWN = 15
 TRIALS_SHOWN = 5
-_PARTS = {
+_PARTS: dict[Part, str] = {
     "training": "fits the trees of the search",
     "validation": "early stopping and calibration; part of the final fit",
     "holdout": "judges the model, which never saw it",
@@ -44,9 +44,10 @@ def purpose(contract: Contract) -> Text:
     )
 
 
-def data_table(index: FrameIndex, version: ModelVersion) -> Table:
+def data_table(index: FrameIndex, version: ModelVersion, negatives_kept: float) -> Table:
     """The parts of the training frame, and its sources."""
-    rows = [_part_row(name, index.parts[name], use) for name, use in _PARTS.items() if name in index.parts]
+    parts = {name: index.parts[name] for name in _PARTS if name in index.parts}
+    rows = [_part_row(name, part, part.reward_rate(negatives_kept)) for name, part in parts.items()]
     lake = sum(ref.key.startswith(LAKE) for ref in index.inputs)
     note = (
         f"Frame {index.fingerprint[:12]} of {version.source}, from {lake} lake files and {len(index.inputs) - lake}"
@@ -134,15 +135,15 @@ mlflow.pyfunc.load_model(FOLDER).predict(rows)""",
     )
 
 
-def _part_row(name: str, part: FramePart, use: str) -> list[object]:
+def _part_row(name: Part, part: FramePart, reward_rate: float) -> list[object]:
     times = [f"{time:%Y-%m-%d %H:%M}" for time in (part.start, part.end)]
     return [
         "hold-out" if name == "holdout" else name,
         *times,
         part.rows,
         part.rewards,
-        f"{part.rewards / part.rows:.3%}",
-        use,
+        f"{reward_rate:.3%}",
+        _PARTS[name],
     ]
 
 

@@ -30,7 +30,7 @@ def model_card(evidence: Evidence, verdict: Verdict) -> str:
         sections += [_groups(column, verdict.groups) for column in dict.fromkeys(row.column for row in verdict.groups)]
         sections += [facts.importance_plot(evidence.model)]
     sections += [
-        facts.data_table(evidence.frame.index, evidence.version),
+        facts.data_table(evidence.frame.index, evidence.version, evidence.sample.negatives_kept),
         facts.trials_table(evidence.version),
         facts.limits(evidence.contract, evidence.frame.index, verdict),
         facts.loading(evidence.version),
@@ -75,7 +75,7 @@ def _scores(verdict: Verdict, evidence: Evidence) -> Table:
 
 
 def _reliability(evidence: Evidence) -> Plot:
-    bins = reliability_table(evidence.sample.reward, evidence.probability)
+    bins = reliability_table(evidence.sample.reward, evidence.probability, weight=evidence.sample.weight)
     return Plot(
         "Reliability",
         reliability_plot(bins),

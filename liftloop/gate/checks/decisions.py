@@ -1,5 +1,6 @@
 """Check of the decisions of the model's policy, on impressions logged with a propensity."""
 
+import numpy as np
 import pandas as pd
 
 from liftloop.contract.contract import Contract
@@ -9,6 +10,7 @@ from liftloop.gate.verdict import Check, CheckVerdict
 from liftloop.stats.interval import is_outside
 from liftloop.stats.off_policy import inverse_propensity_value, switch_doubly_robust_value
 from liftloop.stats.overlap import Overlap, overlap
+from liftloop.stats.scoring import sampling_weight
 from liftloop.storage.parquet import put_parquet_blob
 from liftloop.storage.store import Store
 
@@ -58,7 +60,8 @@ def unsupported_mass(contract: Contract, decisions: pd.DataFrame) -> float:
     group = contract.choose_among
     logged = pd.MultiIndex.from_frame(decisions[[group, "ad_id"]]).unique()
     chosen = pd.MultiIndex.from_frame(decisions[[group, "chosen_ad_id"]])
-    return float((~chosen.isin(logged)).mean())
+    weight = sampling_weight(decisions["reward"], contract.outcome.negatives_kept)
+    return float(np.average(~chosen.isin(logged), weights=weight))
 
 
 def overlap_faults(policy: GatePolicy, found: Overlap, unsupported: float) -> list[str]:

@@ -64,7 +64,7 @@ def group_table(
     confidence = sample.policy.confidence
     ratios = _intervals(calibration_ratios(sample, probability, values), confidence)
     entropies = _intervals(entropy_ratios(sample, probability, values), confidence)
-    disagreement = _disagreement(policy_probability, labels)
+    disagreement = _disagreement(policy_probability, labels, sample.weight)
     return tuple(
         GroupRow(
             column=str(values.name),
@@ -80,11 +80,15 @@ def group_table(
     )
 
 
-def _disagreement(policy_probability: "pd.Series[float] | None", labels: NDArray[np.object_]) -> dict[str, float]:
+def _disagreement(
+    policy_probability: "pd.Series[float] | None", labels: NDArray[np.object_], weight: Floats
+) -> dict[str, float]:
     """By value, how often the policy chooses another ad than the log; empty if that is unknown."""
     if policy_probability is None:
         return {}
-    agreement = policy_probability.groupby(labels[policy_probability.index]).mean()
+    rows = pd.Series(weight[policy_probability.index], index=policy_probability.index)
+    label = labels[policy_probability.index]
+    agreement = (policy_probability * rows).groupby(label).sum() / rows.groupby(label).sum()
     return {str(value): 1 - share for value, share in agreement.items()}
 
 

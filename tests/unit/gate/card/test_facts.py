@@ -94,7 +94,7 @@ def test_a_constant_has_no_importance_and_still_a_plot() -> None:
 
 
 def test_the_data_are_named_with_spans_and_counts() -> None:
-    table = data_table(INDEX, VERSION)
+    table = data_table(INDEX, VERSION, negatives_kept=1)
     assert table.rows[0][:6] == ["training", "2026-03-01 00:00", "2026-03-04 00:00", 1000, 25, "2.500%"]
     assert [row[0] for row in table.rows] == ["training", "validation", "hold-out"]
     assert all(word in table.note for word in ("abcdefabcdef", "2 lake files and 1 feature tables", "runs/train/r1/"))

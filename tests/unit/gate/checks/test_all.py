@@ -159,6 +159,7 @@ def test_a_choice_counts_as_supported_where_the_log_shows_it_in_the_same_place()
             "placement_id": ["p0", "p0", "p1", "p1"],
             "ad_id": ["a", "b", "c", "c"],
             "chosen_ad_id": ["b", "c", "c", "a"],
+            "reward": [0, 0, 1, 0],
         }
     )
     assert unsupported_mass(CONTRACT, decisions) == 0.5
