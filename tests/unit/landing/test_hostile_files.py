@@ -69,7 +69,8 @@ def require_same_rows(connection: duckdb.DuckDBPyConnection, case: Case, path: P
     if layout.format == "parquet":
         landed = pq.read_metadata(plain).num_rows
     else:
-        frames = frame(plain, layout, path.parent)
+        text = readers._in_utf8(plain, layout.encoding, path.with_name("utf-8"))
+        frames = frame(text, layout, path.parent)
         landed = frames.count + len(frames.unreadable)
         require_same_lines(connection, plain, frames, layout)
     if layout.explode is None:
