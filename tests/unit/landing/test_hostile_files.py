@@ -32,7 +32,7 @@ def test_no_byte_is_lost(kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_no_byte_of_many_files_is_lost(kind: str) -> None:
-    settings(max_examples=1_500)(given(cases(kind))(require_accounted))()
+    settings(max_examples=500)(given(cases(kind))(require_accounted))()
 
 
 def require_accounted(case: Case) -> None:
