@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/liftloop demo
 
 # Before every commit: all but what is slow by nature. tests/conftest.py says what comes first, and stays in one process.
-IN_TWO_PROCESSES := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+IN_TWO_PROCESSES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/installed
 	$(BIN)/pytest $(IN_TWO_PROCESSES)

@@ -12,6 +12,8 @@ import hypothesis
 import pytest
 from lib.projects import REPOSITORY, SettingsIn, make_project
 from lib.servers import free_port, server
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from liftloop.settings import Settings
 from liftloop.stack import down, up
@@ -29,7 +31,7 @@ pytest_plugins = ["faults.summary"]
 
 TESTS = Path(__file__).parent
 LONGEST = [  # a process that begins one of them last would keep the other waiting
-    "integration/bridge/test_bridge.py",  # and with it all tests of the stack
+    "integration/bridge/test_bridge.py",  # and with it all others of ON_THE_STACK
     "faults/test_matrix.py",
     "integration/stack/test_lifecycle.py",
     "integration/test_lifecycle.py",
@@ -37,15 +39,32 @@ LONGEST = [  # a process that begins one of them last would keep the other waiti
     "integration/training/test_train.py",
     "integration/training/test_distributed.py",
 ]
+ON_THE_STACK = {
+    "tests/integration/bridge/test_bridge.py",
+    "tests/integration/stack/test_pauses.py",
+    "tests/integration/stack/test_schedules.py",
+    "tests/integration/tasks/test_approval.py",
+    "tests/integration/tasks/test_exclusive.py",
+    "tests/integration/test_lifecycle.py",
+}
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first; a file stays in one process, and so do all tests of the stack, which starts once."""
+    """The longest files first; `--dist loadfile --no-loadscope-reorder` keeps to this order."""
     items.sort(key=_place)
-    for item in items:
-        needs_stack = "stack" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("stack" if needs_stack else str(item.path.relative_to(TESTS))))
+
+
+class _OneStack(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """A file stays in one process, and so do all files with tests of the stack, which then starts once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return "stack" if file in ON_THE_STACK else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    return _OneStack(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def _place(item: pytest.Item) -> int:
