@@ -113,6 +113,7 @@ class GatePolicy(Frozen):
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8  # of the minimum detectable effect
     meaningful_effect: Annotated[float, Field(gt=0, lt=1)] = 0.005  # reduction of log loss; less counts as none
     minimum_rewards: Annotated[int, Field(ge=1)] = 100  # in the hold-out; with fewer, the verdict is inconclusive
+    exchangeable_days: bool = False  # whether rates do not move from day to day, so that two days say as much as ten
     calibration_ratio: Bounds = (0.8, 1.25)  # predicted over observed rewards
     calibration_error: Annotated[float, Field(gt=0)] = 0.3  # relative to the mean rate
     worst_slice_entropy: Annotated[float, Field(gt=0)] = 1.1  # normalized entropy that no large slice may exceed

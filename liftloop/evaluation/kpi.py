@@ -1,9 +1,10 @@
 """KPIs of impressions: click-through rate, conversion rate, revenue and margin, with intervals."""
 
+import numpy as np
 import pandas as pd
 
 from liftloop.contract.contract import COLUMNS_OF_KPI, Contract
-from liftloop.evaluation.rewards import RewardSample, interval_or_none
+from liftloop.evaluation.rewards import RewardSample
 from liftloop.stats.interval import Interval
 from liftloop.storage.frozen import Measured
 
@@ -44,4 +45,5 @@ def _kpis(contract: Contract, rows: pd.DataFrame) -> Kpis:
 def _ratio(numerator: "pd.Series[float]", denominator: "pd.Series[float]", sample: RewardSample) -> Interval | None:
     """The ratio of two sums over the full log; missing values of the numerator count as 0."""
     above, below = (sample.weight * values.fillna(0).astype(float) for values in (numerator, denominator))
-    return interval_or_none(above, below, sample.options)
+    has_interval = below.any() and np.unique(sample.blocks).size > 1
+    return sample.ratio(above, below) if has_interval else None

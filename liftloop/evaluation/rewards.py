@@ -10,10 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
 from liftloop.stats.calibration_error import calibration_error
-from liftloop.stats.columns import Floats, column
+from liftloop.stats.clustered import clustered_ratio
+from liftloop.stats.columns import Floats
 from liftloop.stats.interval import BootstrapOptions, Interval, bootstrap_ratio
 from liftloop.stats.scoring import log_loss_per_row, sampling_weight
 from liftloop.storage.frozen import Frozen
+
+MINIMUM_DAYS = 6  # Student's limits on fewer are too narrow for days that differ in more than their mean
 
 
 class Score(Frozen):
@@ -32,12 +35,14 @@ class RewardSample:
     policy: GatePolicy
     seed: int
     negatives_kept: float = 1.0  # share of unrewarded impressions in the log
+    days: NDArray[np.intp] | None = None  # of each row, from 0; None: one day is as good as another
 
     @classmethod
     def of(cls, contract: Contract, rows: pd.DataFrame, reward: Floats) -> "RewardSample":
         """The rewards of these rows, which need `impression_id`, `event_timestamp` and `user_id`."""
-        policy, seed = contract.gate, contract.training.seed
-        return cls(reward, _blocks(rows), policy, seed, contract.outcome.negatives_kept)
+        policy, seed, kept = contract.gate, contract.training.seed, contract.outcome.negatives_kept
+        days = None if policy.exchangeable_days else _days(rows["event_timestamp"])
+        return cls(reward, _blocks(rows), policy, seed, kept, days)
 
     @property
     def rewards(self) -> int:
@@ -59,9 +64,26 @@ class RewardSample:
             seed=self.seed, blocks=self.blocks, resamples=self.policy.resamples, confidence=self.policy.confidence
         )
 
+    @property
+    def has_few_days(self) -> bool:
+        """Whether there are too few days to tell a difference between models from one between days."""
+        return self.days is not None and len(np.unique(self.days)) < MINIMUM_DAYS
+
     def where(self, is_selected: NDArray[np.bool_]) -> "RewardSample":
         """The sample of the selected rows; `is_selected` has shape (rows,)."""
-        return replace(self, reward=self.reward[is_selected], blocks=self.blocks[is_selected])
+        days = None if self.days is None else self.days[is_selected]
+        return replace(self, reward=self.reward[is_selected], blocks=self.blocks[is_selected], days=days)
+
+    def ratio(self, numerator: ArrayLike, denominator: ArrayLike) -> Interval:
+        """The ratio of two sums over the rows; it knows users and days, or users alone if there are few days.
+
+        Raises:
+            ValueError: the denominator is 0 everywhere, or all rows are one block.
+        """
+        if self.days is None or self.has_few_days:
+            return bootstrap_ratio(numerator, denominator, **self.options)
+        confidence = self.policy.confidence
+        return clustered_ratio(numerator, denominator, first=self.days, second=self.blocks, confidence=confidence)
 
     def score(self, probability: Floats) -> Score:
         """Log loss and normalized entropy of predictions.
@@ -70,10 +92,7 @@ class RewardSample:
             ValueError: no row or every row has a reward, or there are fewer than two blocks.
         """
         losses, of_mean_rate = self.losses(probability), self.losses(np.full_like(self.reward, self.mean_rate))
-        return Score(
-            log_loss=bootstrap_ratio(losses, self.weight, **self.options),
-            normalized_entropy=bootstrap_ratio(losses, of_mean_rate, **self.options),
-        )
+        return Score(log_loss=self.ratio(losses, self.weight), normalized_entropy=self.ratio(losses, of_mean_rate))
 
     def losses(self, probability: Floats) -> Floats:
         """Log loss of each row times its weight, in nats, shape (rows,)."""
@@ -81,7 +100,7 @@ class RewardSample:
 
     def calibration_ratio(self, probability: Floats) -> Interval:
         """Predicted over observed rewards: above 1 the model overestimates."""
-        return bootstrap_ratio(self.weight * probability, self.weight * self.reward, **self.options)
+        return self.ratio(self.weight * probability, self.weight * self.reward)
 
     def calibration_error(self, probability: Floats) -> Interval:
         """Debiased distance between predicted and observed rate, over the mean rate: see `calibration_error`."""
@@ -94,19 +113,16 @@ class RewardSample:
     def loss_reduction(self, probability: Floats, baseline: Floats) -> Interval:
         """Relative reduction of the baseline's log loss, paired by row: above 0 the model is better."""
         loss, baseline_loss = self.losses(probability), self.losses(baseline)
-        return bootstrap_ratio(baseline_loss - loss, baseline_loss, **self.options)
+        return self.ratio(baseline_loss - loss, baseline_loss)
 
 
 def _blocks(rows: pd.DataFrame) -> NDArray[np.intp]:
-    """The block of each row, shape (rows,): the impressions of one user, or of one hour where no users are logged."""
-    if rows["user_id"].notna().any():
-        labels = rows["user_id"].fillna(rows["impression_id"])
-    else:
-        labels = rows["event_timestamp"].dt.floor("h")
-    return np.asarray(pd.factorize(labels)[0], dtype=np.intp)
+    """The block of each row, shape (rows,): the impressions of one user, or of one hour where the user is unknown."""
+    hours, _ = pd.factorize(rows["event_timestamp"].dt.floor("h"))
+    users, names = pd.factorize(rows["user_id"])
+    return np.asarray(np.where(users >= 0, users, len(names) + hours), dtype=np.intp)
 
 
-def interval_or_none(numerator: ArrayLike, denominator: ArrayLike, options: BootstrapOptions) -> Interval | None:
-    """The ratio of two sums; None where the denominator is 0 or all rows are one block."""
-    has_interval = column("denominator", denominator).any() and np.unique(np.asarray(options["blocks"])).size > 1
-    return bootstrap_ratio(numerator, denominator, **options) if has_interval else None
+def _days(times: "pd.Series[pd.Timestamp]") -> NDArray[np.intp]:
+    """The day of each row, shape (rows,): the first 24 hours from the earliest row are day 0."""
+    return np.asarray((times - times.min()) // pd.Timedelta(days=1), dtype=np.intp)

@@ -1,5 +1,7 @@
 """Validated columns: the requirements that all statistics share, with the same error messages."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -51,7 +53,7 @@ def require(name: str, values: Floats, is_valid: NDArray[np.bool_], rule: str) -
         )
 
 
-def require_same_length(**columns: Floats) -> None:
+def require_same_length(**columns: NDArray[Any]) -> None:
     """Require columns of equal length.
 
     Raises:

@@ -34,7 +34,12 @@ def make_contract(source: str, **changes: Any) -> Contract:
         "keys": ["user_id", "ad_id", "advertiser_id"],
         "kpi": "revenue_per_mille",
         "training": {"trials": 2, "maximum_rounds": 60},
-        "gate": {"resamples": 300, "minimum_effective_sample_size": 200, "groups": ["segment"]},
+        "gate": {
+            "resamples": 300,
+            "minimum_effective_sample_size": 200,
+            "groups": ["segment"],
+            "exchangeable_days": True,
+        },
     }
     return minimal_contract(**ours | changes)
 

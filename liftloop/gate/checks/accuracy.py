@@ -1,6 +1,6 @@
 """Checks of accuracy on the matured hold-out: are there enough rewards, and is the model better than a baseline?"""
 
-from liftloop.evaluation.rewards import RewardSample
+from liftloop.evaluation.rewards import MINIMUM_DAYS, RewardSample
 from liftloop.gate.verdict import Check, CheckVerdict
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
@@ -8,26 +8,23 @@ from liftloop.stats.power import minimum_detectable_effect, times_more_rows
 
 
 def check_enough_rewards(sample: RewardSample) -> Check:
-    """Fail if the hold-out has fewer rewards than the contract's minimum: log losses are then indistinguishable."""
+    """Inconclusive if the hold-out has fewer rewards than the contract's minimum: log losses are indistinguishable."""
     found, needed = sample.rewards, sample.policy.minimum_rewards
     counted = f"{found:,} rewards in the hold-out of {len(sample.reward):,} impressions"
     if found >= needed:
         return Check("pass", f"{counted}.", f"{found:,} rewards", f"at least {needed:,}")
-    return Check(
-        "fail", f"{counted} are too few to tell a model from a constant.", f"{found:,} rewards", f"at least {needed:,}"
-    )
+    reason = f"{counted} are too few to tell a model from a constant."
+    return Check("inconclusive", reason, f"{found:,} rewards", f"at least {needed:,}")
 
 
 def check_beats(sample: RewardSample, probability: Floats, baseline: Floats, name: str) -> Check:
-    """The paired reduction in log loss: pass if the whole interval is above 0.
+    """The paired reduction in log loss: pass if the whole interval is above 0 and reaches what matters.
 
-    Fail if it lies below the contract's `meaningful_effect`; inconclusive if it contains both.
+    Fail if it lies below the contract's `meaningful_effect`; inconclusive if it contains both, or has too few days.
     """
     policy = sample.policy
     reduction = sample.loss_reduction(probability, baseline)
-    verdict: CheckVerdict = (
-        "pass" if reduction.low > 0 else "fail" if reduction.high < policy.meaningful_effect else "inconclusive"
-    )
+    verdict = _verdict(sample, reduction)
     detectable = minimum_detectable_effect(reduction, confidence=policy.confidence, power=policy.power)
     return Check(
         verdict,
@@ -37,6 +34,14 @@ def check_beats(sample: RewardSample, probability: Floats, baseline: Floats, nam
         {"log_loss_reduction": reduction},
         {"minimum_detectable_effect": detectable},
     )
+
+
+def _verdict(sample: RewardSample, reduction: Interval) -> CheckVerdict:
+    if sample.has_few_days:
+        return "inconclusive"
+    if reduction.high < sample.policy.meaningful_effect:
+        return "fail"
+    return "pass" if reduction.low > 0 else "inconclusive"
 
 
 def _comparison(reduction: Interval, name: str, confidence: float) -> str:
@@ -50,6 +55,15 @@ def _meaning(sample: RewardSample, reduction: Interval, verdict: CheckVerdict, d
     power_words = f"This hold-out detects a true reduction of {detectable:.2%} with {power:.0%} power."
     if verdict == "pass":
         return power_words
+    if sample.has_few_days:
+        return (
+            f"Fewer than {MINIMUM_DAYS} days do not tell a difference between models from one between days: lengthen"
+            " split.holdout, or set gate.exchangeable_days if rates do not move from day to day."
+        )
+    if verdict == "fail" and reduction.low > 0:
+        return (
+            f"It is better, but not worth a move: a reduction of {effect:.2%}, the smallest that matters, is ruled out."
+        )
     if verdict == "fail":
         return f"A reduction of {effect:.2%}, the smallest that matters, is ruled out. {power_words}"
     times = times_more_rows(reduction, effect)

@@ -228,7 +228,7 @@ def test_the_champion_itself_has_no_rival(store: Store, contract: Contract, vers
     verdict = judge(store, contract.model_copy(update={"gate": strict}), copy, pointer_to(copy))
     assert "It is the champion" in verdict.check("beats_champion").reason
     assert verdict.champion is None
-    assert verdict.check("enough_rewards").verdict == "fail"
+    assert verdict.check("enough_rewards").verdict == "inconclusive"
     assert verdict.verdict == "refuse"
 
 

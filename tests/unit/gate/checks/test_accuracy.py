@@ -37,7 +37,7 @@ def spread(rows: int) -> Floats:
 def test_few_rewards_are_no_evidence() -> None:
     few = RewardSample(np.array([1.0] * 99 + [0.0] * 901), np.arange(1000), POLICY, seed=1)
     finding = check_enough_rewards(few)
-    assert finding.verdict == "fail"
+    assert finding.verdict == "inconclusive"
     assert (
         finding.reason == "99 rewards in the hold-out of 1,000 impressions are too few to tell a model from a constant."
     )
@@ -268,4 +268,45 @@ def test_rows_of_one_user_are_resampled_together() -> None:
     rows["user_id"] = None
     assert len(np.unique(RewardSample.of(make_contract("s"), rows, np.zeros(10_000)).blocks)) == 3  # hours
     rows.loc[0, "user_id"] = "u0"
-    assert len(np.unique(RewardSample.of(make_contract("s"), rows, np.zeros(10_000)).blocks)) == 10_000
+    # One known user does not take the others' hours apart.
+    assert len(np.unique(RewardSample.of(make_contract("s"), rows, np.zeros(10_000)).blocks)) == 4
+
+
+def test_better_but_not_worth_a_move() -> None:
+    truth = spread(200_000)
+    saved = check_beats(drawn(truth), truth, np.clip(truth * 1.2, 0, 1), "it").values["log_loss_reduction"]
+    assert saved.low > 0
+    policy = GatePolicy(resamples=200, meaningful_effect=1.01 * saved.high)
+    finding = check_beats(drawn(truth, policy=policy), truth, np.clip(truth * 1.2, 0, 1), "it")
+    assert finding.verdict == "fail"
+    assert "It is better, but not worth a move" in finding.reason
+
+
+def of_days(days: int, rng: np.random.Generator, movement: float) -> tuple[RewardSample, Floats]:
+    """Rewards whose rate moves from day to day, and the mean probability of each row."""
+    truth, day = rng.beta(1, 9, 20_000), np.arange(20_000) * days // 20_000
+    level = rng.lognormal(-(movement**2) / 2, movement, days)[day]
+    reward = (rng.random(20_000) < np.clip(truth * level, 0, 1)).astype(float)
+    users = rng.integers(0, 2_000, 20_000)
+    return RewardSample(reward, users, POLICY, seed=1, days=day), truth
+
+
+def test_few_days_decide_nothing() -> None:
+    sample, truth = of_days(5, np.random.default_rng(1), movement=0.2)
+    finding = check_beats(sample, truth, np.full(20_000, truth.mean()), "the constant")
+    assert finding.verdict == "inconclusive"
+    assert "lengthen split.holdout, or set gate.exchangeable_days" in finding.reason
+    exchangeable = check_beats(replace(sample, days=None), truth, np.full(20_000, truth.mean()), "the constant")
+    assert exchangeable.verdict == "pass"
+
+
+def test_the_weather_of_a_few_days_promotes_nobody() -> None:
+    """Two levels equally far from the mean: by users alone, a week's weather tells them apart."""
+    promoted = {"days": 0, "users": 0}
+    for seed in range(200):
+        sample, truth = of_days(7, np.random.default_rng(seed), movement=0.2)
+        high, low = np.clip(1.106 * truth, 0, 1), 0.9 * truth  # of the same expected log loss
+        promoted["days"] += check_beats(sample, high, low, "it").verdict == "pass"
+        promoted["users"] += check_beats(replace(sample, days=None), high, low, "it").verdict == "pass"
+    assert promoted["days"] <= 10
+    assert promoted["users"] >= 25
