@@ -27,6 +27,7 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, xlog1py, xlogy
 from scipy.stats import binomtest
@@ -104,6 +105,7 @@ class Predictions:
     constant: Floats
     ad_rate: Floats
     champion_probability: Floats
+    is_new_to_champion: NDArray[np.bool_]
     contract: Contract = CONTRACT
     champion_version: str | None = "of the simulation"
 
@@ -204,6 +206,7 @@ def _draw(rng: np.random.Generator, worse_by: float, world: World) -> Prediction
         constant=np.full(IMPRESSIONS, reward.mean()),
         ad_rate=(np.bincount(ad, expit(logit)) / np.bincount(ad))[ad],
         champion_probability=champion,
+        is_new_to_champion=np.full(IMPRESSIONS, True),
     )
 
 

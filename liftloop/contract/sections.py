@@ -121,6 +121,7 @@ class GatePolicy(Frozen):
     slices: Names = ("placement_id",)
     groups: Names = ()  # columns between whose values calibration must be equal
     group_calibration_spread: Annotated[float, Field(ge=1)] = 2.0  # highest over lowest calibration ratio of groups
+    decision_margin: Annotated[float, Field(gt=0, lt=1)] = 0.05  # of a rival's value, that decisions may lose
     minimum_effective_sample_size: Annotated[int, Field(ge=1)] = 2000  # large, because rewards are rare
     overlap: OverlapPolicy = OverlapPolicy()
     single_feature_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.9  # above it, a single column leaks the outcome

@@ -4,7 +4,7 @@ Requests and ads are encoded separately and combined as codes, from which the mo
 these depend on both.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -32,6 +32,11 @@ class Chunk:
     @cached_property
     def starts(self) -> NDArray[np.intp]:
         return np.cumsum(self.counts) - self.counts
+
+    def where(self, is_kept: NDArray[np.bool_]) -> "Chunk":
+        """Without the other candidates; `is_kept` has shape (candidates,) and keeps at least one of each request."""
+        counts = np.add.reduceat(is_kept, self.starts, dtype=np.intp)
+        return replace(self, counts=counts, owner=self.owner[is_kept], ad=self.ad[is_kept])
 
     def sums(self, values: Floats) -> Floats:
         """The sum over each request's candidates."""

@@ -1,6 +1,6 @@
 """Off-policy value of a model's decisions on logged impressions.
 
-The candidates of an impression are the earlier ads with the same value of the contract's `choose_among`.
+The candidates of an impression are ads with the same value of the contract's `choose_among`: see `LoggedCandidates`.
 """
 
 import numpy as np
@@ -12,9 +12,11 @@ from liftloop.decisions.policy import draw_ads, policy_probabilities
 from liftloop.evaluation.logged_candidates import LoggedCandidates
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.model.model import Model
+from liftloop.stats.columns import Floats
 from liftloop.stats.interval import BootstrapOptions, Interval
 from liftloop.stats.off_policy import (
     LoggedFeedback,
+    doubly_robust,
     doubly_robust_value,
     effective_sample_size,
     importance_weights,
@@ -91,6 +93,20 @@ def decide(
     return pd.concat([logged, chosen], axis="columns").assign(weight=weight, reward=reward)
 
 
+def decide_precisely(
+    store: Store, contract: Contract, model: Model, ads: pd.DataFrame, rows: pd.DataFrame
+) -> pd.DataFrame:
+    """As `decide`, on as many impressions as the contract's effective sample size needs, or on all there are."""
+    limit, possible = MAX_EXPANDED_ROWS, len(_decidable(contract, ads, rows))
+    while True:
+        decisions = decide(store, contract, model, ads, rows, max_expanded_rows=limit)
+        feedback, _ = logged_feedback(contract, decisions)
+        size = effective_sample_size(importance_weights(feedback), represented_rows(feedback))
+        if size >= contract.gate.minimum_effective_sample_size or len(decisions) == possible:
+            return decisions
+        limit *= 4
+
+
 def decision_value(contract: Contract, decisions: pd.DataFrame) -> DecisionValue:
     """Off-policy value of the decisions by SNIPS and doubly robust, and the mean of the logged rewards.
 
@@ -107,6 +123,22 @@ def decision_value(contract: Contract, decisions: pd.DataFrame) -> DecisionValue
     )
 
 
+def value_difference(contract: Contract, decisions: pd.DataFrame, rival: pd.DataFrame | None) -> Interval:
+    """Doubly robust value of the decisions minus that of a rival's on the same impressions, paired; None: the log's.
+
+    In rewards per impression. Both are unbiased, each with its own model; what both policies agree on cancels.
+    """
+    sample = RewardSample.of(contract, decisions, decisions["reward"].to_numpy(dtype=np.float64))
+    ours = _doubly_robust_by_row(contract, decisions)
+    theirs = sample.reward if rival is None else _doubly_robust_by_row(contract, rival)
+    return sample.ratio(sample.weight * (ours - theirs), sample.weight)
+
+
+def _doubly_robust_by_row(contract: Contract, decisions: pd.DataFrame) -> Floats:
+    feedback, _ = logged_feedback(contract, decisions)
+    return doubly_robust(feedback, importance_weights(feedback, contract.gate.overlap.max_weight))
+
+
 def logged_feedback(contract: Contract, decisions: pd.DataFrame) -> tuple[LoggedFeedback, BootstrapOptions]:
     """The decisions in the form of the off-policy estimators, and the options of their intervals."""
     columns = {name: decisions[name].to_numpy(dtype=np.float64) for name in _FEEDBACK}
@@ -120,14 +152,18 @@ def _logged_columns(contract: Contract) -> list[str]:
     return list(dict.fromkeys([*names, *request, "ad_id", "propensity"]))  # each once, in this order
 
 
+def _decidable(contract: Contract, ads: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    group = contract.choose_among
+    return rows[rows["propensity"].notna() & rows[group].isin(ads[group])]
+
+
 def _sample(
     contract: Contract, ads: pd.DataFrame, rows: pd.DataFrame, max_expanded_rows: int, rng: np.random.Generator
 ) -> pd.DataFrame:
     """The impressions that have candidates, sampled so that impressions times ads are at most `max_expanded_rows`."""
-    group = contract.choose_among
-    rows = rows[rows["propensity"].notna() & rows[group].isin(ads[group])]
+    group, rows = contract.choose_among, _decidable(contract, ads, rows)
     if rows.empty:
-        raise ValueError(f"no impression has a propensity and a {group} with earlier ads")
+        raise ValueError(f"no impression has a propensity and a {group} with competing ads")
     order = rng.permutation(len(rows))
     expanded = rows[group].map(ads[group].value_counts()).to_numpy()[order].cumsum()
     return rows.iloc[np.sort(order[expanded <= max_expanded_rows])].reset_index(drop=True)

@@ -132,7 +132,7 @@ def _score_champion(window: Window, version: ModelVersion) -> ChampionScore:
     probability = model.predict(rows)
     decisions = None
     if rows["propensity"].notna().any():
-        ads = competing_ads(store, contract, window.keys_before(LONGEST_WINDOW))
+        ads = competing_ads(store, contract, window.keys_since(LONGEST_WINDOW))
         decisions = decision_value(contract, decide(store, contract, model, ads, rows))
     return ChampionScore(
         version=version.version,

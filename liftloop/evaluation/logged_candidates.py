@@ -20,17 +20,20 @@ from liftloop.storage.store import Store
 MAX_CHUNK_CANDIDATES = 250_000  # impressions times ads at a time, to limit memory
 
 _HALF_HOUR = pd.Timedelta(minutes=30)
+_LAST_SHOWN_AGO = pd.Timedelta(days=1)  # after which an ad counts as ended
 
 
 def competing_ads(store: Store, contract: Contract, keys: Sequence[str]) -> pd.DataFrame:
     """The ads in these Parquet objects: one row per value of `choose_among` and ad, sorted.
 
-    Columns: `choose_among`, the ad's own keys, and the context about the ad in its latest row.
+    Columns: `choose_among`, the ad's own keys, the context about the ad in its latest row, and `first_shown` and
+    `last_shown` there.
     """
     group = quoted(contract.choose_among)
     others = [name for name in ad_columns(contract) if name != "ad_id"]
     latest = [f"arg_max({quoted(name)}, event_timestamp) AS {quoted(name)}" for name in others]
-    columns = ", ".join([group, "ad_id", *latest])
+    shown = ["min(event_timestamp) AS first_shown", "max(event_timestamp) AS last_shown"]
+    columns = ", ".join([group, "ad_id", *latest, *shown])
     uris = [store.uri(key) for key in keys]
     with connect(store.settings) as connection:
         connection.read_parquet(uris, union_by_name=True).create_view("logged")
@@ -44,8 +47,9 @@ def competing_ads(store: Store, contract: Contract, keys: Sequence[str]) -> pd.D
 class LoggedCandidates:
     """Impressions times their competing ads, as codes for a model, in chunks.
 
-    An ad's features change at whole hours only, so they are joined once per ad and hour. A decision must not depend on
-    which ad was logged: columns about the pair are missing.
+    The log does not say which ads could have been shown: those compete that were shown before, and within a day of the
+    impression or later; if there are none, all. An ad's features change at whole hours only, so they are joined once
+    per ad and hour. A decision must not depend on which ad was logged: columns about the pair are missing.
 
     `ads` are as `competing_ads` returns them; each of `rows` has at least one.
     """
@@ -62,7 +66,15 @@ class LoggedCandidates:
         group = groups.index.get_indexer(pd.Index(self.rows[self.contract.choose_among]))
         counts = np.asarray(groups, dtype=np.intp)
         first_ads = np.cumsum(counts, dtype=np.intp) - counts
-        return chunks(first_ads[group], counts[group], MAX_CHUNK_CANDIDATES)
+        all_ads = chunks(first_ads[group], counts[group], MAX_CHUNK_CANDIDATES)
+        return [chunk.where(self._is_alive(chunk)) for chunk in all_ads]
+
+    def _is_alive(self, chunk: Chunk) -> NDArray[np.bool_]:
+        """Whether a candidate was shown before and has not ended, shape (candidates,); true if that is so of none."""
+        now = _instants(self.rows["event_timestamp"])[chunk.owner]
+        first, last = (_instants(self.ads[name])[chunk.ad] for name in ("first_shown", "last_shown"))
+        is_alive = (first <= now) & (now <= last + _LAST_SHOWN_AGO.to_timedelta64())
+        return np.asarray(is_alive | (chunk.spread(chunk.sums(is_alive.astype(np.float64))) == 0))
 
     def score(self, chunk: Chunk) -> Floats:
         """P(reward) of every competing ad, shape (candidates,)."""
@@ -117,3 +129,7 @@ class LoggedCandidates:
     def _seconds_past_half(self) -> NDArray[np.float32]:
         past = pd.DatetimeIndex(self.rows["event_timestamp"]) - self._full_hour - _HALF_HOUR
         return past.total_seconds().to_numpy(dtype=np.float32)
+
+
+def _instants(times: "pd.Series[pd.Timestamp]") -> NDArray[np.datetime64]:
+    return pd.DatetimeIndex(times).tz_convert(None).to_numpy()

@@ -48,6 +48,11 @@ class RewardSample:
     def rewards(self) -> int:
         return int(self.reward.sum())
 
+    @property
+    def has_both(self) -> bool:
+        """Whether there are rows with a reward and rows without."""
+        return bool(0 < self.reward.sum() < len(self.reward))
+
     @cached_property
     def weight(self) -> Floats:
         """Impressions that each row represents, shape (rows,): a log may hold only a sample of the unrewarded ones."""

@@ -1,7 +1,5 @@
 """The baselines that a model must beat: a constant and a rate per ad, both from the training and validation parts."""
 
-from itertools import chain
-
 import numpy as np
 import pandas as pd
 
@@ -11,12 +9,6 @@ from liftloop.storage.duckdb import connect, quoted
 from liftloop.training.frame import TrainingFrame
 
 
-def keys_before_holdout(frame: TrainingFrame) -> list[str]:
-    """The keys of the objects of the training and validation parts."""
-    parts = (frame.index.parts[name].partitions for name in ("training", "validation"))
-    return [ref.key for ref in chain(*parts)]
-
-
 def mean_rate(contract: Contract, frame: TrainingFrame) -> float:
     """Rewards per impression of all traffic before the hold-out, including impressions that the log omits."""
     return frame.index.together(("training", "validation")).reward_rate(contract.outcome.negatives_kept)
@@ -24,7 +16,8 @@ def mean_rate(contract: Contract, frame: TrainingFrame) -> float:
 
 def ad_counts(contract: Contract, frame: TrainingFrame) -> pd.DataFrame:
     """`impressions` of all traffic and `rewards` before the hold-out, by `ad_id`."""
-    uris = [frame.store.uri(key) for key in keys_before_holdout(frame)]
+    partitions = frame.index.together(("training", "validation")).partitions
+    uris = [frame.store.uri(ref.key) for ref in partitions]
     with connect(frame.store.settings) as connection:
         connection.read_parquet(uris).create_view("logged")
         query = (

@@ -8,13 +8,14 @@ from itertools import chain
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
-from liftloop.evaluation.decision_value import decide
+from liftloop.evaluation.decision_value import decide, decide_precisely
 from liftloop.evaluation.logged_candidates import competing_ads
 from liftloop.evaluation.rewards import RewardSample, Score
-from liftloop.gate.baselines import ad_counts, keys_before_holdout, mean_rate, per_ad
+from liftloop.gate.baselines import ad_counts, mean_rate, per_ad
 from liftloop.gate.checks.groups import group_table
 from liftloop.gate.checks.inputs import data_lag
 from liftloop.gate.checks.readiness import FreshRun, run_in_fresh_process
@@ -80,9 +81,21 @@ class Evidence:
         return self.champion.version if self.champion else None
 
     @cached_property
-    def champion_probability(self) -> Floats:
+    def champion_model(self) -> Model:
         assert self.champion is not None  # only read if there is one
-        return load_model(self.store, self.champion).predict(self.holdout)
+        return load_model(self.store, self.champion)
+
+    @cached_property
+    def champion_probability(self) -> Floats:
+        return self.champion_model.predict(self.holdout)
+
+    @cached_property
+    def is_new_to_champion(self) -> NDArray[np.bool_]:
+        """Whether the champion was not trained or calibrated on a row of the hold-out, shape (rows,)."""
+        assert self.champion is not None  # only read if there is one
+        frame = open_frame(self.store, self.contract.source, self.champion.frame_fingerprint)
+        seen_until = frame.index.parts["validation"].end if frame else self.champion.created_at
+        return np.asarray(self.holdout["event_timestamp"] >= seen_until)
 
     @cached_property
     def fresh(self) -> FreshRun:
@@ -98,9 +111,22 @@ class Evidence:
 
     @cached_property
     def decisions(self) -> pd.DataFrame:
-        """Decisions of the version's policy on the hold-out: see `decide`."""
-        ads = competing_ads(self.store, self.contract, keys_before_holdout(self.frame))
-        return decide(self.store, self.contract, self.model, ads, self.holdout)
+        """Decisions of the version's policy on the hold-out, if there is a champion on what is new to it."""
+        rows = self.holdout if self.champion is None else self.holdout[self.is_new_to_champion]
+        return decide_precisely(self.store, self.contract, self.model, self._ads, rows)
+
+    @cached_property
+    def champion_decisions(self) -> pd.DataFrame | None:
+        """Those of the champion's policy on the same impressions; None: there is no champion."""
+        if self.champion is None:
+            return None
+        rows = self.holdout[self.holdout["impression_id"].isin(self.decisions["impression_id"])]
+        return decide(self.store, self.contract, self.champion_model, self._ads, rows, max_expanded_rows=2**62)
+
+    @cached_property
+    def _ads(self) -> pd.DataFrame:
+        keys = [ref.key for ref in self.frame.index.partitions]
+        return competing_ads(self.store, self.contract, keys)
 
     def groups(self) -> tuple[GroupRow, ...]:
         """The fairness table of the contract's groups, and the same figures of its slices."""

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from liftloop.contract.contract import Contract
 from liftloop.evaluation.rewards import RewardSample
@@ -45,6 +47,8 @@ class Predictions(Protocol):
     def champion_version(self) -> str | None: ...  # None: there is none, or it is this version
     @property
     def champion_probability(self) -> Floats: ...
+    @property
+    def is_new_to_champion(self) -> NDArray[np.bool_]: ...  # whether it was not trained on a row
 
 
 Inputs = TypeVar("Inputs", bound=Predictions)
@@ -137,8 +141,11 @@ def _beats_champion(inputs: Predictions, *, is_champion: bool) -> Check:
         return Check("not_applicable", "It is the champion; there is nothing to promote.")
     if inputs.champion_version is None:
         return Check("not_applicable", "There is no champion yet.")
-    name = f"the champion {inputs.champion_version}"
-    return check_beats(inputs.sample, inputs.probability, inputs.champion_probability, name)
+    name, is_new = f"the champion {inputs.champion_version}", inputs.is_new_to_champion
+    if not inputs.sample.where(is_new).has_both:
+        return Check("inconclusive", f"{name.capitalize()} was trained on all of the hold-out that has rewards.")
+    ours, theirs = inputs.probability[is_new], inputs.champion_probability[is_new]
+    return check_beats(inputs.sample.where(is_new), ours, theirs, name)
 
 
 def _leakage(inputs: Predictions) -> Check:
@@ -157,4 +164,5 @@ def _never_rolled_back(inputs: Evidence) -> Check:
 def _decisions(inputs: Evidence) -> Check:
     if not inputs.has_propensities:
         return Check("not_applicable", "No impression in the hold-out has a logged propensity.")
-    return check_decisions(inputs.store, inputs.contract, inputs.decisions)
+    rival = f"the champion {inputs.champion_version}" if inputs.champion else "the logged decisions"
+    return check_decisions(inputs.store, inputs.contract, inputs.decisions, inputs.champion_decisions, rival)

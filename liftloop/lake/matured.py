@@ -35,9 +35,9 @@ class Window:
         """The objects that hold the impressions, by day."""
         return self._keys(self.since.date(), (self.until - _MICROSECOND).date())
 
-    def keys_before(self, lookback: timedelta) -> list[str]:
-        """The objects of the days from `lookback` before the window to the first day of the window."""
-        return self._keys((self.since - lookback).date(), self.since.date())
+    def keys_since(self, lookback: timedelta) -> list[str]:
+        """The objects of the days from `lookback` before the window to its last day."""
+        return self._keys((self.since - lookback).date(), (self.until - _MICROSECOND).date())
 
     def count(self) -> tuple[int, int]:
         """Numbers of impressions and of rewards."""

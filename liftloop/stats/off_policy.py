@@ -103,7 +103,7 @@ def doubly_robust_value(
     Raises:
         ValueError: `feedback` lacks one of the model's two columns.
     """
-    return weighted_mean(feedback, _doubly_robust(feedback, importance_weights(feedback, max_weight)), **options)
+    return weighted_mean(feedback, doubly_robust(feedback, importance_weights(feedback, max_weight)), **options)
 
 
 def switch_doubly_robust_value(
@@ -116,7 +116,7 @@ def switch_doubly_robust_value(
         ValueError: `feedback` lacks one of the model's two columns, or `max_weight` is not above 0.
     """
     is_trusted = importance_weights(feedback) <= importance_weights(feedback, max_weight)
-    return weighted_mean(feedback, _doubly_robust(feedback, importance_weights(feedback) * is_trusted), **options)
+    return weighted_mean(feedback, doubly_robust(feedback, importance_weights(feedback) * is_trusted), **options)
 
 
 def weighted_mean(feedback: LoggedFeedback, values: Floats, **options: Unpack[BootstrapOptions]) -> Interval:
@@ -130,7 +130,8 @@ def represented_rows(feedback: LoggedFeedback) -> Floats:
     return np.ones_like(feedback.reward) if feedback.row_weight is None else feedback.row_weight
 
 
-def _doubly_robust(feedback: LoggedFeedback, weights: Floats) -> Floats:
+def doubly_robust(feedback: LoggedFeedback, weights: Floats) -> Floats:
+    """The value of each row, shape (rows,): the model's, corrected by its weighted error on the logged ad."""
     if feedback.model_reward is None or feedback.model_target_reward is None:
         raise ValueError("doubly robust needs model_reward and model_target_reward; give both to LoggedFeedback")
     return feedback.model_target_reward + weights * (feedback.reward - feedback.model_reward)

@@ -4,6 +4,7 @@ import io
 import shutil
 import sqlite3
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,7 +26,6 @@ from liftloop.evaluation.logged_candidates import LoggedCandidates, competing_ad
 from liftloop.evaluation.report import evaluation_page
 from liftloop.features.definitions import feature_columns
 from liftloop.features.lookup import historical_features
-from liftloop.gate.baselines import keys_before_holdout
 from liftloop.gate.checks.decisions import check_decisions
 from liftloop.gate.checks.inputs import data_lag
 from liftloop.gate.checks.readiness import check_online_features, check_same_scores, run_in_fresh_process
@@ -99,7 +99,7 @@ def weak(store: Store, contract: Contract, frame: TrainingFrame) -> ModelVersion
 
 @pytest.fixture(scope="module")
 def ads(store: Store, contract: Contract, frame: TrainingFrame) -> pd.DataFrame:
-    return competing_ads(store, contract, keys_before_holdout(frame))
+    return competing_ads(store, contract, [ref.key for ref in frame.index.partitions])
 
 
 def outcomes_of(verdict: Verdict) -> dict[str, str]:
@@ -334,6 +334,24 @@ def with_gate(contract: Contract, **changes: Any) -> Contract:
     return contract.model_copy(update={"gate": contract.gate.model_copy(update=changes)})
 
 
+def test_what_the_champion_was_trained_on_is_no_evidence(
+    store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion, frame: TrainingFrame
+) -> None:
+    holdout = frame.index.parts["holdout"]
+    for seen_until, share in ((holdout.start, 1.0), (holdout.start + timedelta(hours=12), 0.5), (holdout.end, 0.0)):
+        champion = weak.model_copy(update={"frame_fingerprint": "gone", "created_at": seen_until})
+        evidence = Evidence(store, contract, version, champion)
+        assert evidence.is_new_to_champion.mean() == pytest.approx(share, abs=0.05)
+        found = check_of(evidence, "beats_champion")
+        assert found.verdict == ("pass" if share else "inconclusive"), found.reason
+        if share:
+            decided = set(evidence.decisions["impression_id"])
+            assert decided == set(evidence.holdout["impression_id"][evidence.is_new_to_champion])
+            assert evidence.champion_decisions is not None
+            assert set(evidence.champion_decisions["impression_id"]) == decided
+    assert "was trained on all of the hold-out" in found.reason
+
+
 def test_a_leaking_column_fails_the_gate(store: Store, contract: Contract, version: ModelVersion) -> None:
     evidence = Evidence(store, contract, version, None)
     assert check_of(evidence, "leakage").verdict == "pass"
@@ -357,11 +375,12 @@ def test_decisions_that_the_log_tells_too_little_of_are_untrustworthy(
         "inverse_propensity",
         "switch_doubly_robust",
         "mean_weight",
+        "difference",
     }
     untrue = demanding.decisions.assign(propensity=demanding.decisions["propensity"] / 2)
-    assert "the mean importance weight is 2" in check_decisions(store, contract, untrue).reason
+    assert "the mean importance weight is 2" in check_decisions(store, contract, untrue, None, "the log").reason
     clipping = with_gate(contract, overlap=contract.gate.overlap.model_copy(update={"max_weight": 1.0}))
-    clipped = check_decisions(store, clipping, demanding.decisions)
+    clipped = check_decisions(store, clipping, demanding.decisions, None, "the log")
     assert clipped.verdict == "untrustworthy"
     assert clipped.figures["clipped_share"] == (demanding.decisions["weight"] > 1).mean() > 0.2
     assert clipped.values["inverse_propensity"].estimate < check.values["inverse_propensity"].estimate

@@ -4,10 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from lib.gate_lake import click_probability, make_contract
+from lib.memory_store import MemoryStore
 
 from liftloop.decisions.candidates import Chunk
 from liftloop.decisions.policy import EXPLORATION_SHARE, policy_probabilities
-from liftloop.evaluation.decision_value import DecisionValue, decision_value
+from liftloop.evaluation import decision_value as valued
+from liftloop.evaluation.decision_value import DecisionValue, decide_precisely, decision_value, value_difference
+from liftloop.evaluation.logged_candidates import LoggedCandidates
+from liftloop.gate.checks.decisions import check_decisions
+from liftloop.gate.verdict import CheckVerdict
 from liftloop.stats.interval import Interval
 
 
@@ -100,3 +105,75 @@ def test_without_logged_rewards_there_is_nothing_to_compare_with() -> None:
         impressions=10, logged=nothing, self_normalized=nothing, doubly_robust=nothing, effective_sample_size=5
     )
     assert value.words == "The 10 logged impressions have no reward to compare with."
+
+
+def test_a_chunk_without_some_candidates() -> None:
+    chunk = chunk_of([3, 1, 2]).where(np.array([True, False, True, True, False, True]))
+    assert chunk.counts.tolist() == [2, 1, 1]
+    assert chunk.owner.tolist() == [0, 0, 1, 2]
+    assert chunk.ad.tolist() == [0, 2, 3, 5]
+    assert chunk.sums(np.arange(4.0)).tolist() == [1, 2, 3]
+
+
+def test_ads_that_have_ended_or_are_not_yet_shown_do_not_compete() -> None:
+    day = pd.Timestamp("2026-01-10", tz="UTC")
+    shown = {"ended": (-9, -2), "yesterday": (-9, -1), "alive": (-1, 3), "later": (1, 3)}
+    spans = [[day + pd.Timedelta(days=each) for each in span] for span in shown.values()]
+    ads = pd.DataFrame(spans, columns=["first_shown", "last_shown"]).assign(ad_id=[*shown], placement_id="p0")
+    rows = pd.DataFrame({"event_timestamp": [day, day - pd.Timedelta(days=20)], "placement_id": "p0"})
+    (chunk,) = LoggedCandidates(MemoryStore(), make_contract("s"), None, ads, rows).chunks()  # type: ignore[arg-type]
+    competing = ads["ad_id"].to_numpy()[chunk.ad]
+    assert competing[chunk.owner == 0].tolist() == ["yesterday", "alive"]
+    assert competing[chunk.owner == 1].tolist() == [*shown]  # none was shown by then
+
+
+def as_the_first(decisions: pd.DataFrame, share: float) -> pd.DataFrame:
+    """Decisions that are the liked ad's for this share of the others, and evenly spread for the rest."""
+    target = share * decisions["target_probability"] + (1 - share) / 3
+    value = share * decisions["model_target_reward"] + (1 - share) * click_probability([0, 0, 0], [0, 1, 2]).mean()
+    return decisions.assign(target_probability=target, model_target_reward=value)
+
+
+def test_what_two_policies_agree_on_cancels() -> None:
+    decisions, truth = decisions_in_a_known_world(30_000, seed=2)
+    contract, other = make_contract("s"), as_the_first(decisions, 0.9)
+    difference = value_difference(contract, other, decisions)
+    even = float(click_probability([0, 0, 0], [0, 1, 2]).mean())
+    assert difference.low < 0.1 * (even - truth) < difference.high
+    assert difference.high - difference.low < 0.2 * (lambda i: i.high - i.low)(
+        decision_value(contract, other).doubly_robust
+    )
+    to_log = value_difference(contract, decisions, None)
+    assert to_log.low < truth - even < to_log.high
+
+
+@pytest.mark.parametrize(
+    ("share", "rows", "verdict"),
+    [(1.0, 30_000, "pass"), (0.97, 30_000, "pass"), (0.5, 30_000, "fail"), (0.91, 900, "inconclusive")],
+)
+def test_decisions_may_lose_a_margin_and_no_more(share: float, rows: int, verdict: CheckVerdict) -> None:
+    decisions, _ = decisions_in_a_known_world(rows, seed=3)
+    decisions = decisions.assign(placement_id="p0", ad_id="a", chosen_ad_id="a")
+    contract = make_contract("s", gate={"exchangeable_days": True, "minimum_effective_sample_size": 1})
+    found = check_decisions(MemoryStore(), contract, as_the_first(decisions, share), decisions, "the champion")
+    assert found.verdict == verdict, found.reason
+    assert "compared with the champion; a loss of up to 5% is accepted" in found.reason
+
+
+def test_more_impressions_are_decided_on_until_the_sample_is_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    decisions, _ = decisions_in_a_known_world(10_000, seed=4)
+    asked: list[int] = []
+
+    def decide(*_: object, max_expanded_rows: int) -> pd.DataFrame:
+        asked.append(max_expanded_rows)
+        return decisions.head(max_expanded_rows)
+
+    monkeypatch.setattr(valued, "decide", decide)
+    monkeypatch.setattr(valued, "MAX_EXPANDED_ROWS", 500)
+    rows = decisions.assign(placement_id="p0")
+    ads = pd.DataFrame({"placement_id": ["p0"]})
+    for needed, expected in ((100, [500]), (1_000, [500, 2_000, 8_000]), (10_000, [500, 2_000, 8_000, 32_000])):
+        asked.clear()
+        contract = make_contract("s", gate={"minimum_effective_sample_size": needed})
+        decide_precisely(MemoryStore(), contract, None, ads, rows)  # type: ignore[arg-type]
+        assert asked == expected
