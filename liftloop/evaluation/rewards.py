@@ -16,6 +16,7 @@ from liftloop.stats.interval import BootstrapOptions, Interval, bootstrap_ratio
 from liftloop.stats.scoring import log_loss_per_row, sampling_weight
 from liftloop.storage.frozen import Frozen
 
+_MOST_RESAMPLES = 20_000
 MINIMUM_DAYS = 6  # Student's limits on fewer are too narrow for days that differ in more than their mean
 
 
@@ -78,6 +79,17 @@ class RewardSample:
         """The sample of the selected rows; `is_selected` has shape (rows,)."""
         days = None if self.days is None else self.days[is_selected]
         return replace(self, reward=self.reward[is_selected], blocks=self.blocks[is_selected], days=days)
+
+    def at_look(self, number: int) -> "RewardSample":
+        """The sample with the confidence of one of many looks, from 1, at the same question.
+
+        Of the error 1 - confidence, which all looks share, look k spends 1 / (k (k + 1)) on either side, so that the
+        first one is as ever (alpha spending; Lan & DeMets 1983, with the sum over looks as union bound).
+        """
+        tail = (1 - self.policy.confidence) / (number * (number + 1))
+        resamples = min(max(self.policy.resamples, round(10 / tail)), _MOST_RESAMPLES)
+        policy = self.policy.model_copy(update={"confidence": 1 - 2 * tail, "resamples": resamples})
+        return replace(self, policy=policy)
 
     def ratio(self, numerator: ArrayLike, denominator: ArrayLike) -> Interval:
         """The ratio of two sums over the rows; it knows users and days, or users alone if there are few days.

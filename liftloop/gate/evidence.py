@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from itertools import chain
 
@@ -22,6 +23,7 @@ from liftloop.gate.checks.readiness import FreshRun, run_in_fresh_process
 from liftloop.gate.verdict import GroupRow
 from liftloop.model.model import Model
 from liftloop.registry.load import load_model
+from liftloop.registry.registry import Registry
 from liftloop.registry.versions import ModelVersion
 from liftloop.stats.columns import Floats
 from liftloop.stats.shrinkage import smoothed_rates
@@ -41,6 +43,7 @@ class Evidence:
     contract: Contract
     version: ModelVersion
     champion: ModelVersion | None  # None, too, if the version itself is the champion
+    champion_since: datetime | None = None
 
     @cached_property
     def frame(self) -> TrainingFrame:
@@ -96,6 +99,14 @@ class Evidence:
         frame = open_frame(self.store, self.contract.source, self.champion.frame_fingerprint)
         seen_until = frame.index.parts["validation"].end if frame else self.champion.created_at
         return np.asarray(self.holdout["event_timestamp"] >= seen_until)
+
+    @property
+    def look(self) -> int:
+        """How many versions were trained since the champion's promotion, up to this one: each is a look at it."""
+        if self.champion_since is None:
+            return 1
+        others = (each.created_at for each in Registry(self.store, self.contract.source).versions())
+        return 1 + sum(self.champion_since < created_at < self.version.created_at for created_at in others)
 
     @cached_property
     def fresh(self) -> FreshRun:

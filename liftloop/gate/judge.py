@@ -1,6 +1,7 @@
 """The gate: all checks on one model version."""
 
 from contextlib import suppress
+from datetime import datetime
 
 from liftloop.contract.contract import Contract
 from liftloop.gate.card.page import model_card
@@ -34,14 +35,23 @@ def judge(store: Store, contract: Contract, version: ModelVersion, champion: Poi
         card = store.find(card_key(version.source, version.version))
         record(_step(known, version, (version.evidence, *([card] if card else [])), is_reused=True))
         return known
-    other = None if champion is None or champion.version == version.version else champion.version
-    evidence = Evidence(store, contract, version, Registry(store, contract.source).version(other) if other else None)
-    verdict = _judge(evidence, is_champion=champion is not None and other is None)
+    is_champion = champion is not None and champion.version == version.version
+    evidence = Evidence(store, contract, version, *_rival(store, contract, None if is_champion else champion))
+    verdict = _judge(evidence, is_champion=is_champion)
     blob = store.put_blob(verdict.model_dump_json(indent=1).encode(), ".json")
     card = store.put(card_key(version.source, version.version), model_card(evidence, verdict).encode())
     Registry(store, version.source).write(version.model_copy(update={"evidence": blob, "card": card}))
     record(_step(verdict, version, (blob, card), is_reused=False))
     return verdict
+
+
+def _rival(
+    store: Store, contract: Contract, pointer: Pointer | None
+) -> tuple[ModelVersion, datetime] | tuple[None, None]:
+    """The champion, and since when."""
+    if pointer is None:
+        return None, None
+    return Registry(store, contract.source).version(pointer.version), pointer.since
 
 
 def _judge(evidence: Evidence, *, is_champion: bool) -> Verdict:

@@ -49,6 +49,8 @@ class Predictions(Protocol):
     def champion_probability(self) -> Floats: ...
     @property
     def is_new_to_champion(self) -> NDArray[np.bool_]: ...  # whether it was not trained on a row
+    @property
+    def look(self) -> int: ...  # how many versions were compared with this champion, with this one
 
 
 Inputs = TypeVar("Inputs", bound=Predictions)
@@ -145,7 +147,7 @@ def _beats_champion(inputs: Predictions, *, is_champion: bool) -> Check:
     if not inputs.sample.where(is_new).has_both:
         return Check("inconclusive", f"{name.capitalize()} was trained on all of the hold-out that has rewards.")
     ours, theirs = inputs.probability[is_new], inputs.champion_probability[is_new]
-    return check_beats(inputs.sample.where(is_new), ours, theirs, name)
+    return check_beats(inputs.sample.where(is_new).at_look(inputs.look), ours, theirs, name)
 
 
 def _leakage(inputs: Predictions) -> Check:

@@ -352,6 +352,19 @@ def test_what_the_champion_was_trained_on_is_no_evidence(
     assert "was trained on all of the hold-out" in found.reason
 
 
+def test_each_version_since_the_promotion_is_a_look(
+    store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion
+) -> None:
+    first, second = sorted((version, weak), key=lambda each: each.created_at)
+    begun = first.created_at - timedelta(seconds=1)
+    looks = [Evidence(store, contract, each, None, begun).look for each in (first, second)]
+    assert looks == [
+        1,
+        1 + sum(each.created_at < second.created_at for each in Registry(store, contract.source).versions()),
+    ]
+    assert Evidence(store, contract, second, None, second.created_at).look == 1
+
+
 def test_a_leaking_column_fails_the_gate(store: Store, contract: Contract, version: ModelVersion) -> None:
     evidence = Evidence(store, contract, version, None)
     assert check_of(evidence, "leakage").verdict == "pass"

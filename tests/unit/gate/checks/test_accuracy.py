@@ -291,6 +291,15 @@ def of_days(days: int, rng: np.random.Generator, movement: float) -> tuple[Rewar
     return RewardSample(reward, users, POLICY, seed=1, days=day), truth
 
 
+def test_looks_share_one_error_rate() -> None:
+    sample = drawn(spread(2_000))
+    assert sample.at_look(1).policy.confidence == pytest.approx(0.95)
+    spent = [(1 - sample.at_look(number).policy.confidence) / 2 for number in range(1, 1_000)]
+    assert sum(spent) == pytest.approx(0.05, abs=1e-4)
+    first, tenth = (sample.at_look(number).calibration_ratio(np.full(2_000, 0.1)) for number in (1, 10))
+    assert tenth.low < first.low < first.high < tenth.high
+
+
 def test_few_days_decide_nothing() -> None:
     sample, truth = of_days(5, np.random.default_rng(1), movement=0.2)
     finding = check_beats(sample, truth, np.full(20_000, truth.mean()), "the constant")
