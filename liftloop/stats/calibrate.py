@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression, minimize
-from scipy.special import expit, logit
+from scipy.special import chdtri, expit, logit
 
 from liftloop.stats.calibration import IDENTITY, Calibration, IsotonicCalibration, PlattCalibration, logits_of
 from liftloop.stats.columns import Floats, binary, require_same_length
@@ -15,19 +15,19 @@ CONSTANT_LOGITS = 1e-6  # a smaller range is single-precision noise around a con
 CROSS_VALIDATION_FOLDS = 5
 MINIMUM_FOLD_REWARDS = 20  # and as many rows without: with fewer, a curve is not tried
 CLEAR_WIN_ERRORS = 2.0  # standard errors by which the curve must beat the line
-# Twice the log likelihood that must be gained: 95 % points of chi-squared.
-INFORMATIVE = 3.84  # by a ranking over a constant, one parameter
-CALLED_FOR = 5.99  # by a line over the uncalibrated probabilities, two parameters
+ERROR_RATE = 0.05  # of taking noise for a ranking, or chance for a line that is called for
 
 
 def fit_calibration(
-    reward: ArrayLike, probability: ArrayLike, *, negatives_kept: float = 1.0, mean_rate: float
+    reward: ArrayLike, probability: ArrayLike, *, mean_rate: float, negatives_kept: float = 1.0, candidates: int = 1
 ) -> Calibration:
     """Platt's line, or the isotonic curve where that is clearly better in cross-validation over consecutive rows.
 
     If a likelihood-ratio test does not favour the line, the probabilities stay as they are: with few rewards, their
     rate on these rows differs from the future rate by chance. If the line is no better than a constant, the predictions
-    carry no information, and every probability becomes the mean rate.
+    carry no information, and every probability becomes the mean rate: the best of many models of noise looks
+    informative on the rows on which it was chosen, so the more `candidates` there were, the more it must gain (the
+    error rate divided among them, Bonferroni).
 
     Where the log holds a sample of the unrewarded rows, all is fitted and tested on the rows as they are, with the
     logits moved by the logarithm of that share (prior correction: King & Zeng 2001, "Logistic Regression in Rare Events
@@ -35,8 +35,9 @@ def fit_calibration(
 
     Args:
         reward: 0 and 1, shape (rows,), of rows that the model was not trained on, in time order.
-        negatives_kept: the share of rows without a reward that are in the log.
         mean_rate: of these rows and the training rows together, in the full log.
+        negatives_kept: the share of rows without a reward that are in the log.
+        candidates: of how many choices these predictions are the best on these rows.
 
     Raises:
         ValueError: rewards other than 0 and 1, only one of them, or lengths differ.
@@ -44,13 +45,13 @@ def fit_calibration(
     reward, shift = binary("reward", reward), np.log(negatives_kept)
     in_sample = np.asarray(expit(logits_of(probability) - shift))
     require_same_length(reward=reward, probability=in_sample)
-    found = _fit_calibration(reward, in_sample)
+    found = _fit_calibration(reward, in_sample, candidates)
     if found is None:
         return PlattCalibration(slope=0, intercept=float(logit(mean_rate)))
     return found.shifted(shift)
 
 
-def _fit_calibration(reward: Floats, probability: Floats) -> Calibration | None:
+def _fit_calibration(reward: Floats, probability: Floats, candidates: int) -> Calibration | None:
     """None: the predictions say nothing."""
     if _has_enough(reward) and _is_clearly_better(reward, probability):
         return fit_isotonic(reward, probability)
@@ -60,9 +61,9 @@ def _fit_calibration(reward: Floats, probability: Floats) -> Calibration | None:
     def gained_over(predicted: Floats) -> float:
         return float(2 * (log_loss_per_row(reward, predicted) - losses).sum())
 
-    if gained_over(np.full_like(probability, reward.mean())) <= INFORMATIVE:
+    if gained_over(np.full_like(probability, reward.mean())) <= chdtri(1, ERROR_RATE / candidates):
         return None
-    return line if gained_over(probability) > CALLED_FOR else IDENTITY
+    return line if gained_over(probability) > chdtri(2, ERROR_RATE) else IDENTITY
 
 
 def fit_platt(reward: ArrayLike, probability: ArrayLike) -> PlattCalibration:

@@ -121,7 +121,7 @@ def fit_model(
         columns = space.columns(best.encoding)
         chosen = recipe.select(columns)
         stopped = _fit(compute, chosen, best, frame, parts=("training",))
-        calibration, loss = _calibrate(chosen, stopped, frame)
+        calibration, loss = _calibrate(chosen, stopped, frame, len(trials))
         whole = make_recipe(contract, frame, FITTED, crosses=space.crosses).select(columns)
         whole = replace(whole, maximum_rounds=stopped.num_boosted_rounds())
         booster = _fit(compute, whole, best, frame, parts=FITTED)
@@ -192,7 +192,9 @@ def _fit(compute: Compute, recipe: Recipe, best: Trial, frame: TrainingFrame, pa
     return booster[: booster.best_iteration + 1]
 
 
-def _calibrate(recipe: Recipe, booster: xgboost.Booster, frame: TrainingFrame) -> tuple[Calibration, float]:
+def _calibrate(
+    recipe: Recipe, booster: xgboost.Booster, frame: TrainingFrame, trials: int
+) -> tuple[Calibration, float]:
     """The calibration fitted on the validation part, and the log loss with it."""
     scored = [
         (rows[recipe.reward].to_numpy(), predict_uncalibrated(booster, recipe.encoder.encode(rows).to_numpy()))
@@ -201,7 +203,8 @@ def _calibrate(recipe: Recipe, booster: xgboost.Booster, frame: TrainingFrame) -
     reward, probability = (np.concatenate(column) for column in zip(*scored, strict=True))
     kept = recipe.negatives_kept
     weight, mean_rate = sampling_weight(reward, kept), frame.index.together(FITTED).reward_rate(kept)
-    calibration = fit_calibration(reward, probability, negatives_kept=kept, mean_rate=mean_rate)
+    choices = trials + 1  # and the round at which the best one stopped
+    calibration = fit_calibration(reward, probability, mean_rate=mean_rate, negatives_kept=kept, candidates=choices)
     losses = log_loss_per_row(reward, calibration.apply(probability))
     return calibration, float(np.average(losses, weights=weight))
 

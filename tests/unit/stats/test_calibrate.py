@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from liftloop.stats.calibrate import fit_calibration, fit_isotonic, fit_platt
 from liftloop.stats.calibration import IDENTITY, IsotonicCalibration, PlattCalibration
@@ -152,6 +152,20 @@ def test_what_says_nothing_becomes_the_mean_rate() -> None:
     reward, probability = random.random(5_000) < 0.02, random.uniform(0.01, 0.03, 5_000)
     for nothing in (calibrate(reward, probability), calibrate([1, 0, 0], [0.2, 0.1, 0.3])):
         np.testing.assert_allclose(nothing.apply([0.001, 0.5]), MEAN_RATE)
+
+
+def best_of_noise(candidates: int, seed: int) -> tuple[Floats, Floats]:
+    """Few clicks, and the predictions that fit them best among several that say nothing."""
+    rng = np.random.default_rng(seed)
+    reward = (rng.random(4_000) < 0.01).astype(float)
+    predictions = expit(logit(0.01) + rng.normal(0, 0.3, (candidates, 4_000)))
+    return reward, min(predictions, key=lambda each: log_loss(reward, each))
+
+
+@pytest.mark.parametrize("candidates", [1, 5, 31])
+def test_the_best_of_many_models_of_noise_is_noise(candidates: int) -> None:
+    found = [calibrate(*best_of_noise(candidates, seed), candidates=candidates) for seed in range(200)]
+    assert sum(each.apply([0.5])[0] != pytest.approx(MEAN_RATE) for each in found) <= 16
 
 
 def test_what_is_right_stays_as_it_is() -> None:
