@@ -41,6 +41,12 @@ class Check:
     id: str = ""
     title: str = ""
 
+    @property
+    def first_sentence(self) -> str:
+        """Of the reason."""
+        sentence, stop, _ = self.reason.partition(". ")
+        return sentence + stop.rstrip()
+
 
 class GroupRow(Measured):
     """One value of a slice or group column on the hold-out; None where it has too few rewards."""
@@ -74,11 +80,11 @@ class Verdict(Measured):
 
     @property
     def summary(self) -> str:
-        """The verdict and the reasons that decided it."""
+        """The verdict and the first sentence of each reason that decided it."""
         if self.verdict == "promote":
             return f"promote: {sum(check.verdict == 'pass' for check in self.checks)} checks passed, none failed"
         deciding = {"fail"} if self.verdict == "refuse" else UNDECIDED
-        reasons = [f"{check.title}: {check.reason}" for check in self.checks if check.verdict in deciding]
+        reasons = [f"{check.title}: {check.first_sentence}" for check in self.checks if check.verdict in deciding]
         return f"{self.verdict}: {' '.join(reasons)}"
 
     def check(self, identifier: str) -> Check:

@@ -6,6 +6,11 @@ from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.stats.power import minimum_detectable_effect, times_more_rows
 
+FEW_DAYS = (
+    f"Fewer than {MINIMUM_DAYS} days do not tell a difference between models from one between days: lengthen"
+    " split.holdout, or set gate.exchangeable_days if rates do not move from day to day."
+)
+
 
 def check_enough_rewards(sample: RewardSample) -> Check:
     """Inconclusive if the hold-out has fewer rewards than the contract's minimum: log losses are indistinguishable."""
@@ -26,9 +31,11 @@ def check_beats(sample: RewardSample, probability: Floats, baseline: Floats, nam
     reduction = sample.loss_reduction(probability, baseline)
     verdict = _verdict(sample, reduction)
     detectable = minimum_detectable_effect(reduction, confidence=policy.confidence, power=policy.power)
+    comparison = _comparison(reduction, name, policy.confidence)
+    meaning = _meaning(sample, reduction, verdict, detectable)
     return Check(
         verdict,
-        f"{_comparison(reduction, name, policy.confidence)} {_meaning(sample, reduction, verdict, detectable)}",
+        f"{FEW_DAYS} {comparison}" if sample.has_few_days else f"{comparison} {meaning}",
         f"{reduction:.2%} lower log loss",
         f"above 0%; smallest effect that matters: {policy.meaningful_effect:.2%}",
         {"log_loss_reduction": reduction},
@@ -55,11 +62,6 @@ def _meaning(sample: RewardSample, reduction: Interval, verdict: CheckVerdict, d
     power_words = f"This hold-out detects a true reduction of {detectable:.2%} with {power:.0%} power."
     if verdict == "pass":
         return power_words
-    if sample.has_few_days:
-        return (
-            f"Fewer than {MINIMUM_DAYS} days do not tell a difference between models from one between days: lengthen"
-            " split.holdout, or set gate.exchangeable_days if rates do not move from day to day."
-        )
     if verdict == "fail" and reduction.low > 0:
         return (
             f"It is better, but not worth a move: a reduction of {effect:.2%}, the smallest that matters, is ruled out."

@@ -9,6 +9,7 @@ from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
 from liftloop.evaluation.decision_value import decision_value, logged_feedback, value_difference
 from liftloop.evaluation.rewards import RewardSample
+from liftloop.gate.checks.accuracy import FEW_DAYS
 from liftloop.gate.verdict import Check, CheckVerdict
 from liftloop.stats.interval import Interval, is_outside
 from liftloop.stats.off_policy import inverse_propensity_value, switch_doubly_robust_value
@@ -39,9 +40,10 @@ def check_decisions(
     faults = overlap_faults(policy, found, unsupported)
     has_few_days = RewardSample.of(contract, decisions, feedback.reward).has_few_days
     verdict = "untrustworthy" if faults else "inconclusive" if has_few_days else compared.verdict
+    doubts = [f"Untrustworthy: {'; '.join(faults)}."] * bool(faults) + [FEW_DAYS] * has_few_days
     return Check(
         verdict,
-        f"{compared.words} {value.words} {_trust(faults)} Importance weights are clipped at {max_weight:g}"
+        f"{' '.join([*doubts, compared.words])} {value.words} Importance weights are clipped at {max_weight:g}"
         f" ({found.clipped_share:.1%} of the impressions).",
         observed=f"{compared.relative:+.1%}",
         threshold=f"above {-policy.decision_margin:.0%} of {rival}",
@@ -130,7 +132,3 @@ def overlap_faults(policy: GatePolicy, found: Overlap, unsupported: float) -> li
         ),
     }
     return [fault for fault, is_found in checks.items() if is_found]
-
-
-def _trust(faults: list[str]) -> str:
-    return f"Untrustworthy: {'; '.join(faults)}." if faults else "Overlap with the log is sufficient."
