@@ -1,10 +1,13 @@
 """Vectorized random draws that numpy does not offer."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+Names = Sequence[str] | NDArray[np.str_]
 
 
 class ConditionalDraw:

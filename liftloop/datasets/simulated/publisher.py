@@ -10,12 +10,18 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from liftloop.datasets.simulated.catalogue import ADS
+from liftloop.datasets.simulated.decision_truth import write_decisions
 from liftloop.datasets.simulated.dirt import spoil
+from liftloop.datasets.simulated.draws import FloatArray
+from liftloop.datasets.simulated.effects import STATIC, Effects
 from liftloop.datasets.simulated.impressions import Traffic
+from liftloop.datasets.simulated.motion import Motion, build_motion
 from liftloop.datasets.simulated.raw_log import RawLog, to_bytes
+from liftloop.datasets.simulated.today import Today
 from liftloop.datasets.simulated.truth import write_truth
 from liftloop.datasets.simulated.users import draw_users
-from liftloop.datasets.simulated.world import build_world
+from liftloop.datasets.simulated.world import World, build_world
 from liftloop.storage.frozen import Frozen
 
 FILES_PER_DAY = 4
@@ -31,6 +37,7 @@ class SimulationSettings(Frozen):
     seed: int = Field(default=0, ge=0)
     start_date: date = date(2026, 1, 5)
     dirty_share: float = Field(default=0.002, ge=0, lt=1)
+    effects: Effects = STATIC
 
     @model_validator(mode="after")
     def _fill_every_file(self) -> "SimulationSettings":
@@ -57,10 +64,11 @@ def simulate(settings: SimulationSettings, land: Callable[[str, bytes], None], t
     world, users = build_world(settings.seed), draw_users(settings.seed, settings.impressions)
     write_truth(world, users, truth)
     traffic, log = Traffic(world, users), RawLog(world.ads, users)
+    motion = motion_of(settings, world)
     files = rows = size_bytes = 0
     spoiled: Counter[str] = Counter()
     for day in range(settings.days):
-        for key, table, rows_spoiled in day_files(settings, traffic, log, day):
+        for key, table, rows_spoiled in day_files(settings, traffic, log, day, motion, truth / "decisions"):
             content = to_bytes(table)
             land(key, content)
             files, rows, size_bytes = files + 1, rows + table.num_rows, size_bytes + len(content)
@@ -68,26 +76,52 @@ def simulate(settings: SimulationSettings, land: Callable[[str, bytes], None], t
     return SimulationSummary(files=files, rows=rows, size_bytes=size_bytes, rows_spoiled=dict(spoiled))
 
 
+def motion_of(settings: SimulationSettings, world: World) -> Motion | None:
+    """What moves in the days of these settings; None: nothing does."""
+    if settings.effects == STATIC:
+        return None
+    return build_motion(settings.effects, settings.seed, settings.start_date, settings.days, world.eligible_ads)
+
+
 def day_files(
-    settings: SimulationSettings, traffic: Traffic, log: RawLog, day: int
+    settings: SimulationSettings,
+    traffic: Traffic,
+    log: RawLog,
+    day: int,
+    motion: Motion | None = None,
+    truth: Path | None = None,
 ) -> Iterator[tuple[str, pa.Table, dict[str, int]]]:
     """The key, the rows and the number of spoiled rows by kind of each file of one day, which counts from 0.
 
-    A file covers an equal share of the day's traffic and has a random stream of its own.
+    A file covers an equal share of the day's traffic and has a random stream of its own. If the world moves, the truth
+    about its decisions is written to a folder.
     """
     when = settings.start_date + timedelta(days=day)
     epoch_day = (when - date(1970, 1, 1)).days
-    impressions = _share_out(settings.impressions, settings.days)[day]
-    parts = _share_out(impressions, max(FILES_PER_DAY, ceil(impressions / FILE_ROWS)))
+    shares = np.ones(settings.days) if motion is None else motion.traffic
+    impressions = _share_out(settings.impressions, shares)[day]
+    today = (
+        None
+        if motion is None
+        else Today.begin(settings.effects, motion, traffic.world, day, len(traffic.users.segment), impressions)
+    )
+    ad_ids = ADS if motion is None else motion.ad_ids(day)
+    parts = _share_out(impressions, np.ones(max(FILES_PER_DAY, ceil(impressions / FILE_ROWS))))
     first_id = epoch_day * IDS_PER_DAY
     for part, count in enumerate(parts):
         rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(2, day, part)))
-        drawn = traffic.draw(rng, count, start=part / len(parts), end=(part + 1) / len(parts))
-        table = log.table(drawn, epoch_day=epoch_day, first_id=first_id)
+        drawn = traffic.draw(rng, count, start=part / len(parts), end=(part + 1) / len(parts), today=today)
+        table = log.table(drawn, epoch_day=epoch_day, first_id=first_id, ad_ids=ad_ids)
+        if today and truth:
+            write_decisions(truth, f"{when}-part-{part:03d}", drawn, first_id, ad_ids, traffic.world)
         yield f"{when}/part-{part:03d}.parquet", *spoil(table, rng, share=settings.dirty_share)
         first_id += count
 
 
-def _share_out(total: int, shares: int) -> list[int]:
-    """`total` split into `shares` whole numbers that differ by at most one."""
-    return [total // shares + (index < total % shares) for index in range(shares)]
+def _share_out(total: int, shares: FloatArray) -> list[int]:
+    """`total` split into whole numbers in these shares; of equal shares, the first are larger by one."""
+    exact = total * shares / shares.sum()
+    whole = np.floor(exact).astype(int)
+    order = np.argsort(whole - exact, kind="stable")
+    whole[order[: total - whole.sum()]] += 1
+    return [int(each) for each in whole]

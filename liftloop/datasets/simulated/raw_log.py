@@ -4,10 +4,10 @@
 |---|---|---|---|
 | `imp_id` | int64 | | the impression, unique over the whole log |
 | `ts` | int64 | milliseconds since 1970, UTC | when it was served |
-| `uid` | string | | the user, `u0000042` |
+| `uid` | string | | the user, `u0000042`; null for some in a world that moves |
 | `site` | string | | the site |
 | `slot` | string | | the placement, `<site>-<spot>` |
-| `creative` | string | | the ad, `ad-00` to `ad-79` |
+| `creative` | string | | the ad, `ad-00` to `ad-79`; `ad-07-1` is the second to take the place of `ad-07` |
 | `camp`, `adv` | string | | the ad's campaign and advertiser |
 | `cat` | string | | the ad's category |
 | `seg` | string | | the user's segment |
@@ -19,16 +19,17 @@
 | `rev_micros` | int64 | millionths of the currency unit | the advertiser pays the publisher, on a click |
 | `cost_micros` | int64 | millionths of the currency unit | the publisher pays the site, on every impression |
 | `out_ts` | int64 | milliseconds since 1970, UTC | when the outcome became known |
+| `pos` | int8 | 1 to 3 | position on the page; only in a world that moves |
 
 The outcome is known at the conversion, else at the click, else 30 minutes after the impression. A click comes within
 30 minutes, a conversion within 2 days of its click. Clean rows have no nulls; `dirt.py` corrupts some rows.
 """
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from liftloop.datasets.simulated.catalogue import (
@@ -44,7 +45,7 @@ from liftloop.datasets.simulated.catalogue import (
     POLICIES,
     SEGMENTS,
 )
-from liftloop.datasets.simulated.draws import IntArray
+from liftloop.datasets.simulated.draws import IntArray, Names
 from liftloop.datasets.simulated.impressions import DAY_MS, HOUR_MS, Impressions
 from liftloop.datasets.simulated.users import Users
 from liftloop.datasets.simulated.world import LOCAL_HOUR, Ads
@@ -56,16 +57,16 @@ class RawLog:
     def __init__(self, ads: Ads, users: Users) -> None:
         self._ads, self._users, self._user_ids = ads, users, users.ids()
 
-    def table(self, rows: Impressions, *, epoch_day: int, first_id: int) -> pa.Table:
+    def table(self, rows: Impressions, *, epoch_day: int, first_id: int, ad_ids: Names = ADS) -> pa.Table:
         """The rows of one file; `epoch_day` counts from 1970-01-01, `first_id` is the first row's impression id."""
         campaign = self._ads.campaign[rows.ad]
         columns = {
             "imp_id": pa.array(np.arange(first_id, first_id + len(rows.ad))),
             "ts": pa.array(epoch_day * DAY_MS + rows.served_ms),
-            "uid": self._user_ids.take(pa.array(rows.user)),
+            "uid": self._logged_users(rows),
             "site": _names(PLACEMENT_SITES, rows.placement),
             "slot": _names(PLACEMENTS, rows.placement),
-            "creative": _names(ADS, rows.ad),
+            "creative": _names(ad_ids, rows.ad),
             "camp": _names(CAMPAIGNS, campaign),
             "adv": _names(ADVERTISERS, campaign // CAMPAIGNS_PER_ADVERTISER),
             "cat": _names(CATEGORIES, self._ads.category[rows.ad]),
@@ -80,10 +81,16 @@ class RawLog:
             "cost_micros": pa.array(PLACEMENT_COST_MICROS[rows.placement]),
             "out_ts": pa.array(epoch_day * DAY_MS + rows.outcome_ms),
         }
+        if rows.moved is not None:
+            columns["pos"] = pa.array(rows.moved.position.astype(np.int8))
         return pa.table(columns)
 
+    def _logged_users(self, rows: Impressions) -> pa.Array:
+        users = self._user_ids.take(pa.array(rows.user))
+        return users if rows.moved is None else pc.if_else(pa.array(rows.moved.is_known), users, None)
 
-def _names(names: Sequence[str], index: IntArray) -> pa.Array:
+
+def _names(names: Names, index: IntArray) -> pa.Array:
     return pa.array(names).take(pa.array(index))
 
 

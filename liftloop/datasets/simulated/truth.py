@@ -85,12 +85,10 @@ class Truth:
         """
         try:
             users = pd.read_parquet(folder / "users.parquet").set_index("user_id")
-            known = pd.read_parquet(folder / "click_probability.parquet")
+            table = read_click_probability(folder)
         except FileNotFoundError as error:
             raise TruthError(f"{error.filename} is missing; run `liftloop simulate` to write it") from None
         users = users.assign(segment=_positions(SEGMENTS, users["segment"], "segment"))
-        table = np.full((int(np.prod(CONTEXT_SHAPE)), len(ADS)), np.nan)
-        table[known["context_id"], _positions(ADS, known["ad_id"], "ad_id")] = known["click_probability"]
         return cls(users[["segment", "engagement"]], table)
 
     def click_probability(
@@ -123,6 +121,14 @@ class Truth:
         (placement,) = _positions(PLACEMENTS, [placement_id], "placement_id")
         by_placement = self._click_probability.reshape(len(PLACEMENTS), -1, len(ADS))
         return [ADS[ad] for ad in np.flatnonzero(~np.isnan(by_placement[placement, 0]))]
+
+
+def read_click_probability(folder: Path) -> FloatArray:
+    """Shape (contexts, ads); nan where the placement does not take the ad."""
+    known = pd.read_parquet(folder / "click_probability.parquet")
+    table = np.full((int(np.prod(CONTEXT_SHAPE)), len(ADS)), np.nan)
+    table[known["context_id"], _positions(ADS, known["ad_id"], "ad_id")] = known["click_probability"]
+    return table
 
 
 def _positions(known: Sequence[str] | pd.Index, values: ArrayLike, name: str) -> IntArray:
