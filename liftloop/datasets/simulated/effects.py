@@ -16,9 +16,9 @@ class Effects(Frozen):
     weekend_traffic: Share = 0.2  # by how much Saturdays and Sundays have less traffic
     weekday_clicks: Size = 0.1  # spread of the log of all click probabilities between weekdays
     day_shock: Size = 0.1  # and between days, beyond their weekday
-    ad_drift: Size = 0.4  # spread of the log of an ad's click probability around its mean
-    ad_drift_days: Annotated[float, Field(gt=0)] = 5.0  # after which the drift's correlation has fallen to 1 / e
-    ad_lifetime_days: Size = 20.0  # mean; then the ad ends, and some days later another takes its place
+    ad_drift: Size = 0.6  # spread of the log of an ad's click probability around its mean
+    ad_drift_days: Annotated[float, Field(gt=0)] = 10.0  # after which the drift's correlation has fallen to 1 / e
+    ad_lifetime_days: Size = 14.0  # mean; then the ad ends, and some days later another takes its place
     budget_days: Size = 1.5  # what a campaign may spend in a day, in mean daily spends; paced over the day
     fatigue: Size = 0.15  # fall of the log with each doubling of the impressions that a user has seen that day
     position: Size = 0.3  # fall of the log from one position on the page to the next
