@@ -25,7 +25,7 @@ def ingest(source: str) -> FinalState:
         announce_impressions(lake)
         report_ingest(source, results)
         held = count_held(lake)
-        outcomes_waiting = count_waiting_outcomes(lake, results)
         require_all_ingested(results)
         require_lookups(lake)
+        outcomes_waiting = count_waiting_outcomes(lake, results)
         return ingest_state(source, results, held, outcomes_waiting)

@@ -82,7 +82,7 @@ def count_held(lake: Lake) -> int:
 
 @step
 def count_waiting_outcomes(lake: Lake, results: list[BatchResult]) -> int:
-    """The number of outcomes of this run whose impression has not landed."""
+    """The number of impressions that outcomes of this run name and that are not in the lake."""
     return count_waiting(lake, (entry for result in results for entry in result.entries))
 
 

@@ -72,10 +72,15 @@ def strptime_format(pattern: str) -> str:
     Raises:
         ValueError: it has letters without a meaning, or does not tell year, month and day.
     """
+    if pattern.count("'") % 2:
+        raise ValueError("a quote is opened and not closed; two in a row stand for one")
     pieces = []
     for match in _TOKEN.finditer(pattern):
         token = match[0]
         if match[1] is not None or not token[0].isalpha():
+            if token == "'Z'":  # as many write it: it says the zone, whatever the quotes
+                pieces.append("%z")
+                continue
             spelled = token if match[1] is None else match[1].replace("''", "'") or "'"
             pieces.append(spelled.replace("%", "%%"))
             continue

@@ -12,7 +12,15 @@ from liftloop.contract.files import repeated_in
 from liftloop.errors import UserError
 from liftloop.project import find_project
 
-_BOOL, _INT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int"
+_TAG = "tag:yaml.org,2002:"
+_PLAIN = {  # as YAML 1.2's core schema resolves them; "null" and merges stay as they are
+    "bool": ("(true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    "int": ("[-+]?(0|[1-9][0-9]*)$", "-+0123456789"),
+    "float": (
+        r"[-+]?((\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$",
+        "-+.0123456789",
+    ),
+}
 
 
 class ContractError(UserError):
@@ -20,7 +28,7 @@ class ContractError(UserError):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with plain values as in its version 1.2, where `yes`, `off`, `007` and `1:30` are text; no key twice."""
+    """YAML with plain values as in its version 1.2, where `yes`, `007`, `1:30` and dates are text; no key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
@@ -32,11 +40,11 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in {_BOOL, _INT}]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag in {f"{_TAG}null", f"{_TAG}merge"}]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(_BOOL, re.compile("true|false"), [*"tf"])
-_Loader.add_implicit_resolver(_INT, re.compile("[-+]?(0|[1-9][0-9]*)$"), [*"+-0123456789"])
+for _kind, (_pattern, _first) in _PLAIN.items():
+    _Loader.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(_pattern), [*_first])
 
 
 def load_contract(source: str, folder: Path | None = None) -> Contract:

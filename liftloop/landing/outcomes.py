@@ -78,15 +78,14 @@ def touched_objects(batch: Batch, object_ids: list[str]) -> set[str]:
 
 
 def count_waiting(lake: Lake, entries: Iterable[Entry]) -> int:
-    """The outcomes in these files whose impression is neither in the lake nor in quarantine."""
-    prefix = outcomes_prefix(lake.contract.source)
-    outcomes = [lake.store.uri(ref.key) for entry in entries for ref in entry.outputs if ref.key.startswith(prefix)]
-    shown = [*lake.uris, *quarantined_rows(lake.store, lake.contract.source)]
+    """The impressions that outcomes of these files name and that are not in the lake."""
+    listed = {item.key for item in list_outcomes(lake.store, lake.contract.source)}
+    outcomes = [lake.store.uri(ref.key) for entry in entries for ref in entry.outputs if ref.key in listed]
     if not outcomes:
         return 0
-    query = f"SELECT count(*) FROM read_parquet({outcomes})"
-    if shown:
-        query += f" ANTI JOIN read_parquet({shown}, union_by_name = true) AS shown USING (impression_id)"
+    query = f"SELECT count(DISTINCT impression_id) FROM read_parquet({outcomes})"
+    if lake.uris:
+        query += f" ANTI JOIN read_parquet({lake.uris}, union_by_name = true) AS shown USING (impression_id)"
     with connect(lake.store.settings) as connection:
         return int(connection.execute(query).fetchall()[0][0])
 

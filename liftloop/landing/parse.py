@@ -88,7 +88,8 @@ def _parse(
     limit = file.max_expanded_bytes
     explode = contract.landing.explode
     view = _RECORDS if explode else "landed"
-    frames = create_view(connection, view, file.path, contract.landing, limit, _subfolder(folder, "landed"))
+    roots = sorted({re.split(r"[.\[]", name)[0] for name in contract.landed_names} | contract.landed_names)
+    frames = create_view(connection, view, file.path, contract.landing, limit, _subfolder(folder, "landed"), roots)
     longer = explode_view(connection, "landed", view, explode, contract.landing.format, limit) if explode else 0
     for name, path in file.lookups.items():
         open_lookup(connection, name, contract.lookups[name], path, limit, _subfolder(folder, name))

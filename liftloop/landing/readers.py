@@ -5,7 +5,7 @@ import codecs
 import csv
 import gzip
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
@@ -27,13 +27,20 @@ _LONGEST_MAGIC_BYTES = 10
 
 
 def create_view(
-    connection: duckdb.DuckDBPyConnection, name: str, path: Path, layout: FileLayout, limit: int, folder: Path
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    path: Path,
+    layout: FileLayout,
+    limit: int,
+    folder: Path,
+    wanted: Collection[str] = (),
 ) -> Frames | None:
     """Create a view of a file's rows; returns the records of a text file.
 
     Args:
         limit: the most bytes that it may unpack to.
         folder: an empty one, for the files that the view reads; it must stay until the view has been read.
+        wanted: names of JSON fields as the contract spells them; those that differ from it in case alone are the same.
 
     Raises:
         FileRejectedError: the file is empty, has too many columns, unpacks to more bytes, or is not of this kind.
@@ -46,7 +53,8 @@ def create_view(
         rows, frames = _parquet_rows(connection, plain, limit), None
     else:
         frames = frame(_in_utf8(plain, layout.encoding, folder / "utf-8"), layout, folder)
-        rows = (_json_rows if layout.format == "jsonl" else _delimited_rows)(connection, frames, layout)
+        is_json = layout.format == "jsonl"
+        rows = _json_rows(connection, frames, layout, wanted) if is_json else _delimited_rows(frames, layout)
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {rows}")
     return frames
 
@@ -126,7 +134,7 @@ def require_size_limit(size_bytes: int, limit: int) -> None:
         )
 
 
-def _delimited_rows(_connection: duckdb.DuckDBPyConnection, frames: Frames, layout: FileLayout) -> str:
+def _delimited_rows(frames: Frames, layout: FileLayout) -> str:
     """Types are not guessed, which fails or misleads when the first rows are broken."""
     names = _column_names(frames, layout)
     _require_column_limit(len(names))
@@ -172,21 +180,36 @@ def _require_unique_names(names: Sequence[str]) -> None:
         raise FileRejectedError(f"the header names {repeated} twice")
 
 
-def _json_rows(connection: duckdb.DuckDBPyConnection, frames: Frames, layout: FileLayout) -> str:
-    """Reads each line as text first, so that a broken line costs one row instead of the file."""
+def _json_rows(
+    connection: duckdb.DuckDBPyConnection, frames: Frames, layout: FileLayout, wanted: Collection[str]
+) -> str:
+    """Reads each line as text first, so that a broken line costs one row instead of the file.
+
+    SQL does not tell names apart that differ in case alone: they are one column, with the value of the contract's
+    spelling, else of the most frequent one that the line has.
+    """
     lines = _read_records(frames, ["json_line"], layout)
     keys = f"SELECT unnest(json_keys(json_line)) AS name FROM {lines} WHERE json_valid(json_line)"
-    # Of names that differ in case alone, the most frequent is a column, for SQL tells them not apart.
-    columns = "GROUP BY name QUALIFY row_number() OVER (PARTITION BY lower(name) ORDER BY count(*) DESC, name) = 1"
-    found = connection.execute(f"SELECT name FROM ({keys}) {columns} ORDER BY name").fetchall()
+    is_wanted = f"list_contains({[*wanted]}::VARCHAR[], name)"
+    spellings = f"list(name ORDER BY {is_wanted} DESC, times DESC, name)"
+    found = connection.execute(
+        f"SELECT {spellings} FROM (SELECT name, count(*) AS times FROM ({keys}) GROUP BY name) GROUP BY lower(name)"
+        " ORDER BY lower(name)"
+    ).fetchall()
     drop_rejects(connection)
     if not found:
         raise FileRejectedError("no line is a JSON object")
     _require_column_limit(len(found))
     is_json = "CASE WHEN json_valid(json_line) THEN json_line END"
-    names = [name for (name,) in found if _is_column_name(name)]  # other fields remain in the line itself
-    values = [f"{is_json} ->> {literal('$.' + quoted(name))} AS {quoted(name)}" for name in names]
+    columns = [names for (names,) in found if _is_column_name(names[0])]  # other fields remain in the line itself
+    values = [f"{_first_of(is_json, names)} AS {quoted(names[0])}" for names in columns]
     return f"SELECT {', '.join([*values, 'json_line'])} FROM {lines}"
+
+
+def _first_of(line: str, names: list[str]) -> str:
+    """The value of the first of these fields that the line has."""
+    fields = [f"{line} ->> {literal('$.' + quoted(name))}" for name in names if _is_column_name(name)]
+    return f"coalesce({', '.join(f'({field})' for field in fields)})" if len(fields) > 1 else fields[0]
 
 
 def _is_column_name(name: str) -> bool:

@@ -54,7 +54,8 @@ class SourceHealth:
 def source_health(store: Store, contract: Contract, now: datetime) -> SourceHealth:
     """The health of a source, read from the store alone."""
     state = SourceState.read(store, contract)
-    new = state.waiting[: len(state.waiting) - len(state.outdated)]  # re-reads come last
+    outdated = {item.key for item in state.outdated}
+    new = [item for item in state.waiting if item.key not in outdated]
     return SourceHealth(
         contract=contract,
         waiting=len(new),

@@ -73,7 +73,8 @@ class SourceState:
     @cached_property
     def waiting(self) -> list[Listed]:
         """Landed objects that wait for ingest, oldest first, and then those whose rows are to leave the lake."""
-        return pending(self.lake, self.landed) + disowned(self.lake, self.landed)
+        waiting = pending(self.lake, self.landed)
+        return waiting + [item for item in disowned(self.lake, self.landed) if item not in waiting]
 
     @cached_property
     def outdated(self) -> list[Listed]:

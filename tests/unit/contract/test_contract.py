@@ -45,7 +45,10 @@ def test_yaml_is_not_overruled_in_silence(tmp_path: Path, line: str, words: str)
 
 @pytest.mark.parametrize(
     ("written", "value"),
-    [("yes", "yes"), ("off", "off"), ("007", "007"), ("1:30", "1:30"), ("-5", -5), ("0", 0), ("0.5", 0.5)],
+    [
+        *[(text, text) for text in ("yes", "off", "007", "1:30", "12:30.5", "1_000.5", "2026-01-01", "=", "true_ad")],
+        *[("-5", -5), ("0", 0), ("0.5", 0.5), ("1e3", 1000.0), ("+.5", 0.5)],
+    ],
 )
 def test_plain_values_are_those_of_yaml_1_2(tmp_path: Path, written: str, value: object) -> None:
     write(tmp_path, {"columns.ad_id": {"constant": "as written"}})

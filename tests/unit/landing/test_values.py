@@ -145,6 +145,7 @@ def test_spellings_of_a_time(connection: duckdb.DuckDBPyConnection, written: str
         ("dd/MMM/yyyy:HH:mm:ss Z", "05/Jan/2026:13:00:00 +0100", NOON),
         ("yyyy-MM-dd'T'HH:mm", "2026-01-05T12:00", NOON),
         ("yyyy-MM-dd'T'HH:mmXXX", "2026-01-05T12:00Z", NOON),
+        ("yyyy-MM-dd'T'HH:mm'Z'", "2026-01-05T12:00Z", NOON),
         ("yyyy-MM-dd HH 'o''clock' ''Z''", "2026-01-05 13 o'clock '+01:00'", NOON),
         ("yyyy-MM-dd HH:mm", "2026-13-05 12:00", None),
         ("epoch_seconds", "1767614400", NOON),

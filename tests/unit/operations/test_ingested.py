@@ -26,5 +26,5 @@ def test_files_rows_and_what_is_held_are_counted(entries: list[Entry], held: int
 
 
 def test_outcomes_that_wait_are_counted() -> None:
-    words = "1 file; rows: 1,200 valid; 2 outcomes whose impression has not landed"
+    words = "1 file; rows: 1,200 valid; outcomes of 2 impressions not in the lake"
     assert ingest_words("shop", [FILE], held=0, outcomes_waiting=2) == words
