@@ -4,6 +4,7 @@ Requests and ads are encoded separately and combined as codes, from which the mo
 these depend on both.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -47,7 +48,7 @@ class Chunk:
         return np.repeat(np.asarray(values, dtype=np.float64), self.counts)
 
 
-def chunks(first_ads: NDArray[np.intp], counts: NDArray[np.intp], max_candidates: int) -> list[Chunk]:
+def chunks(first_ads: NDArray[np.intp], counts: NDArray[np.intp], max_candidates: int) -> Iterator[Chunk]:
     """All requests in chunks of about `max_candidates` candidates, to bound memory.
 
     Args:
@@ -55,10 +56,8 @@ def chunks(first_ads: NDArray[np.intp], counts: NDArray[np.intp], max_candidates
         counts: number of candidates, per request; at least one each.
     """
     firsts = np.unique(counts.cumsum() // max_candidates, return_index=True)[1].tolist()
-    return [
-        _chunk(first_ads[first:last], counts[first:last], first, last)
-        for first, last in zip(firsts, [*firsts[1:], len(counts)], strict=True)
-    ]
+    for first, last in zip(firsts, [*firsts[1:], len(counts)], strict=True):
+        yield _chunk(first_ads[first:last], counts[first:last], first, last)
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,13 +96,15 @@ def decide(
 def decide_precisely(
     store: Store, contract: Contract, model: Model, ads: pd.DataFrame, rows: pd.DataFrame
 ) -> pd.DataFrame:
-    """As `decide`, on as many impressions as the contract's effective sample size needs, or on all there are."""
+    """As `decide`, on as many impressions as the contract's effective sample size needs, if so many can be had."""
     limit, possible = MAX_EXPANDED_ROWS, len(_decidable(contract, ads, rows))
     while True:
         decisions = decide(store, contract, model, ads, rows, max_expanded_rows=limit)
         feedback, _ = logged_feedback(contract, decisions)
         size = effective_sample_size(importance_weights(feedback), represented_rows(feedback))
-        if size >= contract.gate.minimum_effective_sample_size or len(decisions) == possible:
+        needed = contract.gate.minimum_effective_sample_size
+        is_out_of_reach = size * possible / len(decisions) < needed / 2  # even on all there are
+        if size >= needed or len(decisions) == possible or is_out_of_reach:
             return decisions
         limit *= 4
 
@@ -131,7 +133,13 @@ def value_difference(contract: Contract, decisions: pd.DataFrame, rival: pd.Data
     sample = RewardSample.of(contract, decisions, decisions["reward"].to_numpy(dtype=np.float64))
     ours = _doubly_robust_by_row(contract, decisions)
     theirs = sample.reward if rival is None else _doubly_robust_by_row(contract, rival)
-    return sample.ratio(sample.weight * (ours - theirs), sample.weight)
+    return sample.ratio(sample.weight * (ours - theirs), sample.weight, is_positive=False)
+
+
+def doubly_robust_mean(contract: Contract, decisions: pd.DataFrame) -> float:
+    """The doubly robust value of decisions, in rewards per impression of the full log."""
+    feedback, _ = logged_feedback(contract, decisions)
+    return float(np.average(_doubly_robust_by_row(contract, decisions), weights=represented_rows(feedback)))
 
 
 def _doubly_robust_by_row(contract: Contract, decisions: pd.DataFrame) -> Floats:

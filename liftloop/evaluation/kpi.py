@@ -46,4 +46,4 @@ def _ratio(numerator: "pd.Series[float]", denominator: "pd.Series[float]", sampl
     """The ratio of two sums over the full log; missing values of the numerator count as 0."""
     above, below = (sample.weight * values.fillna(0).astype(float) for values in (numerator, denominator))
     has_interval = below.any() and np.unique(sample.blocks).size > 1
-    return sample.ratio(above, below) if has_interval else None
+    return sample.ratio(above, below, is_positive=bool((above >= 0).all())) if has_interval else None

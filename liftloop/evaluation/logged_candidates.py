@@ -1,6 +1,6 @@
 """The ads that competed for logged impressions, and a model's scores of them, from the lake and Feast."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,19 +20,22 @@ from liftloop.storage.store import Store
 MAX_CHUNK_CANDIDATES = 250_000  # impressions times ads at a time, to limit memory
 
 _HALF_HOUR = pd.Timedelta(minutes=30)
-_LAST_SHOWN_AGO = pd.Timedelta(days=1)  # after which an ad counts as ended
+# An ad counts as ended after three of its mean gaps between two shows in that place, or a day; one show tells no gap.
+_ALIVE_UNTIL = """max(event_timestamp) + to_seconds(CASE WHEN count(*) = 1 THEN 7 * 86400 ELSE greatest(86400,
+    3 * (epoch(max(event_timestamp)) - epoch(min(event_timestamp))) / (count(*) - 1)
+) END) AS alive_until"""
 
 
 def competing_ads(store: Store, contract: Contract, keys: Sequence[str]) -> pd.DataFrame:
     """The ads in these Parquet objects: one row per value of `choose_among` and ad, sorted.
 
     Columns: `choose_among`, the ad's own keys, the context about the ad in its latest row, and `first_shown` and
-    `last_shown` there.
+    `alive_until` there.
     """
     group = quoted(contract.choose_among)
     others = [name for name in ad_columns(contract) if name != "ad_id"]
     latest = [f"arg_max({quoted(name)}, event_timestamp) AS {quoted(name)}" for name in others]
-    shown = ["min(event_timestamp) AS first_shown", "max(event_timestamp) AS last_shown"]
+    shown = ["min(event_timestamp) AS first_shown", _ALIVE_UNTIL]
     columns = ", ".join([group, "ad_id", *latest, *shown])
     uris = [store.uri(key) for key in keys]
     with connect(store.settings) as connection:
@@ -47,8 +50,8 @@ def competing_ads(store: Store, contract: Contract, keys: Sequence[str]) -> pd.D
 class LoggedCandidates:
     """Impressions times their competing ads, as codes for a model, in chunks.
 
-    The log does not say which ads could have been shown: those compete that were shown before, and within a day of the
-    impression or later; if there are none, all. An ad's features change at whole hours only, so they are joined once
+    The log does not say which ads could have been shown: those compete that were shown before and have not ended; if
+    there are none, all. An ad's features change at whole hours only, so they are joined once
     per ad and hour. A decision must not depend on which ad was logged: columns about the pair are missing.
 
     `ads` are as `competing_ads` returns them; each of `rows` has at least one.
@@ -60,20 +63,20 @@ class LoggedCandidates:
     ads: pd.DataFrame
     rows: pd.DataFrame
 
-    def chunks(self) -> list[Chunk]:
+    def chunks(self) -> Iterator[Chunk]:
         """All impressions, in chunks of at most `MAX_CHUNK_CANDIDATES` where possible."""
         groups = self.ads.groupby(self.contract.choose_among, sort=False).size()
         group = groups.index.get_indexer(pd.Index(self.rows[self.contract.choose_among]))
         counts = np.asarray(groups, dtype=np.intp)
         first_ads = np.cumsum(counts, dtype=np.intp) - counts
-        all_ads = chunks(first_ads[group], counts[group], MAX_CHUNK_CANDIDATES)
-        return [chunk.where(self._is_alive(chunk)) for chunk in all_ads]
+        for chunk in chunks(first_ads[group], counts[group], MAX_CHUNK_CANDIDATES):
+            yield chunk.where(self._is_alive(chunk))
 
     def _is_alive(self, chunk: Chunk) -> NDArray[np.bool_]:
         """Whether a candidate was shown before and has not ended, shape (candidates,); true if that is so of none."""
         now = _instants(self.rows["event_timestamp"])[chunk.owner]
-        first, last = (_instants(self.ads[name])[chunk.ad] for name in ("first_shown", "last_shown"))
-        is_alive = (first <= now) & (now <= last + _LAST_SHOWN_AGO.to_timedelta64())
+        first, last = (_instants(self.ads[name])[chunk.ad] for name in ("first_shown", "alive_until"))
+        is_alive = (first <= now) & (now <= last)
         return np.asarray(is_alive | (chunk.spread(chunk.sums(is_alive.astype(np.float64))) == 0))
 
     def score(self, chunk: Chunk) -> Floats:

@@ -91,16 +91,20 @@ class RewardSample:
         policy = self.policy.model_copy(update={"confidence": 1 - 2 * tail, "resamples": resamples})
         return replace(self, policy=policy)
 
-    def ratio(self, numerator: ArrayLike, denominator: ArrayLike) -> Interval:
+    def ratio(self, numerator: ArrayLike, denominator: ArrayLike, *, is_positive: bool = True) -> Interval:
         """The ratio of two sums over the rows; it knows users and days, or users alone if there are few days.
+
+        Args:
+            is_positive: whether it cannot be negative.
 
         Raises:
             ValueError: the denominator is 0 everywhere, or all rows are one block.
         """
         if self.days is None or self.has_few_days:
             return bootstrap_ratio(numerator, denominator, **self.options)
+        clusters = {"first": self.days, "second": self.blocks}
         confidence = self.policy.confidence
-        return clustered_ratio(numerator, denominator, first=self.days, second=self.blocks, confidence=confidence)
+        return clustered_ratio(numerator, denominator, **clusters, confidence=confidence, is_positive=is_positive)
 
     def score(self, probability: Floats) -> Score:
         """Log loss and normalized entropy of predictions.
@@ -130,7 +134,7 @@ class RewardSample:
     def loss_reduction(self, probability: Floats, baseline: Floats) -> Interval:
         """Relative reduction of the baseline's log loss, paired by row: above 0 the model is better."""
         loss, baseline_loss = self.losses(probability), self.losses(baseline)
-        return self.ratio(baseline_loss - loss, baseline_loss)
+        return self.ratio(baseline_loss - loss, baseline_loss, is_positive=False)
 
 
 def _blocks(rows: pd.DataFrame) -> NDArray[np.intp]:

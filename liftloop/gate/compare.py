@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
-from liftloop.evaluation.rewards import RewardSample, Score
+from liftloop.evaluation.rewards import MINIMUM_DAYS, RewardSample, Score
 from liftloop.gate.checks.slices import MINIMUM_SLICE_REWARDS
 from liftloop.registry.load import load_model
 from liftloop.registry.registry import Registry
@@ -47,10 +47,13 @@ class Comparison:
     since: datetime
     until: datetime
     rows: tuple[Compared, ...]
+    has_few_days: bool
 
     @property
     def words(self) -> str:
         """The conclusion in one sentence."""
+        if self.has_few_days:
+            return f"Fewer than {MINIMUM_DAYS} days do not tell whether {self.first.version} is better."
         reduction = self.rows[0].loss_reduction
         if reduction.low <= 0 <= reduction.high:
             return f"No significant difference between {self.first.version} and {self.second.version}."
@@ -86,7 +89,8 @@ def compare(store: Store, contract: Contract, first: ModelVersion, second: Model
     overall = paired.on("all", np.ones(len(rows), dtype=np.bool_))
     slices = [each for column in contract.gate.slices for each in _slices(paired, rows[column])]
     holdout = frame.index.parts["holdout"]
-    return Comparison(first, second, max(trained_until, holdout.start), holdout.end, (overall, *slices))
+    since, has_few_days = max(trained_until, holdout.start), paired.sample.has_few_days
+    return Comparison(first, second, since, holdout.end, (overall, *slices), has_few_days)
 
 
 @dataclass(frozen=True)

@@ -121,17 +121,22 @@ class Evidence:
         return bool(self.holdout["propensity"].notna().any())
 
     @cached_property
-    def decisions(self) -> pd.DataFrame:
-        """Decisions of the version's policy on the hold-out, if there is a champion on what is new to it."""
+    def decided(self) -> pd.DataFrame:
+        """The impressions of the hold-out with a propensity, if there is a champion those that are new to it."""
         rows = self.holdout if self.champion is None else self.holdout[self.is_new_to_champion]
-        return decide_precisely(self.store, self.contract, self.model, self._ads, rows)
+        return rows[rows["propensity"].notna()]
+
+    @cached_property
+    def decisions(self) -> pd.DataFrame:
+        """Decisions of the version's policy on these impressions, or on as many of them as needed."""
+        return decide_precisely(self.store, self.contract, self.model, self._ads, self.decided)
 
     @cached_property
     def champion_decisions(self) -> pd.DataFrame | None:
         """Those of the champion's policy on the same impressions; None: there is no champion."""
         if self.champion is None:
             return None
-        rows = self.holdout[self.holdout["impression_id"].isin(self.decisions["impression_id"])]
+        rows = self.decided[self.decided["impression_id"].isin(self.decisions["impression_id"])]
         return decide(self.store, self.contract, self.champion_model, self._ads, rows, max_expanded_rows=2**62)
 
     @cached_property
@@ -150,7 +155,7 @@ class Evidence:
 
     def _policy_probability(self) -> "pd.Series[float] | None":
         """P(logged ad) under the version's policy, by position in the hold-out, for the impressions it decides on."""
-        if not self.has_propensities:
+        if self.decided.empty:
             return None
         position = pd.Index(self.holdout["impression_id"]).get_indexer(pd.Index(self.decisions["impression_id"]))
         return pd.Series(self.decisions["target_probability"].to_numpy(), index=position)

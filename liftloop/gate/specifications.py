@@ -166,5 +166,7 @@ def _never_rolled_back(inputs: Evidence) -> Check:
 def _decisions(inputs: Evidence) -> Check:
     if not inputs.has_propensities:
         return Check("not_applicable", "No impression in the hold-out has a logged propensity.")
+    if inputs.decided.empty:
+        return Check("inconclusive", "The champion was trained on all of the hold-out that has propensities.")
     rival = f"the champion {inputs.champion_version}" if inputs.champion else "the logged decisions"
     return check_decisions(inputs.store, inputs.contract, inputs.decisions, inputs.champion_decisions, rival)

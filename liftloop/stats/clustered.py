@@ -10,17 +10,25 @@ from liftloop.stats.columns import Floats, column, require, require_same_length
 from liftloop.stats.interval import Interval
 
 Labels = NDArray[np.intp]
+_LARGEST_EXPONENT = 100.0  # of a limit that says nothing
 
 
 def clustered_ratio(
-    numerator: ArrayLike, denominator: ArrayLike, *, first: Labels, second: Labels, confidence: float = 0.95
+    numerator: ArrayLike,
+    denominator: ArrayLike,
+    *,
+    first: Labels,
+    second: Labels,
+    confidence: float = 0.95,
+    is_positive: bool = False,
 ) -> Interval:
     """sum(numerator) / sum(denominator), each of shape (rows,), with rows clustered by two labels at once.
 
     The linearized ratio's variance is that of the sums by the first label, plus that by the second, minus that by both
     (Cameron, Gelbach & Miller 2011, "Robust Inference With Multiway Clustering"), and at least the larger of the two.
     The limits are Student's, with one degree of freedom less than there are clusters of the rarer label; with fewer
-    than about six clusters they are too narrow, and a cluster that outweighs the others has the same effect.
+    than about six clusters they are too narrow, and a cluster that outweighs the others has the same effect. Where the
+    ratio cannot be negative (`is_positive`), they are those of its logarithm.
 
     Raises:
         ValueError: a value not finite, a negative denominator or none above 0, a label with one value, lengths differ.
@@ -37,7 +45,10 @@ def clustered_ratio(
     variance = max(by_first + by_second - by_both, by_first, by_second)
     clusters = min(_count(first), _count(second))
     half = float(stdtrit(clusters - 1, (1 + confidence) / 2)) * math.sqrt(variance)
-    return Interval(ratio, ratio - half, ratio + half)
+    if not is_positive or ratio == 0:
+        return Interval(ratio, ratio - half * (not is_positive), ratio + half)
+    factor = math.exp(min(half / ratio, _LARGEST_EXPONENT))
+    return Interval(ratio, ratio / factor, ratio * factor)
 
 
 def _variance(influence: Floats, labels: NDArray[np.int64] | Labels) -> float:

@@ -9,7 +9,7 @@ def minimum_detectable_effect(interval: Interval, *, confidence: float, power: f
     """The true effect whose interval lies above 0 with probability `power`, in the unit of the interval.
 
     Bloom 1995, "Minimum Detectable Effects: A Simple Way to Report the Statistical Power of Experimental Designs". The
-    standard error is derived from the interval, so it is the paired bootstrap's, blocks included.
+    standard error is derived from the interval, as if its limits were normal.
     """
     limit = ndtri((1 + confidence) / 2)
     standard_error = (interval.high - interval.low) / (2 * limit)

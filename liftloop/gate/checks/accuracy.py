@@ -1,5 +1,7 @@
 """Checks of accuracy on the matured hold-out: are there enough rewards, and is the model better than a baseline?"""
 
+import numpy as np
+
 from liftloop.evaluation.rewards import MINIMUM_DAYS, RewardSample
 from liftloop.gate.verdict import Check, CheckVerdict
 from liftloop.stats.columns import Floats
@@ -53,7 +55,9 @@ def _verdict(sample: RewardSample, reduction: Interval) -> CheckVerdict:
 
 def _comparison(reduction: Interval, name: str, confidence: float) -> str:
     limits = f"{_compared(reduction.low)} to {_compared(reduction.high)}"
-    return f"Log loss is {_compared(reduction.estimate)} than that of {name} ({confidence:.0%} interval: {limits})."
+    return (
+        f"Log loss is {_compared(reduction.estimate)} than that of {name} ({100 * confidence:.4g}% interval: {limits})."
+    )
 
 
 def _meaning(sample: RewardSample, reduction: Interval, verdict: CheckVerdict, detectable: float) -> str:
@@ -69,6 +73,9 @@ def _meaning(sample: RewardSample, reduction: Interval, verdict: CheckVerdict, d
     if verdict == "fail":
         return f"A reduction of {effect:.2%}, the smallest that matters, is ruled out. {power_words}"
     times = times_more_rows(reduction, effect)
+    if sample.days is not None:  # it is days that the interval lacks, not rows
+        days = times * len(np.unique(sample.days))
+        return f"Telling no reduction from one of {effect:.2%} needs about {days:,.0f} days like these. {power_words}"
     needed = f"{times * sample.rewards:,.0f} in {times * len(sample.reward):,.0f} impressions"
     return f"Telling no reduction from one of {effect:.2%} needs about {needed}. {power_words}"
 

@@ -1,13 +1,14 @@
 """Check of the decisions of the model's policy, on impressions logged with a propensity."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pandas as pd
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
-from liftloop.evaluation.decision_value import decision_value, logged_feedback, value_difference
+from liftloop.evaluation.decision_value import decision_value, doubly_robust_mean, logged_feedback, value_difference
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.gate.checks.accuracy import FEW_DAYS
 from liftloop.gate.verdict import Check, CheckVerdict
@@ -26,44 +27,69 @@ def check_decisions(
     """Non-inferiority to a rival's decisions on the same impressions: the log's, where its decisions are None.
 
     Pass if the interval of the paired difference in value lies above minus the contract's `decision_margin`; fail if it
-    lies below; else inconclusive. Untrustworthy, whatever the interval, if overlap is too small: it is then too narrow.
-    The decisions are written as an artifact.
+    lies below; else inconclusive. Untrustworthy, whatever the interval, if overlap with the log is too small, for the
+    decisions or the rival's: the interval is then too narrow. The decisions are written as an artifact.
     """
-    value, policy = decision_value(contract, decisions), contract.gate
-    rival_value = decision_value(contract, rival_decisions).doubly_robust if rival_decisions is not None else None
-    compared = _Compared(
-        rival, (rival_value or value.logged).estimate, value_difference(contract, decisions, rival_decisions), policy
-    )
-    feedback, options = logged_feedback(contract, decisions)
-    max_weight = policy.overlap.max_weight
-    found, unsupported = overlap(feedback, max_weight, **options), unsupported_mass(contract, decisions)
-    faults = overlap_faults(policy, found, unsupported)
-    has_few_days = RewardSample.of(contract, decisions, feedback.reward).has_few_days
-    verdict = "untrustworthy" if faults else "inconclusive" if has_few_days else compared.verdict
-    doubts = [f"Untrustworthy: {'; '.join(faults)}."] * bool(faults) + [FEW_DAYS] * has_few_days
+    value, support = decision_value(contract, decisions), _Support.of(contract, decisions)
+    compared = _compare(contract, decisions, rival_decisions, rival)
+    faults = list(support.faults)
+    if rival_decisions is not None:
+        faults += [f"of {rival}: {fault}" for fault in _Support.of(contract, rival_decisions).faults]
+    doubts = [f"Untrustworthy: {'; '.join(faults)}."] * bool(faults) + [FEW_DAYS] * compared.has_few_days
+    margin, clip = contract.gate.decision_margin, contract.gate.overlap.max_weight
     return Check(
-        verdict,
-        f"{' '.join([*doubts, compared.words])} {value.words} Importance weights are clipped at {max_weight:g}"
-        f" ({found.clipped_share:.1%} of the impressions).",
+        "untrustworthy" if faults else compared.verdict,
+        f"{' '.join([*doubts, compared.words])} {value.words} Importance weights are clipped at {clip:g}"
+        f" ({support.overlap.clipped_share:.1%} of the impressions).",
         observed=f"{compared.relative:+.1%}",
-        threshold=f"above {-policy.decision_margin:.0%} of {rival}",
-        values={
-            **{name: getattr(value, name) for name in ("logged", "self_normalized", "doubly_robust")},
-            "inverse_propensity": inverse_propensity_value(feedback, max_weight=max_weight, **options),
-            "switch_doubly_robust": switch_doubly_robust_value(feedback, max_weight=max_weight, **options),
-            "mean_weight": found.mean_weight,
-            "difference": compared.difference,
-        },
-        figures={
-            "rival_value": compared.rival_value,
-            "minimum_detectable_effect": compared.detectable,
-            "effective_sample_size": found.effective_sample_size,
-            "clipped_share": found.clipped_share,
-            "largest_reward_share": found.largest_reward_share,
-            "unsupported_mass": unsupported,
-        },
+        threshold=f"above {-margin:.0%} of {rival}",
+        values=_values(contract, decisions) | {"difference": compared.difference},
+        figures=support.figures | {"compared_to": compared.scale, "minimum_detectable_effect": compared.detectable},
         artifacts=(put_parquet_blob(store, decisions),),
     )
+
+
+def _values(contract: Contract, decisions: pd.DataFrame) -> dict[str, Interval]:
+    value, (feedback, options) = decision_value(contract, decisions), logged_feedback(contract, decisions)
+    clip = contract.gate.overlap.max_weight
+    return {
+        **{name: getattr(value, name) for name in ("logged", "self_normalized", "doubly_robust")},
+        "inverse_propensity": inverse_propensity_value(feedback, max_weight=clip, **options),
+        "switch_doubly_robust": switch_doubly_robust_value(feedback, max_weight=clip, **options),
+        "mean_weight": overlap(feedback, clip, **options).mean_weight,
+    }
+
+
+@dataclass(frozen=True)
+class _Support:
+    """How much the log says of some decisions."""
+
+    overlap: Overlap
+    unsupported: float
+    faults: list[str]
+
+    @classmethod
+    def of(cls, contract: Contract, decisions: pd.DataFrame) -> Self:
+        feedback, options = logged_feedback(contract, decisions)
+        found = overlap(feedback, contract.gate.overlap.max_weight, **options)
+        unsupported = unsupported_mass(contract, decisions)
+        return cls(found, unsupported, overlap_faults(contract.gate, found, unsupported))
+
+    @property
+    def figures(self) -> dict[str, float]:
+        names = ("effective_sample_size", "clipped_share", "largest_reward_share")
+        return {name: getattr(self.overlap, name) for name in names} | {"unsupported_mass": self.unsupported}
+
+
+def _compare(
+    contract: Contract, decisions: pd.DataFrame, rival_decisions: pd.DataFrame | None, rival: str
+) -> "_Compared":
+    rewards = decisions["reward"].to_numpy(dtype=np.float64)
+    sample = RewardSample.of(contract, decisions, rewards)
+    difference = value_difference(contract, decisions, rival_decisions)
+    valued = [] if rival_decisions is None else [doubly_robust_mean(contract, rival_decisions)]
+    scale = next((value for value in [*valued, sample.mean_rate] if value > 0), 1.0)
+    return _Compared(rival, scale, difference, contract.gate, sample.has_few_days)
 
 
 @dataclass(frozen=True)
@@ -71,20 +97,21 @@ class _Compared:
     """The value of decisions minus a rival's, in rewards per impression."""
 
     rival: str
-    rival_value: float
+    scale: float  # the rival's value, or the log's where that is estimated as none
     difference: Interval
     policy: GatePolicy
+    has_few_days: bool
 
     @property
     def relative(self) -> Interval:
-        """The difference as a share of the rival's value."""
-        scale = abs(self.rival_value) or 1.0
-        return Interval(
-            *(each / scale for each in (self.difference.estimate, self.difference.low, self.difference.high))
-        )
+        """The difference as a share of that value."""
+        limits = (self.difference.estimate, self.difference.low, self.difference.high)
+        return Interval(*(each / self.scale for each in limits))
 
     @property
     def verdict(self) -> CheckVerdict:
+        if self.has_few_days:
+            return "inconclusive"
         if self.relative.low > -self.policy.decision_margin:
             return "pass"
         return "fail" if self.relative.high < -self.policy.decision_margin else "inconclusive"

@@ -43,7 +43,9 @@ def store(object_store: Settings) -> Store:
 
 @pytest.fixture(scope="module")
 def contract() -> Contract:
-    return make_contract(f"s{uuid4().hex[:8]}", training={"trials": 1, "maximum_rounds": 25})
+    return make_contract(
+        f"s{uuid4().hex[:8]}", training={"trials": 1, "maximum_rounds": 25}, gate={"exchangeable_days": True}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,13 @@ def as_written(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: as_written(each) for name, each in value.items()}
     return list(value) if isinstance(value, tuple) else value
+
+
+def test_few_days_do_not_tell_which_is_better(
+    store: Store, contract: Contract, version: ModelVersion, weak: ModelVersion
+) -> None:
+    moving = contract.model_copy(update={"gate": contract.gate.model_copy(update={"exchangeable_days": False})})
+    assert compare(store, moving, version, weak).words.startswith("Fewer than 6 days do not tell whether")
 
 
 def test_slices_with_enough_rewards_stand_below(

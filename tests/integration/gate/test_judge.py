@@ -19,6 +19,7 @@ from lib.steps import with_step
 from liftloop.compute.compute import OneProcess
 from liftloop.contract.contract import Contract
 from liftloop.contract.schedules import Schedules
+from liftloop.decisions.candidates import ad_columns
 from liftloop.decisions.policy import EXPLORATION_SHARE
 from liftloop.evaluation.decision_value import decide
 from liftloop.evaluation.evaluate import evaluate, last_evaluation, write_evaluation
@@ -41,6 +42,7 @@ from liftloop.registry.rollback import rollback
 from liftloop.registry.versions import ModelVersion, Pointer
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.storage.keys import audit_key, card_key, champion_key
+from liftloop.storage.parquet import put_parquet_blob
 from liftloop.storage.runs import Step
 from liftloop.storage.store import Store
 from liftloop.training.fit import fit
@@ -349,7 +351,28 @@ def test_what_the_champion_was_trained_on_is_no_evidence(
             assert decided == set(evidence.holdout["impression_id"][evidence.is_new_to_champion])
             assert evidence.champion_decisions is not None
             assert set(evidence.champion_decisions["impression_id"]) == decided
+        else:
+            assert check_of(evidence, "decisions").verdict == "inconclusive"
+            assert evidence.groups()
     assert "was trained on all of the hold-out" in found.reason
+
+
+@pytest.mark.parametrize("shows_per_day", [0.4, 1, 4])
+def test_a_uniform_log_of_ads_that_are_seldom_shown_is_what_it_says(
+    store: Store, contract: Contract, model: Model, shows_per_day: float
+) -> None:
+    rng, ads, days = np.random.default_rng(3), 50, 21
+    count = int(ads * days * shows_per_day)
+    times = pd.Timestamp("2026-03-01", tz="UTC") + pd.to_timedelta(np.sort(rng.uniform(0, days, count)), unit="D")
+    logged = pd.DataFrame(
+        {"event_timestamp": times, "placement_id": "p0", "ad_id": rng.integers(0, ads, count).astype(str)}
+    )
+    others = {name: "x" for name in ad_columns(contract) if name != "ad_id"}
+    ref = put_parquet_blob(store, logged.assign(**others))
+    found = competing_ads(store, contract, [ref.key])
+    rows = logged[logged["event_timestamp"] >= times[0] + pd.Timedelta(days=14)].reset_index(drop=True)
+    counts = np.concatenate([chunk.counts for chunk in LoggedCandidates(store, contract, model, found, rows).chunks()])
+    assert (ads / counts).mean() == pytest.approx(1, abs=0.05)  # the mean weight of a uniform policy
 
 
 def test_each_version_since_the_promotion_is_a_look(

@@ -117,13 +117,13 @@ def test_a_chunk_without_some_candidates() -> None:
 
 def test_ads_that_have_ended_or_are_not_yet_shown_do_not_compete() -> None:
     day = pd.Timestamp("2026-01-10", tz="UTC")
-    shown = {"ended": (-9, -2), "yesterday": (-9, -1), "alive": (-1, 3), "later": (1, 3)}
+    shown = {"ended": (-9, -1), "about to end": (-9, 0), "alive": (-1, 3), "later": (1, 3)}
     spans = [[day + pd.Timedelta(days=each) for each in span] for span in shown.values()]
-    ads = pd.DataFrame(spans, columns=["first_shown", "last_shown"]).assign(ad_id=[*shown], placement_id="p0")
+    ads = pd.DataFrame(spans, columns=["first_shown", "alive_until"]).assign(ad_id=[*shown], placement_id="p0")
     rows = pd.DataFrame({"event_timestamp": [day, day - pd.Timedelta(days=20)], "placement_id": "p0"})
     (chunk,) = LoggedCandidates(MemoryStore(), make_contract("s"), None, ads, rows).chunks()  # type: ignore[arg-type]
     competing = ads["ad_id"].to_numpy()[chunk.ad]
-    assert competing[chunk.owner == 0].tolist() == ["yesterday", "alive"]
+    assert competing[chunk.owner == 0].tolist() == ["about to end", "alive"]
     assert competing[chunk.owner == 1].tolist() == [*shown]  # none was shown by then
 
 
@@ -160,6 +160,17 @@ def test_decisions_may_lose_a_margin_and_no_more(share: float, rows: int, verdic
     assert "compared with the champion; a loss of up to 5% is accepted" in found.reason
 
 
+def test_a_champion_of_which_the_log_says_too_little_is_no_measure() -> None:
+    decisions, _ = decisions_in_a_known_world(10_000, seed=5)
+    ours = decisions.assign(placement_id="p0", ad_id="a", chosen_ad_id="a")
+    theirs = ours.assign(target_probability=0.0, chosen_ad_id="z", model_target_reward=0.0)
+    contract = make_contract("s", gate={"exchangeable_days": True, "minimum_effective_sample_size": 1})
+    found = check_decisions(MemoryStore(), contract, ours, theirs, "the champion")
+    assert found.verdict == "untrustworthy"
+    assert "of the champion: 100.0% of the decisions have no support in the log" in found.reason
+    assert found.figures["compared_to"] == decisions["reward"].mean()  # for the champion's value is none
+
+
 def test_more_impressions_are_decided_on_until_the_sample_is_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     decisions, _ = decisions_in_a_known_world(10_000, seed=4)
     asked: list[int] = []
@@ -172,7 +183,12 @@ def test_more_impressions_are_decided_on_until_the_sample_is_large_enough(monkey
     monkeypatch.setattr(valued, "MAX_EXPANDED_ROWS", 500)
     rows = decisions.assign(placement_id="p0")
     ads = pd.DataFrame({"placement_id": ["p0"]})
-    for needed, expected in ((100, [500]), (1_000, [500, 2_000, 8_000]), (10_000, [500, 2_000, 8_000, 32_000])):
+    for needed, expected in (
+        (100, [500]),
+        (1_000, [500, 2_000, 8_000]),
+        (5_000, [500, 2_000, 8_000, 32_000]),
+        (10_000, [500]),
+    ):
         asked.clear()
         contract = make_contract("s", gate={"minimum_effective_sample_size": needed})
         decide_precisely(MemoryStore(), contract, None, ads, rows)  # type: ignore[arg-type]

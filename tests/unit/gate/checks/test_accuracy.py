@@ -300,6 +300,18 @@ def test_looks_share_one_error_rate() -> None:
     assert tenth.low < first.low < first.high < tenth.high
 
 
+@pytest.mark.parametrize("rewards", [2, 4, 8])
+def test_few_rewards_on_seven_days_are_inconclusive_and_no_error(rewards: int) -> None:
+    rng = np.random.default_rng(rewards)
+    for _ in range(30):
+        reward = np.zeros(2_000)
+        reward[rng.choice(2_000, rewards, replace=False)] = 1
+        sample = RewardSample(reward, np.arange(2_000), POLICY, seed=1, days=np.arange(2_000) * 7 // 2_000)
+        finding = check_calibration(sample, np.full(2_000, rewards / 2_000))
+        assert finding.values["calibration_ratio"].low > 0
+        assert finding.verdict in {"inconclusive", "pass"}
+
+
 def test_few_days_decide_nothing() -> None:
     sample, truth = of_days(5, np.random.default_rng(1), movement=0.2)
     finding = check_beats(sample, truth, np.full(20_000, truth.mean()), "the constant")
