@@ -18,7 +18,7 @@ from liftloop.storage.runs import Step, record
 from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.frame import open_frame
 
-RULE_VERSION = "gate 8"
+RULE_VERSION = "gate 9"
 
 
 def judge(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> Verdict:
