@@ -107,7 +107,8 @@ def _contest(store: Store, name: str, budget_seconds: float) -> Contest:
     frame = _frame(store, contract)
     reward = frame.holdout[contract.reward].to_numpy(np.float64)
     contest = Contest(name, RewardSample.of(contract, frame.holdout, reward))
-    contest.entrants[CONSTANT] = Entrant(np.full_like(reward, frame.training[contract.reward].mean()))
+    before = frame.index.together(("training", "validation"))  # what a model without signal comes to, too
+    contest.entrants[CONSTANT] = Entrant(np.full_like(reward, before.reward_rate(contract.outcome.negatives_kept)))
     if name == "simulated":
         contest.entrants[TRUTH] = Entrant(_true_probabilities(store, frame))
     for entrant, compete in _contestants(contract, frame, budget_seconds).items():
