@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):
     """YAML with plain values as in its version 1.2, where `yes`, `007`, `1:30` and dates are text; no key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        own = [key for key, _ in node.value if key.tag != f"{_TAG}merge"]
         keys = [self.construct_object(key, deep=True) for key in own]
         lines = {str(key): each.start_mark.line + 1 for key, each in zip(keys, own, strict=True)}
         if repeated := repeated_in(map(str, keys)):

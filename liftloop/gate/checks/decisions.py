@@ -8,7 +8,13 @@ import pandas as pd
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
-from liftloop.evaluation.decision_value import decision_value, doubly_robust_mean, logged_feedback, value_difference
+from liftloop.evaluation.decision_value import (
+    DecisionValue,
+    decision_value,
+    doubly_robust_mean,
+    logged_feedback,
+    value_difference,
+)
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.gate.checks.accuracy import FEW_DAYS
 from liftloop.gate.verdict import Check, CheckVerdict
@@ -43,20 +49,20 @@ def check_decisions(
         f" ({support.overlap.clipped_share:.1%} of the impressions).",
         observed=f"{compared.relative:+.1%}",
         threshold=f"above {-margin:.0%} of {rival}",
-        values=_values(contract, decisions) | {"difference": compared.difference},
+        values=_values(contract, decisions, value)
+        | {"mean_weight": support.overlap.mean_weight, "difference": compared.difference},
         figures=support.figures | {"compared_to": compared.scale, "minimum_detectable_effect": compared.detectable},
         artifacts=(put_parquet_blob(store, decisions),),
     )
 
 
-def _values(contract: Contract, decisions: pd.DataFrame) -> dict[str, Interval]:
-    value, (feedback, options) = decision_value(contract, decisions), logged_feedback(contract, decisions)
+def _values(contract: Contract, decisions: pd.DataFrame, value: DecisionValue) -> dict[str, Interval]:
+    feedback, options = logged_feedback(contract, decisions)
     clip = contract.gate.overlap.max_weight
     return {
         **{name: getattr(value, name) for name in ("logged", "self_normalized", "doubly_robust")},
         "inverse_propensity": inverse_propensity_value(feedback, max_weight=clip, **options),
         "switch_doubly_robust": switch_doubly_robust_value(feedback, max_weight=clip, **options),
-        "mean_weight": overlap(feedback, clip, **options).mean_weight,
     }
 
 
