@@ -64,7 +64,7 @@ def _factor(spread: float, normal: FloatArray) -> FloatArray:
 
 
 def _drift(effects: Effects, rng: np.random.Generator, number: IntArray) -> FloatArray:
-    """Standard normal, correlated from day to day; another ad in a slot starts anew."""
+    """Standard normal, correlated from day to day; a new ad in a slot starts over."""
     kept = np.exp(-1 / effects.ad_drift_days)
     drift = rng.normal(size=number.shape)
     for day in range(1, len(drift)):

@@ -146,15 +146,15 @@ def test_a_shorter_log_has_the_same_first_days(world: World) -> None:
 def test_a_campaign_rests_while_it_has_spent_its_share_of_the_budget(world: World) -> None:
     effects, campaign = STATIC.model_copy(update={"budget_days": 1.5}), world.ads.campaign
     today = Today.begin(effects, motion(world), world, day=0, users=1, impressions=100_000)
-    rng, nobody = np.random.default_rng(0), np.zeros(1, dtype=np.int64)
-    assert today.move(rng, nobody, end=0.25).is_eligible.all()
+    rng, one_user = np.random.default_rng(0), np.zeros(1, dtype=np.int64)
+    assert today.move(rng, one_user, end=0.25).is_eligible.all()
     mean_spend = 100_000 * (world.ads.click_rate * world.ads.bid_micros).mean() / len(CAMPAIGNS)
     today.spend(np.array([3, 3]), np.full(2, int(0.4 * mean_spend)))
     for share, rests in ((0.5, True), (0.6, False)):  # 0.8 of 1.5 mean spends is reached after 0.53 of the day
-        eligible = today.move(rng, nobody, end=share).is_eligible
+        eligible = today.move(rng, one_user, end=share).is_eligible
         assert (eligible == (campaign != 3)).all() if rests else eligible.all()
     today.spend(np.arange(len(CAMPAIGNS)), np.full(len(CAMPAIGNS), int(2 * mean_spend)))
-    assert today.move(rng, nobody, end=1.0).is_eligible.all()  # where none is left, all are shown
+    assert today.move(rng, one_user, end=1.0).is_eligible.all()  # with no budget left anywhere, all compete
 
 
 def test_budgets_hold_back_the_campaigns_that_earn_most(moving: Run) -> None:
