@@ -17,6 +17,7 @@ from liftloop.contract.sections import (
     Amounts,
     Duration,
     FeatureKeys,
+    FullHours,
     GatePolicy,
     Outcome,
     Retraining,
@@ -74,6 +75,7 @@ class Contract(Frozen):
     outcome: Outcome
     maturity: Duration
     freshness: Duration = timedelta(minutes=15)  # objective: from landing to served features
+    landing_delay: FullHours | None = None  # age of the newest known event when deciding; None: as measured
     amounts: Amounts = Amounts()
     deduplicate_by: tuple[str, ...] = ("impression_id",)
     quarantine_share_limit: Share = 0.05

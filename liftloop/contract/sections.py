@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from math import inf
+from math import ceil, inf
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -38,7 +38,15 @@ def _require_distinct(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _require_whole_hours(value: timedelta) -> timedelta:
+    if value % timedelta(hours=1):
+        hours = ceil(value / timedelta(hours=1))
+        raise ValueError(f"{value} is no whole number of hours, and features change by the hour: write {hours}h")
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+FullHours = Annotated[Duration, Field(le=timedelta(days=7)), AfterValidator(_require_whole_hours)]
 PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
 Bounds = Annotated[tuple[float, float], AfterValidator(_require_bounds)]
 Names = Annotated[tuple[str, ...], AfterValidator(_require_distinct)]

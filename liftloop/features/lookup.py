@@ -1,7 +1,7 @@
 """Features of rows: point-in-time values from the offline store, current values from the online store."""
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -24,19 +24,33 @@ from liftloop.features.definitions import (
     table_columns,
     view_name,
 )
+from liftloop.features.landing_delay import measure_landing_delay
 from liftloop.settings import Settings
 from liftloop.storage.keys import materialized_key
 from liftloop.storage.store import Store
 
 
 def historical_features(store: Store, contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows, in their order and with their index, and `feature_columns` as known at each row's event time.
+    """The rows, in their order and with their index, and `feature_columns` as a decision at their event time had them.
+
+    What had not landed by then is not in them: they are the features as of the landing delay before the event.
 
     Args:
         rows: the contract's key columns and `event_timestamp`, in any time zone; without one it is UTC.
 
     Returns:
         The rows' own columns and the features as floats; NaN where the key is NULL, unknown or expired.
+    """
+    delay = timedelta(hours=measure_landing_delay(store, contract).hours)
+    return offline_features(store, contract, rows, delay)
+
+
+def offline_features(
+    store: Store, contract: Contract, rows: pd.DataFrame, landing_delay: timedelta = timedelta(0)
+) -> pd.DataFrame:
+    """The same columns from the offline store, as of the delay before each row's `event_timestamp`.
+
+    Seconds since an event are counted to the row's own time.
     """
     if rows.empty:  # Feast needs a first and a last time
         return rows.reindex(columns=[*rows.columns, *feature_columns(contract)])
@@ -45,7 +59,8 @@ def historical_features(store: Store, contract: Contract, rows: pd.DataFrame) ->
 
     feast = open_feature_store(store.settings)
     service = feast.get_feature_service(feature_service_name(contract))
-    stored = feast.get_historical_features(entity_df=entities, features=service).to_df()
+    as_of = entities.assign(event_timestamp=entities["event_timestamp"] - landing_delay)
+    stored = feast.get_historical_features(entity_df=as_of, features=service).to_df()
     return _appended(contract, rows, stored, entities)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
 from liftloop.features.definitions import feature_columns
-from liftloop.features.lookup import historical_features, materialized_at, online_features
+from liftloop.features.lookup import materialized_at, offline_features, online_features
 from liftloop.lake.lake import Lake
 from liftloop.provenance.lineage import writer_of
 from liftloop.storage.duckdb import connect, quoted
@@ -50,7 +50,7 @@ def find_skew(store: Store, contract: Contract) -> list[Difference]:
         return []
     rows = _served_keys(store, contract, files).assign(event_timestamp=materialized_at(store, contract.source))
     columns = feature_columns(contract)
-    online, offline = (ask(store, contract, rows) for ask in (online_features, historical_features))
+    online, offline = (ask(store, contract, rows) for ask in (online_features, offline_features))
     differing = np.argwhere(~is_equal(contract, online, offline).to_numpy())
     found = [_difference(contract, online.iloc[row], offline.iloc[row], columns[place]) for row, place in differing]
     found = list(dict.fromkeys(found))  # a key may have been served several times

@@ -121,6 +121,11 @@ class Evidence:
         return bool(self.holdout["propensity"].notna().any())
 
     @cached_property
+    def _as_trained(self) -> Contract:
+        """With the landing delay of the frame, so that all candidates have features as old as the logged one's."""
+        return self.frame.index.landing_delay.pinned(self.contract)
+
+    @cached_property
     def decided(self) -> pd.DataFrame:
         """The impressions of the hold-out with a propensity, if there is a champion those that are new to it."""
         rows = self.holdout if self.champion is None else self.holdout[self.is_new_to_champion]
@@ -129,7 +134,7 @@ class Evidence:
     @cached_property
     def decisions(self) -> pd.DataFrame:
         """Decisions of the version's policy on these impressions, or on as many of them as needed."""
-        return decide_precisely(self.store, self.contract, self.model, self._ads, self.decided)
+        return decide_precisely(self.store, self._as_trained, self.model, self._ads, self.decided)
 
     @cached_property
     def champion_decisions(self) -> pd.DataFrame | None:
@@ -137,7 +142,7 @@ class Evidence:
         if self.champion is None:
             return None
         rows = self.decided[self.decided["impression_id"].isin(self.decisions["impression_id"])]
-        return decide(self.store, self.contract, self.champion_model, self._ads, rows, max_expanded_rows=2**62)
+        return decide(self.store, self._as_trained, self.champion_model, self._ads, rows, max_expanded_rows=2**62)
 
     @cached_property
     def _ads(self) -> pd.DataFrame:

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import PurePath
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from liftloop.lake.lake import Lake
 from liftloop.lake.landed import Landed, landed_file_of, object_id_in
@@ -20,6 +20,8 @@ class Entry(Frozen):
 
     object_id: str
     landed: ObjectRef
+    landed_at: AwareDatetime | None = None  # None in entries of earlier releases
+    newest_event: AwareDatetime | None = None  # of its valid rows; of outcomes, when the newest became known
     lookups: tuple[ObjectRef, ...] = ()  # the reference files it was read with
     outcomes: tuple[ObjectRef, ...] = ()  # the files of outcomes that are joined to its impressions
     status: IngestStatus
@@ -100,6 +102,13 @@ def ingested(lake: Lake) -> list[Entry]:
     items = sorted(lake.store.list(entries_prefix), key=lambda item: item.modified)
     entries = _read(lake.store, (item for item in items if PurePath(item.key).stem.split("-")[0] in complete))
     return list({entry.landed.key: entry for entry in entries}.values())
+
+
+def ingested_recently(store: Store, source: str, span: timedelta) -> list[Entry]:
+    """The entries written within `span` of the newest, those of replaced versions included."""
+    items = list(store.list(ledger_prefix(source, "ingested")))
+    since = max((item.modified for item in items), default=None)
+    return _read(store, (item for item in items if since and item.modified >= since - span))
 
 
 def entries_except(store: Store, object_ids: set[str]) -> list[tuple[datetime, Entry]]:

@@ -1,5 +1,7 @@
 """The row counts of one landed file, and whether it is held."""
 
+from datetime import datetime
+
 from liftloop.contract.suite import is_row_level, on_failure
 from liftloop.lake.ledger import Entry
 from liftloop.landing.batch import Batch
@@ -75,6 +77,14 @@ def _too_many(batch: Batch, object_id: str, good: int, bad: int) -> str | None:
             f" duplicate_share_limit of {limit:.1%}"
         )
     return None
+
+
+def newest_event(batch: Batch, object_id: str) -> datetime | None:
+    """Of its good rows; of outcomes, when the newest became known. None: no row has such a time."""
+    name = "outcome_timestamp" if batch.contract.is_of_outcomes else "event_timestamp"
+    query = f"SELECT max({name}) FROM impressions WHERE object_id = $1 AND len(reasons) = 0"
+    row = batch.connection.execute(query, [object_id]).fetchone()
+    return row[0] if row else None
 
 
 def row_counts(batch: Batch, object_id: str) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from liftloop.lake.lake import Lake
 from liftloop.lake.landed import Landed, landed_file_of, object_id_in
 from liftloop.lake.ledger import Entry, blocked_ids, ids_of_these_bytes, ingest_step, pending, reopen, write_entry
 from liftloop.landing.batch import Batch
-from liftloop.landing.holding import counted, row_counts
+from liftloop.landing.holding import counted, newest_event, row_counts
 from liftloop.landing.outcomes import join_outcomes, list_outcomes, stage_outcomes, touched_objects
 from liftloop.landing.parse import LandedFile, create_tables, delete_rows, parse
 from liftloop.landing.rejection import FileRejectedError
@@ -153,7 +153,8 @@ def _local(batch: Batch, object_id: str, key: str) -> Path:
 
 
 def _read(batch: Batch, item: Listed, landed: ObjectRef) -> Entry:
-    entry = Entry(object_id=batch.landed.object_id(item), landed=landed, status="ingested")
+    object_id = batch.landed.object_id(item)
+    entry = Entry(object_id=object_id, landed=landed, landed_at=item.modified, status="ingested")
     path = _local(batch, entry.object_id, item.key)
     try:
         relative = item.key.removeprefix(landing_prefix(batch.contract.source))
@@ -197,7 +198,8 @@ def _stage(batch: Batch, entry: Entry) -> Entry:
         else:
             stage_impressions(batch.connection, batch.contract, entry.object_id, folder)
         good, _ = row_counts(batch, entry.object_id)
-        entry = entry.model_copy(update={"rows_valid": good, "rows_duplicate": entry.rows_valid - good})
+        counts = {"rows_valid": good, "rows_duplicate": entry.rows_valid - good}
+        entry = entry.model_copy(update=counts | {"newest_event": newest_event(batch, entry.object_id)})
     else:
         _stage_whole(batch, entry, folder / quarantine_prefix(batch.contract.source) / entry.object_id)
     stage_quarantine(batch.connection, batch.contract, entry.object_id, folder)

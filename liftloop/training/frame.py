@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from liftloop.features.landing_delay import LandingDelay
 from liftloop.storage.duckdb import connect, quoted
 from liftloop.storage.frozen import Frozen
 from liftloop.storage.keys import frame_index_key
@@ -56,6 +57,7 @@ class FrameIndex(Record):
     source: str
     fingerprint: str
     inputs: tuple[ObjectRef, ...]
+    landing_delay: LandingDelay = LandingDelay()
     parts: dict[Part, FramePart]
 
     @property

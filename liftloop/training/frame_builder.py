@@ -15,6 +15,7 @@ from liftloop.contract.contract import Contract
 from liftloop.contract.sections import Split
 from liftloop.errors import UserError
 from liftloop.features.definitions import feature_columns
+from liftloop.features.landing_delay import measure_landing_delay
 from liftloop.features.lookup import historical_features
 from liftloop.lake.lake import Lake
 from liftloop.storage.duckdb import connect, quoted
@@ -26,7 +27,7 @@ from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, 
 
 Span = tuple[datetime, datetime]  # half-open: [start, end)
 
-RULE_VERSION = "frame 1"
+RULE_VERSION = "frame 2"
 FEWEST_TRAINING_ROWS = 100  # fewer teach a model nothing that holds the next day
 ROWS_PER_JOIN = 150_000  # in memory at a time
 PARTITIONS_PER_JOIN = {"training": 4, "validation": 4, "holdout": 1}  # 4, so that 2 or 4 workers get equal shards
@@ -39,13 +40,15 @@ class FrameError(UserError):
 
 
 def build_frame(store: Store, contract: Contract) -> TrainingFrame:
-    """The frame of all matured impressions; reused where lake, features and contract are unchanged.
+    """The frame of all matured impressions; reused where lake, features, landing delay and contract are unchanged.
 
     Raises:
         FrameError: see `measure_parts`.
     """
     lake = Lake(store, contract).files
     tables = [item for key in contract.keys for item in store.list(features_prefix(contract.source, key))]
+    delay = measure_landing_delay(store, contract)
+    contract = delay.pinned(contract)
     fingerprint = _fingerprint(contract, lake + tables)
     known = open_frame(store, contract.source, fingerprint)
     if known is not None:
@@ -54,7 +57,7 @@ def build_frame(store: Store, contract: Contract) -> TrainingFrame:
     with connect(store.settings) as connection:
         parts = _Work(store, contract, connection, frame_prefix(contract.source, fingerprint)).build(lake)
     inputs = references(store, (item.key for item in lake + tables))
-    index = FrameIndex(source=contract.source, fingerprint=fingerprint, inputs=inputs, parts=parts)
+    index = FrameIndex(source=contract.source, fingerprint=fingerprint, inputs=inputs, landing_delay=delay, parts=parts)
     index.write(store, frame_index_key(contract.source, fingerprint))
     record(_step(index, is_reused=False))
     return TrainingFrame(store, index)
@@ -177,7 +180,8 @@ def _times(span: Span) -> dict[str, Any]:
 
 
 def _fingerprint(contract: Contract, inputs: list[Listed]) -> str:
-    parts = contract.model_dump_json(include={"source", "keys", "context", "reward", "maturity", "split"})
+    wanted = {"source", "keys", "context", "reward", "landing_delay", "maturity", "split"}
+    parts = contract.model_dump_json(include=wanted)
     read = sorted((item.key, item.etag) for item in inputs)
     return fingerprint_of(RULE_VERSION, parts, feature_columns(contract), *read)
 
@@ -201,7 +205,7 @@ def _remedy(contract: Contract, name: Part) -> str:
 
 
 def _step(index: FrameIndex, *, is_reused: bool) -> Step:
-    metrics: dict[str, Any] = {"fingerprint": index.fingerprint}
+    metrics: dict[str, Any] = {"fingerprint": index.fingerprint, "landing_delay": str(index.landing_delay)}
     for name, part in index.parts.items():
         metrics[name] = {"rows": part.rows, "rewards": part.rewards}
     return Step(name="frame", inputs=index.inputs, outputs=index.partitions, metrics=metrics, is_reused=is_reused)

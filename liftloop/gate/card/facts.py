@@ -51,8 +51,8 @@ def data_table(index: FrameIndex, version: ModelVersion, negatives_kept: float) 
     lake = sum(ref.key.startswith(LAKE) for ref in index.inputs)
     note = (
         f"Frame {index.fingerprint[:12]} of {version.source}, from {lake} lake files and {len(index.inputs) - lake}"
-        f" feature tables, joined as of each impression; feature service {version.feature_service}; code"
-        f" {version.code_revision}; run {version.manifest or 'not on record'}."
+        f" feature tables, joined as of each impression, less a landing delay of {index.landing_delay}; feature service"
+        f" {version.feature_service}; code {version.code_revision}; run {version.manifest or 'not on record'}."
     )
     columns = ["part", "from (UTC)", "to (UTC)", "impressions", f"{version.reward}s", "rate", "use"]
     return Table("Data", columns, rows, note)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
-from liftloop.features.lookup import historical_features, materialized_at, online_features
+from liftloop.features.lookup import materialized_at, offline_features, online_features
 from liftloop.features.skew import is_equal
 from liftloop.gate.checks.fresh_process import ADS
 from liftloop.gate.verdict import Check, CheckVerdict
@@ -98,7 +98,7 @@ def check_online_features(store: Store, contract: Contract, holdout: pd.DataFram
     newest = holdout[holdout["event_timestamp"] > holdout["event_timestamp"].max() - pd.Timedelta(days=1)]
     rows = newest.sample(min(SAMPLE_KEYS, len(newest)), random_state=SEED)[list(contract.keys)]
     rows = rows.assign(event_timestamp=materialized_at(store, contract.source))
-    online, offline = online_features(store, contract, rows), historical_features(store, contract, rows)
+    online, offline = online_features(store, contract, rows), offline_features(store, contract, rows)
     agreement = is_equal(contract, online, offline).mean()  # by column
     short = agreement[agreement < MINIMUM_AGREEMENT]
     threshold = f"at least {MINIMUM_AGREEMENT:.0%} of each column"

@@ -14,7 +14,8 @@ from lib.feature_lake import KEYS, impression, make_contract, write_lake
 
 from liftloop.contract.contract import Contract
 from liftloop.features.definitions import feature_columns
-from liftloop.features.lookup import historical_features, online_features
+from liftloop.features.landing_delay import LandingDelay
+from liftloop.features.lookup import historical_features, offline_features, online_features
 from liftloop.features.materialize import update_online_store
 from liftloop.features.tiles import update_tiles
 from liftloop.features.windows import update_feature_tables
@@ -39,6 +40,7 @@ hours = st.sampled_from([0, 1, 2, 23]).map(lambda number: number * HOUR)
 moments = st.sampled_from([timedelta(), timedelta(microseconds=1), HOUR / 2, HOUR - timedelta(microseconds=1)])
 times = st.builds(lambda *parts: FIRST + sum(parts, timedelta()), days, hours, moments)
 delays = st.sampled_from([timedelta(), HOUR / 2, HOUR, 23 * HOUR, HORIZON, HORIZON + timedelta(microseconds=1)])
+landing_delays = st.sampled_from([timedelta(), HOUR, 13 * HOUR, 48 * HOUR])
 users, ads = st.sampled_from(["u0", "", None]), st.sampled_from(["a0", "a1"])
 
 
@@ -75,14 +77,14 @@ def happenings(log: list[Row]) -> Iterator[tuple[datetime, Row]]:
             yield row["outcome_timestamp"], outcome
 
 
-def naive_features(entity: str, log: list[Row], newest: datetime, now: datetime) -> Row | None:
-    """The features of one key's impressions as of `now`; None where the latest change is too long ago."""
+def naive_features(entity: str, log: list[Row], newest: datetime, now: datetime, delay: timedelta) -> Row | None:
+    """The features of one key's impressions as of the delay before `now`; None where the latest change is too old."""
     last_boundary = newest.replace(hour=23, minute=0, second=0, microsecond=0)  # of the newest day
-    clock = min(full_hour(now), last_boundary)
+    clock = min(full_hour(now - delay), last_boundary)
     known = list(happenings(log))
     ends = {full_hour(moment) + HOUR for moment, _ in known}
     changes = [end + after for end in ends for after in (timedelta(), *WINDOWS.values()) if end + after <= clock]
-    if not changes or now - max(changes) > TIME_TO_LIVE:
+    if not changes or now - delay - max(changes) > TIME_TO_LIVE:
         return None
     features: Row = {}
     for window, length in WINDOWS.items():
@@ -98,14 +100,14 @@ def naive_features(entity: str, log: list[Row], newest: datetime, now: datetime)
     return features
 
 
-def naive(log: list[Row], rows: Sequence[Question]) -> pd.DataFrame:
+def naive(log: list[Row], rows: Sequence[Question], delay: timedelta) -> pd.DataFrame:
     newest = max(row["event_timestamp"] for row in log)
     found = []
     for *values, now in rows:
         features: Row = {}
         for key, value in zip(KEYS, values, strict=True):
             own = [row for row in log if value is not None and row[key] == value]
-            features |= naive_features(key.removesuffix("_id"), own, newest, now) or {}
+            features |= naive_features(key.removesuffix("_id"), own, newest, now, delay) or {}
         found.append(features)
     return pd.DataFrame(found, dtype=float)
 
@@ -135,10 +137,13 @@ LIVES = [("u0", "a0", EXPIRY), ("u0", "a0", EXPIRY + timedelta(microseconds=1))]
 
 
 @few
-@example(log=[impression(FIRST)], rows=LIVES, zone="UTC")
-@given(log=logs, rows=questions, zone=zones)
-def test_features_offline_and_online(store: Store, log: list[Row], rows: list[Question], zone: str) -> None:
-    contract = new_contract()
+@example(log=[impression(FIRST)], rows=LIVES, zone="UTC", delay=timedelta())
+@example(log=[impression(FIRST)], rows=LIVES, zone="UTC", delay=HOUR)
+@given(log=logs, rows=questions, zone=zones, delay=landing_delays)
+def test_features_offline_and_online(
+    store: Store, log: list[Row], rows: list[Question], zone: str, delay: timedelta
+) -> None:
+    contract = LandingDelay(hours=delay // HOUR).pinned(new_contract())
     write_lake(store, contract, log)
     build(store, contract)
     update_online_store(store, contract)
@@ -146,7 +151,7 @@ def test_features_offline_and_online(store: Store, log: list[Row], rows: list[Qu
     frame = asked(rows, zone)
     found = historical_features(store, contract, frame)
     pd.testing.assert_frame_equal(found[frame.columns], frame)
-    expected = naive(log, rows).reindex(columns=feature_columns(contract)).set_axis(frame.index)
+    expected = naive(log, rows, delay).reindex(columns=feature_columns(contract)).set_axis(frame.index)
     pd.testing.assert_frame_equal(found[feature_columns(contract)], expected, rtol=1e-9, atol=1e-6)
     _assert_online_is_offline(store, contract, log)
 
@@ -157,5 +162,5 @@ def _assert_online_is_offline(store: Store, contract: Contract, log: list[Row]) 
     everyone: list[Question] = [
         (user, ad, as_of) for user in ("u0", "", "stranger", None) for ad in ("a0", "a1", "other")
     ]
-    offline = historical_features(store, contract, asked(everyone))
+    offline = offline_features(store, contract, asked(everyone))
     pd.testing.assert_frame_equal(online_features(store, contract, asked(everyone)), offline)

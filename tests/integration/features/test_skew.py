@@ -12,6 +12,7 @@ from lib.steps import with_step
 from liftloop.contract.contract import Contract
 from liftloop.features.definitions import feature_columns, table_columns, view_name
 from liftloop.features.feast_repo import open_feature_store
+from liftloop.features.landing_delay import LandingDelay
 from liftloop.features.lookup import materialized_at, online_features
 from liftloop.features.materialize import update_online_store
 from liftloop.features.skew import SkewError, find_skew, require_no_skew
@@ -42,7 +43,10 @@ def contract(store: Store) -> Contract:
     return contract
 
 
-def test_what_was_just_materialized_has_no_skew(store: Store, contract: Contract) -> None:
+@pytest.mark.parametrize("hours", [None, 5])
+def test_what_was_just_materialized_has_no_skew(store: Store, contract: Contract, hours: int | None) -> None:
+    if hours:  # what is served is compared as of its own time, however late decisions read it
+        contract = LandingDelay(hours=hours).pinned(contract)
     differences, step = with_step(find_skew, store, contract)
     require_no_skew(store, contract, differences)
     columns = len(feature_columns(contract))

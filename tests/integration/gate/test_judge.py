@@ -26,6 +26,7 @@ from liftloop.evaluation.evaluate import evaluate, last_evaluation, write_evalua
 from liftloop.evaluation.logged_candidates import LoggedCandidates, competing_ads
 from liftloop.evaluation.report import evaluation_page
 from liftloop.features.definitions import feature_columns
+from liftloop.features.landing_delay import LandingDelay
 from liftloop.features.lookup import historical_features
 from liftloop.gate.checks.decisions import check_decisions
 from liftloop.gate.checks.inputs import data_lag
@@ -253,16 +254,18 @@ def test_competing_ads_are_those_seen_in_the_placement(ads: pd.DataFrame) -> Non
     assert (ads["advertiser_id"] == "v" + (ads["ad_id"].str[1:].astype(int) // 2).astype(str)).all()
 
 
-@pytest.mark.parametrize("reads", ["model", "crossed"])
+@pytest.mark.parametrize(("reads", "hours"), [("model", 0), ("crossed", 0), ("model", 5)])
 def test_ads_are_scored_as_if_each_had_been_the_one_in_the_row(
     store: Store,
     contract: Contract,
     frame: TrainingFrame,
     ads: pd.DataFrame,
     reads: str,
+    hours: int,
     request: pytest.FixtureRequest,
 ) -> None:
     """The short cut by ad and hour against the long way: every (impression, ad) row through Feast and the model."""
+    contract = LandingDelay(hours=hours).pinned(contract)
     model: Model = request.getfixturevalue(reads)
     rows = frame.holdout.sample(60, random_state=1).reset_index(drop=True)
     candidates = LoggedCandidates(store, contract, model, ads, rows)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from liftloop.contract.files import Lookup
 from liftloop.lake import known_keys
 from liftloop.lake.lake import Lake
 from liftloop.lake.landed import Landed, is_reference_or_marker
-from liftloop.lake.ledger import blocked, ingested
+from liftloop.lake.ledger import blocked, ingested, ingested_recently
 from liftloop.landing.ingest import BatchResult, LookupMissingError, ingest_batch, pending_batches, require_lookups
 from liftloop.operations.pending_work import features_due_since
 from liftloop.storage.duckdb import connect
@@ -104,6 +105,17 @@ def test_good_rows_reach_the_lake_and_bad_ones_quarantine(
     (entry,) = ingested(Lake(store, contract))
     assert (entry.rows_landed, entry.rows_valid, entry.rows_quarantined, entry.rows_duplicate) == (10, 8, 2, 0)
     assert {finding.unexpected_count for finding in results[0].findings if not finding.is_met} == {1}
+
+
+def test_the_ledger_knows_when_a_file_landed_and_its_newest_event(store: Store, contract: Contract, land: Land) -> None:
+    land("a.csv", HEADER + rows(0, 3) + rows(3, 1, day="2026-01-04") + "i9,2026-01-09 12:00:00,top,a,often\n")
+    ingest(store, contract)
+    land("b.csv", HEADER + rows(0, 3))
+    ingest(store, contract)
+    landed = {item.key: item.modified for item in store.list(landing_prefix(contract.source))}
+    first, again = sorted(ingested_recently(store, contract.source, timedelta(days=14)), key=lambda each: each.landed)
+    assert (first.newest_event, again.newest_event) == (datetime(2026, 1, 5, 12, tzinfo=UTC), None)  # all known before
+    assert [each.landed_at for each in (first, again)] == list(landed.values())
 
 
 def test_an_object_is_ingested_once(store: Store, contract: Contract, land: Land) -> None:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from uuid import uuid4
 
+import numpy as np
 import pandas as pd
 import pytest
 from lib.feature_lake import write_lake
@@ -11,13 +12,13 @@ from lib.training_lake import FIRST, land, make_contract, make_rows
 
 from liftloop.contract.contract import Contract
 from liftloop.features.definitions import feature_columns
-from liftloop.features.lookup import historical_features
+from liftloop.features.lookup import historical_features, offline_features
 from liftloop.storage.store import Store
 from liftloop.training import frame_builder
 from liftloop.training.frame import Part, folds_of, open_frame
 from liftloop.training.frame_builder import FrameError, build_frame
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 @pytest.fixture
@@ -49,6 +50,24 @@ def test_rows_carry_the_lake_and_the_features_of_their_time(store: Store, contra
     expected = historical_features(store, contract, holdout[["user_id", "ad_id", "event_timestamp"]])
     pd.testing.assert_frame_equal(holdout[feature_columns(contract)], expected[feature_columns(contract)])
     assert holdout["ad_impressions_1d"].gt(0).mean() > 0.9
+
+
+def test_rows_carry_the_features_that_had_landed_when_they_were_shown(store: Store, contract: Contract) -> None:
+    contract = contract.model_copy(update={"landing_delay": 5 * HOUR})
+    land(store, contract, make_rows())
+    frame, step = with_step(build_frame, store, contract)
+    assert str(frame.index.landing_delay) == step.metrics["landing_delay"] == "5 h (contract)"
+    holdout = frame.holdout
+    earlier = holdout[["user_id", "ad_id", "event_timestamp"]].assign(
+        event_timestamp=holdout["event_timestamp"] - 5 * HOUR
+    )
+    expected = offline_features(store, contract, earlier)
+    for name in feature_columns(contract):
+        wait = 5 * 3600 if "_seconds_since_" in name else 0
+        np.testing.assert_array_equal(holdout[name], expected[name] + wait)
+    prompt = build_frame(store, contract.model_copy(update={"landing_delay": None})).index
+    assert prompt.fingerprint != frame.index.fingerprint
+    assert str(prompt.landing_delay) == "0 h (not measured)"
 
 
 def test_partitions_are_even_and_small(store: Store, contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 import xgboost
 from lib.gate_lake import make_contract
 
+from liftloop.features.landing_delay import LandingDelay
 from liftloop.gate.card.facts import data_table, gain_shares, importance_plot, limits, loading, purpose, trials_table
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
 from liftloop.model.encoder import Encoder
@@ -23,6 +24,7 @@ INDEX = FrameIndex(
     source="shop",
     fingerprint="abcdef" * 10,
     inputs=(ObjectRef("lake/shop/a", "0", 1), ObjectRef("lake/shop/b", "0", 1), ObjectRef("features/shop/a", "0", 1)),
+    landing_delay=LandingDelay(hours=13, origin="measured"),
     parts={
         "training": FramePart(start=FIRST, end=FIRST + timedelta(days=3), rows=1000, rewards=25),
         "validation": FramePart(start=FIRST + timedelta(days=3), end=FIRST + timedelta(days=4), rows=400, rewards=8),
@@ -97,6 +99,7 @@ def test_the_data_are_named_with_spans_and_counts() -> None:
     table = data_table(INDEX, VERSION, negatives_kept=1)
     assert table.rows[0][:6] == ["training", "2026-03-01 00:00", "2026-03-04 00:00", 1000, 25, "2.500%"]
     assert [row[0] for row in table.rows] == ["training", "validation", "hold-out"]
+    assert "joined as of each impression, less a landing delay of 13 h (measured); feature" in table.note
     assert all(word in table.note for word in ("abcdefabcdef", "2 lake files and 1 feature tables", "runs/train/r1/"))
 
 
