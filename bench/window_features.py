@@ -8,11 +8,14 @@ same days and compared on the newest six. If the windows saved no log loss where
 
 import argparse
 import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import yaml
 
 from bench.measure import Case, console, report
@@ -61,6 +64,13 @@ def main() -> None:
 
 def saved_by_windows(effects: Effects, impressions: int) -> Interval:
     """The share of the log loss of a model without window features that one with them saves."""
+    with simulated_features(effects, impressions) as (store, contract):
+        return _compare(contract, build_frame(store, contract))
+
+
+@contextmanager
+def simulated_features(effects: Effects, impressions: int) -> Iterator[tuple[Store, Contract]]:
+    """A store of its own with the features of a simulated log, from landed files on."""
     settings = SimulationSettings(impressions=impressions, days=DAYS, seed=SEED, effects=effects)
     contract = contract_of(effects)
     with (
@@ -76,8 +86,7 @@ def saved_by_windows(effects: Effects, impressions: int) -> Interval:
         update_tiles(store, contract)
         update_feature_tables(store, contract)
         update_online_store(store, contract)  # which also registers the features with Feast
-        frame = build_frame(store, contract)
-        return _compare(contract, frame)
+        yield store, contract
 
 
 def contract_of(effects: Effects) -> Contract:
@@ -97,14 +106,20 @@ def _compare(contract: Contract, frame: TrainingFrame) -> Interval:
     sample = RewardSample.of(contract, holdout, holdout[contract.reward].to_numpy(dtype=np.float64))
     recipes = whole, whole.select(plain)
     console.print(f"columns: {len(recipes[0].encoder.columns)} with windows, {len(plain)} without")
-    with_windows, without = (_predictions(recipe, frame) for recipe in recipes)
+    with_windows, without = (fitted(recipe, frame)(holdout) for recipe in recipes)
     return sample.loss_reduction(with_windows, without)
 
 
-def _predictions(recipe: Recipe, frame: TrainingFrame) -> Floats:
+def fitted(recipe: Recipe, frame: TrainingFrame) -> Callable[[pd.DataFrame], Floats]:
+    """Predictions, for any rows, of a model of the frame with the fixed parameters."""
     booster = fit(OneProcess(), recipe, PARAMETERS, frame.index.parts["training"], frame.index.parts["validation"])
-    codes = recipe.encoder.encode(frame.holdout).to_numpy()
-    return np.asarray(predict_uncalibrated(booster[: booster.best_iteration + 1], codes), dtype=np.float64)
+    best = booster[: booster.best_iteration + 1]
+
+    def predict(rows: pd.DataFrame) -> Floats:
+        codes = recipe.encoder.encode(rows).to_numpy()
+        return np.asarray(predict_uncalibrated(best, codes), dtype=np.float64)
+
+    return predict
 
 
 if __name__ == "__main__":
