@@ -24,6 +24,7 @@ from liftloop.compute.compute import OneProcess
 from liftloop.contract.contract import Contract
 from liftloop.datasets.simulated import SimulationSettings
 from liftloop.datasets.simulated.effects import STATIC, Effects
+from liftloop.datasets.simulated.landing import moving_document
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.features.definitions import feature_columns
 from liftloop.features.materialize import update_online_store
@@ -92,10 +93,9 @@ def simulated_features(effects: Effects, impressions: int) -> Iterator[tuple[Sto
 def contract_of(effects: Effects) -> Contract:
     """The simulated publisher's, judged on days."""
     document = yaml.safe_load((find_project().contracts_folder / "simulated.yaml").read_text())
-    document |= {"split": {"validation": "2d", "holdout": "6d"}, "gate": {}}
     if effects != STATIC:
-        document["context"]["position"] = {"from": "pos", "type": "integer"}
-    return Contract.model_validate(document)
+        document = moving_document(document, effects)
+    return Contract.model_validate(document | {"split": {"validation": "2d", "holdout": "6d"}, "gate": {}})
 
 
 def _compare(contract: Contract, frame: TrainingFrame) -> Interval:

@@ -7,7 +7,6 @@ from math import ceil
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field, model_validator
 
 from liftloop.datasets.simulated.catalogue import ADS
@@ -16,6 +15,7 @@ from liftloop.datasets.simulated.dirt import spoil
 from liftloop.datasets.simulated.draws import FloatArray
 from liftloop.datasets.simulated.effects import STATIC, Effects
 from liftloop.datasets.simulated.impressions import Traffic
+from liftloop.datasets.simulated.landing import LandedFile, Landing
 from liftloop.datasets.simulated.motion import Motion, build_motion
 from liftloop.datasets.simulated.raw_log import RawLog, to_bytes
 from liftloop.datasets.simulated.today import Today
@@ -59,7 +59,9 @@ class SimulationSummary(Frozen):
 def simulate(settings: SimulationSettings, land: Callable[[str, bytes], None], truth: Path) -> SimulationSummary:
     """Lands `{date}/part-{NNN}.parquet` for every day and writes the truth to the folder `truth`.
 
-    One file is in memory at a time; its columns are described in `liftloop.datasets.simulated.raw_log`.
+    Columns are described in `liftloop.datasets.simulated.raw_log`. The log is as of the end of its last day: files that
+    would land later (see `liftloop.datasets.simulated.landing`) are left out, while the truth is complete. One file is
+    in memory at a time, beside late ones.
     """
     world, users = build_world(settings.seed), draw_users(settings.seed, settings.impressions)
     write_truth(world, users, truth)
@@ -67,12 +69,14 @@ def simulate(settings: SimulationSettings, land: Callable[[str, bytes], None], t
     motion = motion_of(settings, world)
     files = rows = size_bytes = 0
     spoiled: Counter[str] = Counter()
-    for day in range(settings.days):
-        for key, table, rows_spoiled in day_files(settings, traffic, log, day, motion, truth / "decisions"):
-            content = to_bytes(table)
-            land(key, content)
-            files, rows, size_bytes = files + 1, rows + table.num_rows, size_bytes + len(content)
-            spoiled.update(rows_spoiled)
+    days = (day_files(settings, traffic, log, day, motion, truth / "decisions") for day in range(settings.days))
+    for file in Landing(settings.effects, settings.seed, settings.start_date).in_order(days):
+        if file.day >= settings.days:
+            continue
+        content = to_bytes(file.table)
+        land(file.key, content)
+        files, rows, size_bytes = files + 1, rows + file.table.num_rows, size_bytes + len(content)
+        spoiled.update(file.rows_spoiled)
     return SimulationSummary(files=files, rows=rows, size_bytes=size_bytes, rows_spoiled=dict(spoiled))
 
 
@@ -90,8 +94,8 @@ def day_files(
     day: int,
     motion: Motion | None = None,
     truth: Path | None = None,
-) -> Iterator[tuple[str, pa.Table, dict[str, int]]]:
-    """The key, the rows and the number of spoiled rows by kind of each file of one day, which counts from 0.
+) -> Iterator[LandedFile]:
+    """The files of one day, which counts from 0, as they land if none is late, with the outcomes inside.
 
     A file covers an equal share of the day's traffic and has a random stream of its own. If the world moves, the truth
     about its decisions is written to a folder.
@@ -114,7 +118,8 @@ def day_files(
         table = log.table(drawn, epoch_day=epoch_day, first_id=first_id, ad_ids=ad_ids)
         if today and truth:
             write_decisions(truth, f"{when}-part-{part:03d}", drawn, first_id, ad_ids, traffic.world)
-        yield f"{when}/part-{part:03d}.parquet", *spoil(table, rng, share=settings.dirty_share)
+        spoiled, counts = spoil(table, rng, share=settings.dirty_share)
+        yield LandedFile(day, f"{when}/part-{part:03d}.parquet", spoiled, counts)
         first_id += count
 
 

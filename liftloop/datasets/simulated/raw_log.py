@@ -22,7 +22,9 @@
 | `pos` | int8 | 1 to 3 | position on the page; only in a world that moves |
 
 The outcome is known at the conversion, else at the click, else 30 minutes after the impression. A click comes within
-30 minutes, a conversion within 2 days of its click. Clean rows have no nulls; `dirt.py` corrupts some rows.
+30 minutes, a conversion within 2 days of its click. Where outcomes land in files of their own, `clk`, `conv`,
+`rev_micros` and `out_ts` are there, beside `imp_id`, for impressions with a click alone. Clean rows have no nulls;
+`dirt.py` corrupts some rows.
 """
 
 import io

@@ -95,7 +95,7 @@ def test_the_same_settings_land_the_same_bytes_and_any_day_can_be_made_alone(tmp
     assert first == second
     world, users = build_world(SEED), draw_users(SEED, small.impressions)
     alone = day_files(small, Traffic(world, users), RawLog(world.ads, users), 2, motion_of(small, world))
-    assert {key: to_bytes(table) for key, table, _ in alone} == {
+    assert {file.key: to_bytes(file.table) for file in alone} == {
         key: body for key, body in first.items() if key.startswith("2026-01-07/")
     }
 

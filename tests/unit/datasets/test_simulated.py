@@ -87,7 +87,7 @@ def test_any_day_can_be_made_alone(tmp_path: Path, world: World) -> None:
     users = draw_users(SEED, settings.impressions)
     alone = day_files(settings, Traffic(world, users), RawLog(world.ads, users), day=2)
     files, _ = _run(settings, tmp_path)
-    assert {key: to_bytes(table) for key, table, _ in alone} == {
+    assert {file.key: to_bytes(file.table) for file in alone} == {
         key: content for key, content in files.items() if key.startswith("2026-01-07/")
     }
 

@@ -1,0 +1,95 @@
+"""How a simulated log lands: which files are late, and outcomes in files of their own. What happened stays the same.
+
+At the end of each day its files land, then the outcomes that became known on it, then late files of earlier days.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from liftloop.datasets.simulated.effects import Effects
+from liftloop.datasets.simulated.impressions import DAY_MS
+
+LATEST_DAYS = 2  # by which a file is late, at most; as likely as one day
+OUTCOMES = ("clk", "conv", "rev_micros", "out_ts")
+_OUTCOME_DAYS = 3  # from an impression to its last outcome, at most: a click and two days to a conversion
+_MAPPED_OUTCOMES = ("click", "conversion", "revenue", "outcome_timestamp")
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """The rows of a file, and the day at whose end it lands, from 0."""
+
+    day: int
+    key: str
+    table: pa.Table
+    rows_spoiled: dict[str, int]  # by kind of bug
+
+
+@dataclass(frozen=True)
+class Landing:
+    """The landing of the files of some days; the first is `start`."""
+
+    effects: Effects
+    seed: int
+    start: date
+
+    def in_order(self, days: Iterable[Iterable[LandedFile]]) -> Iterator[LandedFile]:
+        """The files of all days, and of outcomes, in the order of landing, until the last one has landed."""
+        waiting: dict[int, list[LandedFile]] = defaultdict(list)
+        known: dict[int, list[pa.Table]] = defaultdict(list)
+        day = -1
+        for day, files in enumerate(days):
+            for file in self._late(day, self._without_outcomes(files, known)):
+                if file.day == day:
+                    yield file
+                else:
+                    waiting[file.day].append(file)
+            yield from self._at_end(day, known, waiting)
+        for after in range(day + 1, day + 1 + max(LATEST_DAYS, _OUTCOME_DAYS)):
+            yield from self._at_end(after, known, waiting)
+
+    def _without_outcomes(self, files: Iterable[LandedFile], known: dict[int, list[pa.Table]]) -> Iterator[LandedFile]:
+        """The files as they land; their outcomes are added to those of the day at which they become known."""
+        for file in files:
+            if not self.effects.outcome_files:
+                yield file
+                continue
+            clicked = file.table.filter(pc.equal(file.table["clk"], 1)).select(["imp_id", *OUTCOMES])
+            first = (self.start - date(1970, 1, 1)).days
+            days = np.maximum(clicked["out_ts"].to_numpy() // DAY_MS - first, file.day)
+            for day in np.unique(days):
+                known[int(day)].append(clicked.filter(pa.array(days == day)))
+            yield replace(file, table=file.table.drop_columns(list(OUTCOMES)))
+
+    def _late(self, day: int, files: Iterable[LandedFile]) -> Iterator[LandedFile]:
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(4, day)))
+        for file in files:
+            is_late, days = rng.random() < self.effects.late_files, int(rng.integers(1, LATEST_DAYS + 1))
+            yield replace(file, day=day + days) if is_late else file
+
+    def _at_end(
+        self, day: int, known: dict[int, list[pa.Table]], waiting: dict[int, list[LandedFile]]
+    ) -> Iterator[LandedFile]:
+        if tables := known.pop(day, []):
+            key = f"outcomes/{self.start + timedelta(days=day)}.parquet"
+            yield LandedFile(day, key, pa.concat_tables(tables).sort_by("out_ts"), {})
+        yield from waiting.pop(day, [])
+
+
+def moving_document(document: Mapping[str, Any], effects: Effects) -> dict[str, Any]:
+    """The simulated publisher's contract, as its YAML file has it, for a world that moves by these effects."""
+    columns, gate = dict(document["columns"]), {**document["gate"], "exchangeable_days": False}
+    context = {**document["context"], "position": {"from": "pos", "type": "integer"}}
+    moving = {**document, "columns": columns, "context": context, "gate": gate}
+    if not effects.outcome_files:
+        return moving
+    outcomes = {"impression_id": columns["impression_id"]} | {name: columns.pop(name) for name in _MAPPED_OUTCOMES}
+    files = {"path": "outcomes/{date}.parquet", "format": "parquet", "columns": outcomes}
+    return moving | {"outcome_files": {"outcomes": files}}
