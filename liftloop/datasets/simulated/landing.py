@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from liftloop.datasets.simulated.impressions import DAY_MS
 
 LATEST_DAYS = 2  # by which a file is late, at most; as likely as one day
 OUTCOMES = ("clk", "conv", "rev_micros", "out_ts")
-_OUTCOME_DAYS = 3  # from an impression to its last outcome, at most: a click and two days to a conversion
+_DAYS_AFTER = 3  # until the last file has landed: a click after midnight, and two days to its conversion
 _MAPPED_OUTCOMES = ("click", "conversion", "revenue", "outcome_timestamp")
 
 
@@ -44,16 +45,15 @@ class Landing:
         """The files of all days, and of outcomes, in the order of landing, until the last one has landed."""
         waiting: dict[int, list[LandedFile]] = defaultdict(list)
         known: dict[int, list[pa.Table]] = defaultdict(list)
-        day = -1
-        for day, files in enumerate(days):
+        for day, files in enumerate(chain(days, [()] * _DAYS_AFTER)):
             for file in self._late(day, self._without_outcomes(files, known)):
                 if file.day == day:
                     yield file
                 else:
                     waiting[file.day].append(file)
-            yield from self._at_end(day, known, waiting)
-        for after in range(day + 1, day + 1 + max(LATEST_DAYS, _OUTCOME_DAYS)):
-            yield from self._at_end(after, known, waiting)
+            if outcomes := known.pop(day, None):
+                yield self._outcome_file(day, outcomes)
+            yield from waiting.pop(day, ())
 
     def _without_outcomes(self, files: Iterable[LandedFile], known: dict[int, list[pa.Table]]) -> Iterator[LandedFile]:
         """The files as they land; their outcomes are added to those of the day at which they become known."""
@@ -74,13 +74,9 @@ class Landing:
             is_late, days = rng.random() < self.effects.late_files, int(rng.integers(1, LATEST_DAYS + 1))
             yield replace(file, day=day + days) if is_late else file
 
-    def _at_end(
-        self, day: int, known: dict[int, list[pa.Table]], waiting: dict[int, list[LandedFile]]
-    ) -> Iterator[LandedFile]:
-        if tables := known.pop(day, []):
-            key = f"outcomes/{self.start + timedelta(days=day)}.parquet"
-            yield LandedFile(day, key, pa.concat_tables(tables).sort_by("out_ts"), {})
-        yield from waiting.pop(day, [])
+    def _outcome_file(self, day: int, tables: list[pa.Table]) -> LandedFile:
+        key = f"outcomes/{self.start + timedelta(days=day)}.parquet"
+        return LandedFile(day, key, pa.concat_tables(tables).sort_by("out_ts"), {})
 
 
 def moving_document(document: Mapping[str, Any], effects: Effects) -> dict[str, Any]:
