@@ -21,7 +21,7 @@ from liftloop.contract.contract import Contract
 from liftloop.contract.schedules import Schedules
 from liftloop.decisions.candidates import ad_columns
 from liftloop.decisions.policy import EXPLORATION_SHARE
-from liftloop.evaluation.decision_value import decide
+from liftloop.evaluation.decision_value import decide, decide_precisely
 from liftloop.evaluation.evaluate import evaluate, last_evaluation, write_evaluation
 from liftloop.evaluation.logged_candidates import LoggedCandidates, competing_ads
 from liftloop.evaluation.report import evaluation_page
@@ -277,6 +277,19 @@ def test_ads_are_scored_as_if_each_had_been_the_one_in_the_row(
     long_way = model.predict(historical_features(store, contract, expanded))
     np.testing.assert_allclose(candidates.score(chunk), long_way, rtol=1e-6)
     assert len(chunk.owner) == 4 * len(rows)
+
+
+def test_competing_ads_have_features_as_old_as_those_of_the_frame(
+    store: Store, contract: Contract, version: ModelVersion, crossed: Model, ads: pd.DataFrame
+) -> None:
+    as_landed = LandingDelay(hours=5).pinned(contract)
+    late = build_frame(store, as_landed)
+    fingerprint = {"frame_fingerprint": late.index.fingerprint}
+    evidence = Evidence(store, contract, version.model_copy(update=fingerprint), None)
+    evidence.__dict__["model"] = crossed  # in place of the version's, because it reads the features
+    old, fresh = (decide_precisely(store, each, crossed, ads, evidence.decided) for each in (as_landed, contract))
+    pd.testing.assert_frame_equal(evidence.decisions, old)
+    assert not evidence.decisions["model_target_reward"].equals(fresh["model_target_reward"])
 
 
 def test_a_decision_cannot_see_which_ad_was_logged(
