@@ -81,8 +81,9 @@ def land_files(store: Store, kind: FileFormat, source: str, rows: int) -> None:
 _LANDED = """
     SELECT i AS imp_id, 1767571200000 + i * 604800000 // {rows} AS ts, 'p' || i % 9 AS slot, 'a' || h % 80 AS creative,
         'c' || h % 20 AS camp, 'v' || h % 10 AS adv, 's' || i % 5 AS site, 'u' || h % 100000 AS uid,
-        (1 + h % 1000) / 1001 AS prob, (h % 50 = 0)::TINYINT AS clk, 0::TINYINT AS conv, h % 100000 AS rev_micros,
-        1000 AS cost_micros, ts + 1800000 AS out_ts, 'uniform' AS pol, 'g' || h % 4 AS seg, 'd' || h % 3 AS dev,
+        (1 + h % 1000) / 1001 AS prob, 'CPC' AS pricing, h % 800000 AS bid_micros, (h % 50 = 0)::TINYINT AS clk,
+        0::TINYINT AS conv, h % 100000 AS rev_micros, 1000 AS cost_micros, ts + 1800000 AS out_ts, 'uniform' AS pol,
+        'g' || h % 4 AS seg, 'd' || h % 3 AS dev,
         (i % 24)::TINYINT AS lh, 'k' || h % 12 AS cat
     FROM (SELECT i, hash(i) >> 8 AS h FROM range({first}, {last}) AS range(i))
 """
@@ -115,7 +116,8 @@ def copy(settings: Settings, kind: FileFormat, source: str) -> None:
 _CANONICAL = """
     SELECT imp_id::VARCHAR AS impression_id, make_timestamptz(ts::BIGINT * 1000) AS event_timestamp,
         slot AS placement_id, creative AS ad_id, camp AS campaign_id, adv AS advertiser_id, site AS site_id,
-        uid AS user_id, prob::DOUBLE AS propensity, clk::BIGINT AS click, conv::BIGINT AS conversion,
+        uid AS user_id, prob::DOUBLE AS propensity, pricing, bid_micros::DOUBLE * 1e-6 AS bid, clk::BIGINT AS click,
+        conv::BIGINT AS conversion,
         rev_micros::DOUBLE * 1e-6 AS revenue, cost_micros::DOUBLE * 1e-6 AS cost,
         make_timestamptz(out_ts::BIGINT * 1000) AS outcome_timestamp, pol AS policy,
         seg AS segment, dev AS device, lh::BIGINT AS local_hour, cat AS category

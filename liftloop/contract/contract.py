@@ -19,6 +19,7 @@ from liftloop.contract.sections import (
     FeatureKeys,
     FullHours,
     GatePolicy,
+    Objective,
     Outcome,
     Retraining,
     Reward,
@@ -39,6 +40,8 @@ CANONICAL_TYPES = {
     "site_id": "VARCHAR",
     "user_id": "VARCHAR",
     "propensity": "DOUBLE",
+    "pricing": "VARCHAR",
+    "bid": "DOUBLE",
     "click": "BIGINT",
     "conversion": "BIGINT",
     "revenue": "DOUBLE",
@@ -51,8 +54,15 @@ REQUIRED_COLUMNS = ("impression_id", "event_timestamp", "placement_id", "ad_id")
 COLUMNS_OF_KPI = {  # what each is made of
     "click_through_rate": {"click"},
     "conversion_rate": {"click", "conversion"},
+    "conversions_per_mille": {"conversion"},
     "revenue_per_mille": {"revenue"},
     "margin_per_mille": {"revenue", "cost"},
+}
+KPI_OF_OBJECTIVE: dict[Objective, str] = {
+    "clicks": "click_through_rate",
+    "conversions": "conversions_per_mille",
+    "revenue": "revenue_per_mille",
+    "margin": "margin_per_mille",
 }
 RESERVED_NAMES = {"date", "filename", "fold", "json_line", "landed", "object_id", "rank", "raw", "reasons", "row"}
 RESERVED_NAMES |= {"rowid", "rows"}
@@ -70,8 +80,8 @@ class Contract(Frozen):
     keep: Expression | None = None  # of the landed rows, those for which it is true: "event = 'impression'"
     outcome_files: dict[str, OutcomeFiles] = Field(default_factory=dict)
     keys: FeatureKeys
-    reward: Reward = "click"
-    kpi: Literal["click_through_rate", "conversion_rate", "revenue_per_mille", "margin_per_mille"]
+    objective: Objective  # what decisions make the most of, and what they are valued in
+    reward: Reward = "click"  # what the model predicts of an impression
     outcome: Outcome
     maturity: Duration
     freshness: Duration = timedelta(minutes=15)  # objective: from landing to served features
@@ -99,10 +109,22 @@ class Contract(Frozen):
         if missing := sorted({*REQUIRED_COLUMNS, *self.keys, self.reward} - known):
             raise ValueError(f"columns {missing} are required and not mapped")
         if missing := sorted(COLUMNS_OF_KPI[self.kpi] - known):
-            raise ValueError(f"kpi: {self.kpi!r}: needs columns {missing}, which are not mapped")
+            raise ValueError(f"objective: {self.objective}: needs columns {missing}, which are not mapped")
         clash = sorted(name for name in self.context if name.lower() in CANONICAL_TYPES)
         if clash:
             raise ValueError(f"context {clash} have names of canonical columns; rename them")
+        return self
+
+    @model_validator(mode="after")
+    def _objective_can_be_learned(self) -> Self:
+        if self.objective == "clicks" and self.reward != "click":
+            raise ValueError(
+                f"objective: clicks: needs reward: click, not {self.reward}; or set objective: conversions"
+            )
+        if self.objective == "conversions" and self.reward == "click" and not self.outcome.conversion_requires_click:
+            raise ValueError("objective: conversions: they come without clicks, too, so set reward: conversion")
+        if len(given := {"pricing", "bid"} & self.columns.keys()) == 1:
+            raise ValueError(f"columns.{given.pop()}: pricing and bid say together what an ad pays; map both")
         return self
 
     @model_validator(mode="after")
@@ -175,6 +197,22 @@ class Contract(Frozen):
                 " would count as none; raise it, or lower the horizon"
             )
         return self
+
+    @property
+    def kpi(self) -> str:
+        """The KPI of the objective."""
+        return KPI_OF_OBJECTIVE[self.objective]
+
+    @property
+    def has_prices(self) -> bool:
+        """Whether the log says what each ad pays, for what."""
+        return "bid" in self.columns and self.objective in ("revenue", "margin")
+
+    @property
+    def of_clicked(self) -> "Contract":
+        """The contract of a model of P(conversion | click), learned from clicked impressions, which all logs keep."""
+        outcome = self.outcome.model_copy(update={"negatives_kept": 1.0})
+        return self.model_copy(update={"objective": "conversions", "reward": "conversion", "outcome": outcome})
 
     @property
     def mapped(self) -> dict[str, Column]:

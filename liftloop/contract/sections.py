@@ -52,6 +52,8 @@ Bounds = Annotated[tuple[float, float], AfterValidator(_require_bounds)]
 Names = Annotated[tuple[str, ...], AfterValidator(_require_distinct)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Reward = Literal["click", "conversion"]
+Objective = Literal["clicks", "conversions", "revenue", "margin"]
+Pricing = Literal["CPM", "CPC", "CPA"]  # what a bid is paid for: 1,000 impressions, a click, a conversion
 FeatureKey = Literal["ad_id", "placement_id", "campaign_id", "advertiser_id", "site_id", "user_id"]
 FeatureKeys = Annotated[tuple[FeatureKey, ...], Field(min_length=1), AfterValidator(_require_distinct)]
 
@@ -121,6 +123,9 @@ class GatePolicy(Frozen):
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8  # of the minimum detectable effect
     meaningful_effect: Annotated[float, Field(gt=0, lt=1)] = 0.005  # reduction of log loss; less counts as none
     minimum_rewards: Annotated[int, Field(ge=1)] = 100  # in the hold-out; with fewer, the verdict is inconclusive
+    winsorized_share: Annotated[float, Field(ge=0, lt=0.5)] = (
+        0.001  # of rewards: amounts above the rest count as its most
+    )
     exchangeable_days: bool = False  # whether rates do not move from day to day, so that two days say as much as ten
     calibration_ratio: Bounds = (0.8, 1.25)  # predicted over observed rewards
     calibration_error: Annotated[float, Field(gt=0)] = 0.3  # relative to the mean rate

@@ -90,7 +90,8 @@ def is_of_ad(contract: Contract, encoder: Encoder) -> NDArray[np.bool_]:
 def ad_columns(contract: Contract) -> list[str]:
     """The columns that depend on the ad, without its features."""
     keys = [key for key in _AD_KEYS if key in contract.columns and key != contract.choose_among]
-    return [*keys, *(name for name, column in contract.context.items() if column.about == "ad")]
+    prices = ["pricing", "bid"] if contract.has_prices else []
+    return [*keys, *prices, *(name for name, column in contract.context.items() if column.about == "ad")]
 
 
 def _chunk(first_ads: NDArray[np.intp], counts: NDArray[np.intp], first: int, last: int) -> Chunk:

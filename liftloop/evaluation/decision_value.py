@@ -9,6 +9,7 @@ import pandas as pd
 from liftloop.contract.contract import Contract
 from liftloop.decisions.candidates import Chunk
 from liftloop.decisions.policy import draw_ads, policy_probabilities
+from liftloop.evaluation.earned import earned
 from liftloop.evaluation.logged_candidates import LoggedCandidates
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.model.model import Model
@@ -24,16 +25,21 @@ from liftloop.stats.off_policy import (
     self_normalized_value,
     weighted_mean,
 )
+from liftloop.stats.scoring import sampling_weight
+from liftloop.stats.winsorize import winsorized
 from liftloop.storage.frozen import Measured
 from liftloop.storage.store import Store
 
 MAX_EXPANDED_ROWS = 2_000_000  # impressions times ads; above it, impressions are sampled
 
-_FEEDBACK = ("reward", "propensity", "target_probability", "model_reward", "model_target_reward")
+_FEEDBACK = ("reward", "propensity", "target_probability", "model_reward", "model_target_reward", "row_weight")
 
 
 class DecisionValue(Measured):
-    """Mean reward per impression of a policy's decisions, and of the logged decisions on the same impressions."""
+    """Mean value per impression of a policy's decisions, and of the logged ones on the same impressions.
+
+    In the unit of the contract's objective: clicks, conversions, or currency units.
+    """
 
     impressions: int
     logged: Interval
@@ -51,7 +57,7 @@ class DecisionValue(Measured):
         """One sentence: the value relative to the logged decisions."""
         logged = self.logged.estimate
         if not logged:
-            return f"The {self.impressions:,} logged impressions have no reward to compare with."
+            return f"The {self.impressions:,} logged impressions have earned nothing to compare with."
         shares = [
             f"{name} {value.estimate / logged:.0%} [{value.low / logged:.0%}, {value.high / logged:.0%}]"
             for name, value in (("SNIPS", self.self_normalized), ("DR", self.doubly_robust))
@@ -77,8 +83,9 @@ def decide(
     Returns:
         One row per impression, in their order: `impression_id`, `event_timestamp`, the contract's keys,
         `choose_among` and context of the request, `ad_id` as logged, `chosen_ad_id` drawn from the policy,
-        `propensity`, `target_probability` of the logged ad, `weight`, `reward`, and the model's expected rewards:
-        `model_reward` of the logged ad (0 if it does not compete) and `model_target_reward` of the policy.
+        `propensity`, `target_probability` of the logged ad, `weight`, `reward`: what it earned in the unit of the
+        contract's objective, `row_weight`: the impressions that the row represents, and what the model expects in that
+        unit: `model_reward` of the logged ad (0 if it does not compete) and `model_target_reward` of the policy.
 
     Raises:
         ValueError: no impression has a propensity and competing ads.
@@ -89,8 +96,9 @@ def decide(
     chosen = pd.concat([_choose(candidates, chunk, rng) for chunk in candidates.chunks()], ignore_index=True)
     logged = rows[_logged_columns(contract)]
     weight = chosen["target_probability"] / rows["propensity"]
-    reward = rows[contract.reward].astype(np.float64)
-    return pd.concat([logged, chosen], axis="columns").assign(weight=weight, reward=reward)
+    row_weight = sampling_weight(rows[contract.reward].to_numpy(dtype=np.float64), contract.outcome.negatives_kept)
+    found = pd.concat([logged, chosen], axis="columns")
+    return found.assign(weight=weight, reward=earned(contract, rows), row_weight=row_weight)
 
 
 def decide_precisely(
@@ -101,7 +109,7 @@ def decide_precisely(
     while True:
         decisions = decide(store, contract, model, ads, rows, max_expanded_rows=limit)
         feedback, _ = logged_feedback(contract, decisions)
-        size = effective_sample_size(importance_weights(feedback), represented_rows(feedback))
+        size = effective_sample_size(importance_weights(feedback), feedback.row_weight)
         needed = contract.gate.minimum_effective_sample_size
         is_out_of_reach = size * possible / len(decisions) < needed / 2  # even on all there are
         if size >= needed or len(decisions) == possible or is_out_of_reach:
@@ -121,25 +129,27 @@ def decision_value(contract: Contract, decisions: pd.DataFrame) -> DecisionValue
         logged=weighted_mean(feedback, feedback.reward, **options),
         self_normalized=self_normalized_value(feedback, max_weight=clipped_at, **options),
         doubly_robust=doubly_robust_value(feedback, max_weight=clipped_at, **options),
-        effective_sample_size=effective_sample_size(importance_weights(feedback), represented_rows(feedback)),
+        effective_sample_size=effective_sample_size(importance_weights(feedback), feedback.row_weight),
     )
 
 
 def value_difference(contract: Contract, decisions: pd.DataFrame, rival: pd.DataFrame | None) -> Interval:
     """Doubly robust value of the decisions minus that of a rival's on the same impressions, paired; None: the log's.
 
-    In rewards per impression. Both are unbiased, each with its own model; what both policies agree on cancels.
+    Per impression, in the unit of the contract's objective. Both are unbiased, each with its own model; what both
+    policies agree on cancels.
     """
-    sample = RewardSample.of(contract, decisions, decisions["reward"].to_numpy(dtype=np.float64))
+    feedback, _ = logged_feedback(contract, decisions)
     ours = _doubly_robust_by_row(contract, decisions)
-    theirs = sample.reward if rival is None else _doubly_robust_by_row(contract, rival)
-    return sample.ratio(sample.weight * (ours - theirs), sample.weight, is_positive=False)
+    theirs = feedback.reward if rival is None else _doubly_robust_by_row(contract, rival)
+    weight = represented_rows(feedback)
+    sample = RewardSample.of(contract, decisions, feedback.reward)
+    return sample.ratio(weight * (ours - theirs), weight, is_positive=False)
 
 
 def doubly_robust_mean(contract: Contract, decisions: pd.DataFrame) -> float:
-    """The doubly robust value of decisions, in rewards per impression of the full log."""
-    feedback, _ = logged_feedback(contract, decisions)
-    return float(np.average(_doubly_robust_by_row(contract, decisions), weights=represented_rows(feedback)))
+    """The doubly robust value of decisions, per impression of the full log."""
+    return float(np.average(_doubly_robust_by_row(contract, decisions), weights=decisions["row_weight"]))
 
 
 def _doubly_robust_by_row(contract: Contract, decisions: pd.DataFrame) -> Floats:
@@ -148,10 +158,10 @@ def _doubly_robust_by_row(contract: Contract, decisions: pd.DataFrame) -> Floats
 
 
 def logged_feedback(contract: Contract, decisions: pd.DataFrame) -> tuple[LoggedFeedback, BootstrapOptions]:
-    """The decisions in the form of the off-policy estimators, and the options of their intervals."""
+    """The decisions as the off-policy estimators take them, rewards winsorized, and the options of their intervals."""
     columns = {name: decisions[name].to_numpy(dtype=np.float64) for name in _FEEDBACK}
-    sample = RewardSample.of(contract, decisions, columns["reward"])
-    return LoggedFeedback(**columns, row_weight=sample.weight), sample.options
+    columns["reward"] = winsorized(columns["reward"], contract.gate.winsorized_share)
+    return LoggedFeedback(**columns), RewardSample.of(contract, decisions, columns["reward"]).options
 
 
 def _logged_columns(contract: Contract) -> list[str]:
@@ -178,16 +188,16 @@ def _sample(
 
 
 def _choose(candidates: LoggedCandidates, chunk: Chunk, rng: np.random.Generator) -> pd.DataFrame:
-    """Draw an ad for each impression; with the policy's probability and the model's rewards of the logged ad."""
-    scores = candidates.score(chunk)
-    probability = policy_probabilities(scores, chunk)
+    """Draw an ad for each impression; with the policy's probability and the model's value of the logged ad."""
+    values = candidates.value(chunk)
+    probability = policy_probabilities(values, chunk)
     ad_ids = candidates.ads["ad_id"].to_numpy()
     is_logged = ad_ids[chunk.ad] == candidates.rows["ad_id"].to_numpy()[chunk.owner]
     return pd.DataFrame(
         {
             "chosen_ad_id": ad_ids[chunk.ad[draw_ads(probability, chunk, rng)]],
             "target_probability": np.minimum(chunk.sums(probability * is_logged), 1),
-            "model_reward": chunk.sums(scores * is_logged),
-            "model_target_reward": chunk.sums(scores * probability),
+            "model_reward": chunk.sums(values * is_logged),
+            "model_target_reward": chunk.sums(values * probability),
         }
     )

@@ -18,6 +18,7 @@ class Kpis(Measured):
     impressions: int
     click_through_rate: Interval | None  # clicks per impression
     conversion_rate: Interval | None  # conversions per click
+    conversions_per_mille: Interval | None  # conversions per 1,000 impressions
     revenue_per_mille: Interval | None  # currency units per 1,000 impressions
     margin_per_mille: Interval | None  # revenue minus cost, currency units per 1,000 impressions
 
@@ -34,6 +35,7 @@ def _kpis(contract: Contract, rows: pd.DataFrame) -> Kpis:
     ratios = {
         "click_through_rate": (rows["click"], per_impression),
         "conversion_rate": (rows["conversion"], rows["click"].fillna(0)),
+        "conversions_per_mille": (1000 * rows["conversion"], per_impression),
         "revenue_per_mille": (1000 * rows["revenue"], per_impression),
         "margin_per_mille": (1000 * (rows["revenue"] - rows["cost"].fillna(0)), per_impression),
     }

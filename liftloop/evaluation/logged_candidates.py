@@ -1,4 +1,4 @@
-"""The ads that competed for logged impressions, and a model's scores of them, from the lake and Feast."""
+"""The ads that competed for logged impressions, and their expected values by a model, from the lake and Feast."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from liftloop.contract.contract import Contract
 from liftloop.decisions.candidates import CandidateScorer, Chunk, ad_columns, chunks, is_of_ad
 from liftloop.features.lookup import historical_features
+from liftloop.model.earnings import Terms
 from liftloop.model.encoder import Encoder, Matrix
 from liftloop.model.model import Model
 from liftloop.stats.columns import Floats
@@ -79,42 +80,38 @@ class LoggedCandidates:
         is_alive = (first <= now) & (now <= last)
         return np.asarray(is_alive | (chunk.spread(chunk.sums(is_alive.astype(np.float64))) == 0))
 
-    def score(self, chunk: Chunk) -> Floats:
-        """P(reward) of every competing ad, shape (candidates,)."""
-        ads = self._ads_by_hour[chunk.ad * len(self._hours) + self._hour[chunk.owner]]
-        ads[:, self._is_recency] += self._seconds_past_half[chunk.owner, None]
-        return self._scorer.score(self._impressions[chunk.owner], ads)
-
-    @property
-    def _encoder(self) -> Encoder:
-        return self.model.spec.encoder
+    def value(self, chunk: Chunk) -> Floats:
+        """What each competing ad is expected to be worth, in the unit of the model's objective, shape (candidates,)."""
+        probability, *conversion = (each.predict(chunk) for each in self._predictors)
+        return self._terms.value(chunk.ad, probability, *conversion)
 
     @cached_property
-    def _scorer(self) -> CandidateScorer:
-        return CandidateScorer(self.model, is_of_ad(self.contract, self._encoder))
+    def _predictors(self) -> list["_Predictor"]:
+        """Of rewards; then, where the model has one, of conversions."""
+        models = [self.model, self.model.conversion] if self.model.conversion else [self.model]
+        return [_Predictor(self, each) for each in models]
 
     @cached_property
-    def _is_recency(self) -> NDArray[np.bool_]:
-        """Whether a column about the ad is a recency, shape (raw columns about the ad,)."""
-        return np.array(["_seconds_since_" in name for name in self._encoder.raw_columns])[self._scorer.is_of_ad]
+    def _terms(self) -> Terms:
+        return self.model.spec.earnings.terms(self.ads)
 
     @cached_property
-    def _impressions(self) -> Matrix:
-        """As codes, shape (impressions, raw columns)."""
-        pairs = [name for name, column in self.contract.context.items() if column.about == "pair"]
-        return self._to_codes(self.rows.drop(columns=pairs))
+    def impressions(self) -> pd.DataFrame:
+        """Without the columns about the pair."""
+        return self.rows.drop(
+            columns=[name for name, column in self.contract.context.items() if column.about == "pair"]
+        )
 
     @cached_property
-    def _ads_by_hour(self) -> Matrix:
-        """As codes, shape (ads * hours, raw columns about the ad)."""
+    def ads_by_hour(self) -> pd.DataFrame:
+        """The ads with their features at half past each hour, ad by ad."""
         crossed = self.ads.merge(pd.DataFrame({"event_timestamp": self._hours + _HALF_HOUR}), how="cross")
         missing = {key: None for key in self.contract.keys if key not in crossed}
-        features = historical_features(self.store, self.contract, crossed.assign(**missing))
-        return self._to_codes(features)[:, self._scorer.is_of_ad]
+        return historical_features(self.store, self.contract, crossed.assign(**missing))
 
-    def _to_codes(self, rows: pd.DataFrame) -> Matrix:
-        """Rows as codes; columns that the rows lack are missing values."""
-        return self._encoder.to_codes(rows.reindex(columns=self._encoder.raw_columns))
+    def place(self, chunk: Chunk) -> NDArray[np.intp]:
+        """The row of `ads_by_hour` of each candidate, shape (candidates,)."""
+        return np.asarray(chunk.ad * len(self._hours) + self._hour[chunk.owner])
 
     @cached_property
     def _full_hour(self) -> pd.DatetimeIndex:
@@ -129,9 +126,51 @@ class LoggedCandidates:
         return np.asarray(self._hours.get_indexer(self._full_hour))
 
     @cached_property
-    def _seconds_past_half(self) -> NDArray[np.float32]:
+    def seconds_past_half(self) -> NDArray[np.float32]:
+        """Of each impression after half past its hour, shape (impressions,)."""
         past = pd.DatetimeIndex(self.rows["event_timestamp"]) - self._full_hour - _HALF_HOUR
         return past.total_seconds().to_numpy(dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Predictor:
+    """One probability of the candidates: impressions and ads are encoded once."""
+
+    candidates: LoggedCandidates
+    model: Model
+
+    def predict(self, chunk: Chunk) -> Floats:
+        """Shape (candidates,)."""
+        ads = self._ads[self.candidates.place(chunk)]
+        ads[:, self._is_recency] += self.candidates.seconds_past_half[chunk.owner, None]
+        return self._scorer.score(self._impressions[chunk.owner], ads)
+
+    @property
+    def _encoder(self) -> Encoder:
+        return self.model.spec.encoder
+
+    @cached_property
+    def _scorer(self) -> CandidateScorer:
+        return CandidateScorer(self.model, is_of_ad(self.candidates.contract, self._encoder))
+
+    @cached_property
+    def _is_recency(self) -> NDArray[np.bool_]:
+        """Whether a column about the ad is a recency, shape (raw columns about the ad,)."""
+        return np.array(["_seconds_since_" in name for name in self._encoder.raw_columns])[self._scorer.is_of_ad]
+
+    @cached_property
+    def _impressions(self) -> Matrix:
+        """As codes, shape (impressions, raw columns)."""
+        return self._to_codes(self.candidates.impressions)
+
+    @cached_property
+    def _ads(self) -> Matrix:
+        """As codes, shape (ads * hours, raw columns about the ad)."""
+        return self._to_codes(self.candidates.ads_by_hour)[:, self._scorer.is_of_ad]
+
+    def _to_codes(self, rows: pd.DataFrame) -> Matrix:
+        """Rows as codes; columns that the rows lack are missing values."""
+        return self._encoder.to_codes(rows.reindex(columns=self._encoder.raw_columns))
 
 
 def _instants(times: "pd.Series[pd.Timestamp]") -> NDArray[np.datetime64]:

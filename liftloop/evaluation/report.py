@@ -1,6 +1,7 @@
 """An evaluation as a page, and its figures as table rows."""
 
 from liftloop.contract.contract import Contract
+from liftloop.evaluation.earned import UNITS, in_unit
 from liftloop.evaluation.evaluate import ChampionScore, Evaluation
 from liftloop.reporting.html import Figures, Plot, Section, Table, Text, render_report
 from liftloop.reporting.plots import reliability_plot
@@ -9,6 +10,7 @@ from liftloop.stats.interval import Interval
 _KPIS = {
     "click_through_rate": ".3%",
     "conversion_rate": ".2%",
+    "conversions_per_mille": ".3f",
     "revenue_per_mille": ".3f",
     "margin_per_mille": ".3f",
 }
@@ -66,13 +68,21 @@ def _champion_sections(contract: Contract, champion: ChampionScore) -> list[Sect
     ]
     if value := champion.decisions:
         rows += [
-            ["logged reward", f"{value.logged:.3%}", f"of {value.impressions:,} impressions with propensities"],
+            [
+                f"logged {contract.objective}",
+                in_unit(contract.objective, value.logged),
+                f"{UNITS[contract.objective]}; {value.impressions:,} impressions with propensities",
+            ],
             [
                 "decisions, SNIPS",
-                f"{value.self_normalized:.3%}",
+                in_unit(contract.objective, value.self_normalized),
                 f"effective sample size {value.effective_sample_size:,.0f}",
             ],
-            ["decisions, doubly robust", f"{value.doubly_robust:.3%}", "the model's estimate, corrected by the log"],
+            [
+                "decisions, doubly robust",
+                in_unit(contract.objective, value.doubly_robust),
+                "the model's estimate, corrected by the log",
+            ],
         ]
     caption = f"Predicted against observed {contract.reward} rate; the dashed line is perfect calibration."
     return [

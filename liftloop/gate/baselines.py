@@ -16,10 +16,8 @@ def mean_rate(contract: Contract, frame: TrainingFrame) -> float:
 
 def ad_counts(contract: Contract, frame: TrainingFrame) -> pd.DataFrame:
     """`impressions` of all traffic and `rewards` before the hold-out, by `ad_id`."""
-    partitions = frame.index.together(("training", "validation")).partitions
-    uris = [frame.store.uri(ref.key) for ref in partitions]
     with connect(frame.store.settings) as connection:
-        connection.read_parquet(uris).create_view("logged")
+        connection.read_parquet(frame.uris(("training", "validation"))).create_view("logged")
         query = (
             f"SELECT ad_id, count(*) AS impressions, sum({quoted(contract.reward)}) AS rewards FROM logged GROUP BY 1"
         )

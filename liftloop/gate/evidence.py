@@ -28,6 +28,7 @@ from liftloop.registry.versions import ModelVersion
 from liftloop.stats.columns import Floats
 from liftloop.stats.shrinkage import smoothed_rates
 from liftloop.storage.store import Store
+from liftloop.training.clicked import clicked_frame
 from liftloop.training.frame import TrainingFrame, open_frame
 
 
@@ -116,6 +117,11 @@ class Evidence:
     def data_lag(self) -> pd.Timedelta:
         return data_lag(self.store, self.contract, self.frame.index)
 
+    @cached_property
+    def of_clicked(self) -> "ClickedEvidence":
+        """The evidence on P(conversion | click), of a version that predicts it."""
+        return ClickedEvidence(self.store, self.contract.of_clicked, self.version, self.champion, self.champion_since)
+
     @property
     def has_propensities(self) -> bool:
         return bool(self.holdout["propensity"].notna().any())
@@ -179,3 +185,29 @@ class Evidence:
             with suppress(Exception):  # a check fails with the same error and reports it
                 scores[name] = self.sample.score(predict())
         return scores
+
+
+@dataclass(frozen=True, eq=False)
+class ClickedEvidence(Evidence):
+    """The clicked impressions of the hold-out, and what is predicted of their conversions."""
+
+    @cached_property
+    def frame(self) -> TrainingFrame:
+        return clicked_frame(self.contract, super().frame)
+
+    @cached_property
+    def model(self) -> Model:
+        return _of_conversions(super().model)
+
+    @cached_property
+    def champion_model(self) -> Model:
+        return _of_conversions(super().champion_model)
+
+    @property
+    def champion_version(self) -> str | None:
+        return super().champion_version if self.champion and super().champion_model.conversion else None
+
+
+def _of_conversions(model: Model) -> Model:
+    assert model.conversion is not None  # only read if there is one
+    return model.conversion

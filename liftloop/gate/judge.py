@@ -18,7 +18,7 @@ from liftloop.storage.runs import Step, record
 from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.frame import open_frame
 
-RULE_VERSION = "gate 9"
+RULE_VERSION = "gate 10"
 
 
 def judge(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> Verdict:
@@ -55,7 +55,7 @@ def _rival(
 
 
 def _judge(evidence: Evidence, *, is_champion: bool) -> Verdict:
-    checks = all_checks(evidence.contract, is_champion=is_champion)
+    checks = all_checks(evidence.contract, is_champion=is_champion, has_conversions=bool(evidence.version.conversion))
     return Verdict(
         source=evidence.contract.source,
         version=evidence.version.version,

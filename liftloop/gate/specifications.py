@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from liftloop.contract.contract import Contract
 from liftloop.evaluation.rewards import RewardSample
-from liftloop.gate.checks.accuracy import check_beats, check_enough_rewards
+from liftloop.gate.checks.accuracy import check_beats, check_enough_rewards, check_not_worse
 from liftloop.gate.checks.calibration import check_calibration, check_calibration_error
 from liftloop.gate.checks.decisions import check_decisions
 from liftloop.gate.checks.groups import check_groups
@@ -74,10 +74,15 @@ class Specification(Generic[Inputs]):
         return replace(found, id=self.id, title=self.title)
 
 
-def all_checks(contract: Contract, *, is_champion: bool) -> list[Specification[Evidence]]:
-    """Every check of a version, in the order of the evidence table."""
+def all_checks(contract: Contract, *, is_champion: bool, has_conversions: bool) -> list[Specification[Evidence]]:
+    """Every check of a version, in the order of the evidence table.
+
+    Args:
+        has_conversions: whether it predicts P(conversion | click), which is then judged on its own.
+    """
     return [
         *prediction_checks(contract, is_champion=is_champion),
+        *(conversion_checks(is_champion=is_champion) if has_conversions else []),
         Specification("never_rolled_back", "never rolled back", _never_rolled_back),
         Specification("decisions", "decisions", _decisions),
         Specification("freshness", "data freshness", lambda inputs: check_freshness(inputs.contract, inputs.data_lag)),
@@ -116,6 +121,27 @@ def prediction_checks(contract: Contract, *, is_champion: bool) -> list[Specific
     ]
 
 
+def conversion_checks(*, is_champion: bool) -> list[Specification[Evidence]]:
+    """The checks of P(conversion | click), on the clicked impressions of the hold-out.
+
+    It must not be worse than its rivals: a constant may well be all that so few clicks teach.
+    """
+    beats_champion = partial(_is_as_good_as_champion, is_champion=is_champion)
+    return [
+        Specification(f"conversion_{id}", f"conversions: {title}", partial(_of_clicked, check))
+        for id, title, check in (
+            ("enough_rewards", "enough evidence", lambda inputs: check_enough_rewards(inputs.sample)),
+            ("not_worse_than_constant", "not worse than the constant", _is_as_good_as_constant),
+            ("not_worse_than_champion", "not worse than the champion", beats_champion),
+            ("calibration", "calibration", lambda inputs: check_calibration(inputs.sample, inputs.probability)),
+        )
+    ]
+
+
+def _of_clicked(check: Callable[[Predictions], Check], inputs: Evidence) -> Check:
+    return check(inputs.of_clicked)
+
+
 def _column_checks(
     columns: tuple[str, ...],
     prefix: str,
@@ -139,6 +165,21 @@ def _beats_ad_rate(inputs: Predictions) -> Check:
 
 
 def _beats_champion(inputs: Predictions, *, is_champion: bool) -> Check:
+    return _against_champion(check_beats, inputs, is_champion=is_champion)
+
+
+def _is_as_good_as_constant(inputs: Predictions) -> Check:
+    return check_not_worse(inputs.sample, inputs.probability, inputs.constant, "the constant")
+
+
+def _is_as_good_as_champion(inputs: Predictions, *, is_champion: bool) -> Check:
+    return _against_champion(check_not_worse, inputs, is_champion=is_champion)
+
+
+def _against_champion(
+    check: Callable[[RewardSample, Floats, Floats, str], Check], inputs: Predictions, *, is_champion: bool
+) -> Check:
+    """The check on the impressions that are new to the champion."""
     if is_champion:
         return Check("not_applicable", "It is the champion; there is nothing to promote.")
     if inputs.champion_version is None:
@@ -147,7 +188,7 @@ def _beats_champion(inputs: Predictions, *, is_champion: bool) -> Check:
     if not inputs.sample.where(is_new).has_both:
         return Check("inconclusive", f"{name.capitalize()} was trained on all of the hold-out that has rewards.")
     ours, theirs = inputs.probability[is_new], inputs.champion_probability[is_new]
-    return check_beats(inputs.sample.where(is_new).at_look(inputs.look), ours, theirs, name)
+    return check(inputs.sample.where(is_new).at_look(inputs.look), ours, theirs, name)
 
 
 def _leakage(inputs: Predictions) -> Check:

@@ -1,4 +1,4 @@
-"""A trained model: booster, encoder and calibration, stored as two blobs without pickle."""
+"""A trained model: boosters, encoders, calibrations and what impressions earn, stored as blobs without pickle."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +10,7 @@ import xgboost
 from numpy.typing import NDArray
 
 from liftloop.contract.sections import Reward
+from liftloop.model.earnings import Earnings
 from liftloop.model.encoder import Encoder, Matrix
 from liftloop.stats.calibration import Calibration
 from liftloop.storage.frozen import Frozen
@@ -23,15 +24,20 @@ class ModelSpec(Frozen):
     feature_service: str
     encoder: Encoder
     calibration: Calibration
+    earnings: Earnings
     contract_sha256: str
 
 
 @dataclass(frozen=True)
 class Model:
-    """Predicts the probability of a reward. The booster ends at its best round."""
+    """Predicts the probability of a reward. The booster ends at its best round.
+
+    `conversion` predicts P(conversion | click), where the contract's objective needs it.
+    """
 
     booster: xgboost.Booster
     spec: ModelSpec
+    conversion: "Model | None" = None
 
     def predict(self, rows: pd.DataFrame) -> NDArray[np.float64]:
         """Calibrated P(reward), shape (rows,), from raw columns; unseen categories count as missing.
@@ -46,19 +52,21 @@ class Model:
         features = self.spec.encoder.to_features(codes)
         return self.spec.calibration.apply(predict_uncalibrated(self.booster, features))
 
-    def to_blobs(self) -> tuple[bytes, bytes]:
-        """The booster as UBJSON and the spec as JSON."""
-        return bytes(self.booster.save_raw("ubj")), self.spec.model_dump_json(indent=1).encode()
+    def to_blobs(self) -> tuple[bytes, ...]:
+        """The booster as UBJSON and the spec as JSON; then those of the model of conversions."""
+        own = bytes(self.booster.save_raw("ubj")), self.spec.model_dump_json(indent=1).encode()
+        return own + (self.conversion.to_blobs() if self.conversion else ())
 
     @classmethod
-    def from_blobs(cls, booster: bytes, spec: bytes) -> Self:
+    def from_blobs(cls, booster: bytes, spec: bytes, *conversion: bytes) -> Self:
         """The model that `to_blobs` serialized.
 
         Raises:
             ValueError: the spec is invalid.
             xgboost.core.XGBoostError: the booster is invalid.
         """
-        return cls(xgboost.Booster(model_file=bytearray(booster)), ModelSpec.model_validate_json(spec))
+        of_conversion = cls.from_blobs(*conversion) if conversion else None
+        return cls(xgboost.Booster(model_file=bytearray(booster)), ModelSpec.model_validate_json(spec), of_conversion)
 
     @cached_property
     def sha256(self) -> str:

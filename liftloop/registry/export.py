@@ -1,4 +1,4 @@
-"""Export of a version as a self-contained folder: MLflow's `MLmodel`, the two blobs, their hashes, the model card.
+"""Export of a version as a self-contained folder: MLflow's `MLmodel`, the blobs, their hashes, the model card.
 
 The format is "MLflow Models: storage format". Its flavor python_function names a module that loads the folder, so
 nothing is pickled, and MLflow is not a dependency.
@@ -17,7 +17,8 @@ from liftloop.storage.store import Store
 
 LOADER = "liftloop.registry.mlflow"
 DATA_FOLDER = "data"
-BOOSTER_FILE, SPEC_FILE, VERSION_FILE = "booster.ubj", "spec.json", "version.json"
+BLOB_FILES = ("booster.ubj", "spec.json", "conversion-booster.ubj", "conversion-spec.json")  # in the order of blobs
+VERSION_FILE = "version.json"
 
 
 class ExportError(UserError):
@@ -33,12 +34,11 @@ def export(store: Store, version: ModelVersion, folder: Path) -> list[Path]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ExportError(f"{folder} is not an empty folder: name another, or empty it")
-    booster, spec = verify_blobs(store, version)
+    blobs = verify_blobs(store, version)
     files = {
         "MLmodel": yaml.safe_dump(_mlmodel(version), sort_keys=False).encode(),
         "requirements.txt": "".join(f"{name}=={installed(name)}\n" for name in ("liftloop", "xgboost")).encode(),
-        f"{DATA_FOLDER}/{BOOSTER_FILE}": booster,
-        f"{DATA_FOLDER}/{SPEC_FILE}": spec,
+        **{f"{DATA_FOLDER}/{name}": blob for name, blob in zip(BLOB_FILES, blobs, strict=False)},
         f"{DATA_FOLDER}/{VERSION_FILE}": version.model_dump_json(indent=1).encode(),
     }
     if version.card is not None:

@@ -1,6 +1,7 @@
 """Registering a model, and loading it with its bytes checked against the record."""
 
 from datetime import UTC, datetime
+from itertools import cycle
 from typing import Any
 
 from liftloop.model.model import Model
@@ -11,6 +12,8 @@ from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.keys import training_key
 from liftloop.storage.runs import code_revision
 from liftloop.storage.store import ObjectRef, Store
+
+SUFFIXES = (".ubj", ".json")  # of boosters and specs, which alternate
 
 
 def register(
@@ -24,7 +27,7 @@ def register(
     manifest: str | None = None,
 ) -> ModelVersion:
     """Store a model and write its version's record, with the fingerprint and the partitions of its training frame."""
-    booster, spec = model.to_blobs()
+    booster, spec, *conversion = (registry.store.put_blob(*blob) for blob in zip(model.to_blobs(), cycle(SUFFIXES)))
     version = ModelVersion(
         version=model.version,
         source=registry.source,
@@ -33,8 +36,9 @@ def register(
         training_fingerprint=training_fingerprint,
         frame_fingerprint=frame_fingerprint,
         frame=frame,
-        booster=registry.store.put_blob(booster, ".ubj"),
-        spec=registry.store.put_blob(spec, ".json"),
+        booster=booster,
+        spec=spec,
+        conversion=tuple(conversion),
         metrics=metrics,
         created_at=datetime.now(UTC),
         code_revision=code_revision(find_project().root),

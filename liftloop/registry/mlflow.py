@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from liftloop.model.model import Model
-from liftloop.registry.export import BOOSTER_FILE, SPEC_FILE, VERSION_FILE
+from liftloop.registry.export import BLOB_FILES, VERSION_FILE
 from liftloop.registry.versions import ModelVersion, RegistryError
 from liftloop.storage.hashing import sha256_of
 from liftloop.storage.store import ObjectRef
@@ -17,8 +17,8 @@ def _load_pyfunc(data_path: str) -> Model:
     """
     folder = Path(data_path)
     version = ModelVersion.model_validate_json((folder / VERSION_FILE).read_bytes())
-    booster = _verified(folder / BOOSTER_FILE, version.booster)
-    return Model.from_blobs(booster, _verified(folder / SPEC_FILE, version.spec))
+    files = zip(BLOB_FILES, version.blobs, strict=False)  # the last two only of some versions
+    return Model.from_blobs(*(_verified(folder / name, ref) for name, ref in files))
 
 
 def _verified(file: Path, ref: ObjectRef) -> bytes:

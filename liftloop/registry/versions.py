@@ -28,6 +28,7 @@ class ModelVersion(Record):
     frame: tuple[ObjectRef, ...]
     booster: ObjectRef
     spec: ObjectRef
+    conversion: tuple[ObjectRef, ...] = ()  # booster and spec of P(conversion | click), where there is one
     metrics: dict[str, Any]
     created_at: datetime
     code_revision: str
@@ -36,8 +37,8 @@ class ModelVersion(Record):
     card: ObjectRef | None = None
 
     @property
-    def blobs(self) -> tuple[ObjectRef, ObjectRef]:
-        return self.booster, self.spec
+    def blobs(self) -> tuple[ObjectRef, ...]:
+        return self.booster, self.spec, *self.conversion
 
     @property
     def size_bytes(self) -> int:
@@ -62,14 +63,13 @@ class Pointer(SharedRecord):
     run_id: str | None = None
 
 
-def verify_blobs(store: Store, version: ModelVersion) -> tuple[bytes, bytes]:
-    """Booster and spec, checked against the record.
+def verify_blobs(store: Store, version: ModelVersion) -> list[bytes]:
+    """The version's blobs in their order, checked against the record.
 
     Raises:
         RegistryError: one is missing or changed.
     """
     try:
-        booster, spec = concurrently(store.get_verified, version.blobs)
+        return concurrently(store.get_verified, version.blobs)
     except (KeyError, ValueError) as error:
         raise RegistryError(f"{version.source} {version.version} cannot be loaded: {error}") from None
-    return booster, spec

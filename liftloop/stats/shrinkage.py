@@ -35,3 +35,27 @@ def smoothed_rates(counts: pd.DataFrame, rate: float) -> "pd.Series[float]":
     """Each ad's rate, shrunk towards the mean rate as strongly as the ads' own counts suggest."""
     strength = prior_strength(counts["impressions"], counts["rewards"], rate)
     return pd.Series(shrunken_rates(counts["impressions"], counts["rewards"], rate, strength), index=counts.index)
+
+
+def credibility_means(rows: ArrayLike, sums: ArrayLike, squares: ArrayLike, priors: ArrayLike) -> Floats:
+    """Each group's mean amount, shrunk towards its prior mean as strongly as the groups' own amounts suggest.
+
+    The empirical Bayes estimator of Bühlmann & Straub 1970, "Glaubwürdigkeit für Schadensätze", around known means:
+    a prior weighs as many rows as the variance within groups is times that between them.
+
+    Args:
+        rows: number of rows of each group, at least one, shape (groups,); as the others.
+        sums: of the amounts.
+        squares: of the squared amounts, summed.
+        priors: the mean that each group is shrunk towards.
+    """
+    count, total, squared, prior = (np.asarray(each, dtype=np.float64) for each in (rows, sums, squares, priors))
+    if not len(count):
+        return count
+    means = total / count
+    within = max(float((squared - total * means).sum()), 0.0) / max(float((count - 1).sum()), 1.0)
+    spread = float(count @ np.square(means - prior)) - within * len(count)
+    if spread <= 0:
+        return prior
+    strength = within * float(count.sum()) / spread
+    return np.asarray((total + strength * prior) / (count + strength))

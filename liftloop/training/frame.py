@@ -99,11 +99,14 @@ class TrainingFrame:
         """The partitions of a part, one by one, because a whole part may exceed memory."""
         return (read_partition(self.store, ref) for ref in self.index.parts[part].partitions)
 
+    def uris(self, parts: Iterable[Part]) -> list[str]:
+        """Of the partitions of these parts."""
+        return [self.store.uri(ref.key) for name in parts for ref in self.index.parts[name].partitions]
+
     def columns_with_values(self, parts: Iterable[Part], columns: Iterable[str]) -> list[str]:
         """Those of the columns that have a value in these parts, from the metadata of the files alone."""
-        uris = [self.store.uri(ref.key) for name in parts for ref in self.index.parts[name].partitions]
         with connect(self.store.settings) as connection:
-            found = {name for (name,) in connection.execute(_WITH_VALUES, {"uris": uris}).fetchall()}
+            found = {name for (name,) in connection.execute(_WITH_VALUES, {"uris": self.uris(parts)}).fetchall()}
         return [name for name in columns if name in found]
 
     def target_counts(
@@ -116,10 +119,9 @@ class TrainingFrame:
         groups = list(groups)
         if not groups:
             return []
-        uris = [self.store.uri(ref.key) for name in parts for ref in self.index.parts[name].partitions]
         minimum = {"minimum": minimum_occurrences}
         with connect(self.store.settings) as connection:
-            connection.read_parquet(uris).create_view("frame")
+            connection.read_parquet(self.uris(parts)).create_view("frame")
             connection.execute(_rows_query(reward, groups))  # read once for all groups; DuckDB spills if needed
             return [connection.execute(_counts_query(columns), minimum).df() for columns in groups]
 

@@ -116,9 +116,9 @@ class _Work:
     def _measure(self, name: Part, span: Span) -> FramePart:
         query = f"SELECT count(*), coalesce(sum({quoted(self.contract.reward)}), 0)::BIGINT FROM lake WHERE {_IN_SPAN}"
         rows, rewards = self._row(query, span)
-        if rewards in (0, rows) or (name == "training" and rows < FEWEST_TRAINING_ROWS):
-            raise FrameError(_lacking(self.contract, name, span, rows, rewards))
-        return FramePart(start=span[0], end=span[1], rows=rows, rewards=rewards)
+        part = FramePart(start=span[0], end=span[1], rows=rows, rewards=rewards)
+        require_enough(self.contract, name, part)
+        return part
 
     def _write(self, name: Part, part: FramePart) -> tuple[ObjectRef, ...]:
         numbers = count()
@@ -127,7 +127,7 @@ class _Work:
             keys = [f"{self.prefix}{name}-{next(numbers):03}.parquet" for _ in range(PARTITIONS_PER_JOIN[name])]
             found = [ref for key in keys if (ref := self.store.find(key))]
             # Partitions of an interrupted run can be reused: the prefix names everything they depend on.
-            refs += found if len(found) == len(keys) else self._put(keys, self._join(span))
+            refs += found if len(found) == len(keys) else put_partitions(self.store, keys, self._join(span))
         return tuple(refs)
 
     def _cut(self, part: FramePart) -> list[Span]:
@@ -147,12 +147,6 @@ class _Work:
             rows = rows.append_column(name, pa.array(features[name], from_pandas=True))
         return rows
 
-    def _put(self, keys: list[str], rows: pa.Table) -> list[ObjectRef]:
-        """Write the rows in partitions of equal size."""
-        bounds = pairwise(rows.num_rows * number // len(keys) for number in range(len(keys) + 1))
-        partitions = (rows.slice(start, end - start).combine_chunks() for start, end in bounds)
-        return [self.store.put(key, _parquet(each)) for key, each in zip(keys, partitions, strict=True)]
-
     def _row(self, query: str, span: Span | None = None) -> tuple[Any, ...]:
         row = self.connection.execute(query, _times(span) if span else None).fetchone()
         assert row is not None  # an aggregate always answers
@@ -167,6 +161,13 @@ WITH minutes AS (
 )
 SELECT min(minute) FROM pieces GROUP BY piece ORDER BY 1
 """
+
+
+def put_partitions(store: Store, keys: list[str], rows: pa.Table) -> list[ObjectRef]:
+    """Write the rows in partitions of equal size."""
+    bounds = pairwise(rows.num_rows * number // len(keys) for number in range(len(keys) + 1))
+    partitions = (rows.slice(start, end - start).combine_chunks() for start, end in bounds)
+    return [store.put(key, _parquet(each)) for key, each in zip(keys, partitions, strict=True)]
 
 
 def _parquet(rows: pa.Table) -> bytes:
@@ -186,14 +187,25 @@ def _fingerprint(contract: Contract, inputs: list[Listed]) -> str:
     return fingerprint_of(RULE_VERSION, parts, feature_columns(contract), *read)
 
 
-def _lacking(contract: Contract, name: Part, span: Span, rows: int, rewards: int) -> str:
-    start, end = span
+def require_enough(contract: Contract, name: Part, part: FramePart, noun: str = "rows") -> None:
+    """Require rows of both kinds, and enough to train on.
+
+    Raises:
+        FrameError: they lack; it calls the rows by `noun`.
+    """
+    if part.rewards in (0, part.rows) or (name == "training" and part.rows < FEWEST_TRAINING_ROWS):
+        raise FrameError(_lacking(contract, name, part, noun))
+
+
+def _lacking(contract: Contract, name: Part, part: FramePart, noun: str) -> str:
+    start, end = part.start, part.end
     until = f"{end:%Y-%m-%d %H:%M}"
     when = f"{start:%Y-%m-%d %H:%M} to {until}" if start < end else f"before {until}, before the log starts"
-    needed = f"{FEWEST_TRAINING_ROWS} rows, with and without," if name == "training" else "rows with and without"
+    needed = f"{FEWEST_TRAINING_ROWS} {noun}, with and without," if name == "training" else f"{noun} with and without"
     return (
-        f"the {name} part of {contract.source} ({when}) has {rows} rows, {rewards} of them with a {contract.reward};"
-        f" {needed} are needed. Land more days, or {_remedy(contract, name)} in contracts/{contract.source}.yaml"
+        f"the {name} part of {contract.source} ({when}) has {part.rows} {noun}, {part.rewards} of them with a"
+        f" {contract.reward}; {needed} are needed. Land more days, or {_remedy(contract, name)} in"
+        f" contracts/{contract.source}.yaml"
     )
 
 

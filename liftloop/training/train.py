@@ -13,6 +13,7 @@ import xgboost
 from liftloop.compute.compute import Compute, open_compute
 from liftloop.contract.contract import Contract
 from liftloop.features.definitions import feature_columns, feature_service_name
+from liftloop.model.earnings import Earnings
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec, predict_uncalibrated
 from liftloop.registry.load import register
@@ -26,8 +27,10 @@ from liftloop.storage.keys import trials_prefix
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store
 from liftloop.training.boosting import DownsampleRates, Recipe
+from liftloop.training.clicked import clicked_frame
 from liftloop.training.constraints import model_columns, require_known_constraints
 from liftloop.training.devices import require_device
+from liftloop.training.earnings import fit_earnings, pays_for_conversions
 from liftloop.training.fit import fit
 from liftloop.training.frame import Part, TrainingFrame
 from liftloop.training.frame_builder import FrameError
@@ -37,7 +40,7 @@ from liftloop.training.trial import Trial
 
 Progress = Callable[[str], object]
 
-RULE_VERSION = "training 4"
+RULE_VERSION = "training 5"
 SAMPLED_ROWS = 50_000  # at most, with a reward, and as many without: the sample of a trial
 FITTED: tuple[Part, ...] = ("training", "validation")
 
@@ -46,12 +49,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """A model and its search. `log_loss` is on the validation part, which also stopped and calibrated the fit."""
+    """A model and its search. `log_loss` is on the validation part, which also stopped and calibrated the fit.
+
+    `conversion` is the same of P(conversion | click), where the objective needs it.
+    """
 
     model: Model
     trials: list[Trial]
     best: Trial
     log_loss: float
+    conversion: "Trained | None" = None
+
+    def with_conversion(self, conversion: "Trained") -> "Trained":
+        """With a model of P(conversion | click)."""
+        return replace(self, model=replace(self.model, conversion=conversion.model), conversion=conversion)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -61,6 +72,7 @@ class Trained:
             "encoding": self.best.encoding,
             "validation_log_loss": self.log_loss,
             "trials": [trial.model_dump(exclude={"curve"}) for trial in self.trials],
+            "conversion": self.conversion and self.conversion.metrics,
         }
 
 
@@ -97,9 +109,9 @@ def train(
 def training_fingerprint(contract: Contract, frame: TrainingFrame) -> str:
     """Changes with everything that a model depends on."""
     settings = contract.training.model_dump_json()
-    kept = contract.outcome.negatives_kept
+    kept, objective = contract.outcome.negatives_kept, (contract.objective, contract.gate.winsorized_share)
     versions = xgboost.__version__, optuna.__version__
-    return fingerprint_of(RULE_VERSION, *versions, settings, kept, frame.index.fingerprint)
+    return fingerprint_of(RULE_VERSION, *versions, settings, kept, *objective, frame.index.fingerprint)
 
 
 def fit_model(
@@ -125,7 +137,8 @@ def fit_model(
         whole = make_recipe(contract, frame, FITTED, crosses=space.crosses).select(columns)
         whole = replace(whole, maximum_rounds=stopped.num_boosted_rounds())
         booster = _fit(compute, whole, best, frame, parts=FITTED)
-    return Trained(Model(booster, _spec(contract, whole.encoder, calibration)), trials, best, loss)
+    spec = _spec(contract, whole.encoder, calibration, fit_earnings(contract, frame, FITTED))
+    return Trained(Model(booster, spec), trials, best, loss)
 
 
 def make_recipe(
@@ -209,12 +222,13 @@ def _calibrate(
     return calibration, float(np.average(losses, weights=weight))
 
 
-def _spec(contract: Contract, encoder: Encoder, calibration: Calibration) -> ModelSpec:
+def _spec(contract: Contract, encoder: Encoder, calibration: Calibration, earnings: Earnings) -> ModelSpec:
     return ModelSpec(
         reward=contract.reward,
         feature_service=feature_service_name(contract),
         encoder=encoder,
         calibration=calibration,
+        earnings=earnings,
         contract_sha256=sha256_of(contract.model_dump_json().encode()),
     )
 
@@ -227,8 +241,14 @@ def _train(
     progress: Progress,
     manifest: str | None,
 ) -> ModelVersion:
-    journal = Journal(store, trials_prefix(contract.source, fingerprint))
-    trained = fit_model(contract, frame, progress, journal)
+    trials = trials_prefix(contract.source, fingerprint)
+    trained = fit_model(contract, frame, progress, Journal(store, trials))
+    if pays_for_conversions(contract, frame, FITTED):
+        progress("conversions of clicked impressions:")
+        journal = Journal(store, f"{trials}conversion-")
+        trained = trained.with_conversion(
+            fit_model(contract.of_clicked, clicked_frame(contract, frame), progress, journal)
+        )
     return register(
         Registry(store, contract.source),
         trained.model,

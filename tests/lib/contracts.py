@@ -21,7 +21,7 @@ def minimal_document(**changes: Any) -> dict[str, Any]:
         "landing": {"path": "{day}.parquet", "format": "parquet"},
         "columns": as_named(REQUIRED),
         "keys": ["ad_id"],
-        "kpi": "click_through_rate",
+        "objective": "clicks",
         "outcome": {"horizon": "1h"},
         "maturity": "1d",
         "split": {"validation": "1d", "holdout": "1d"},

@@ -32,7 +32,7 @@ def make_contract(source: str, **changes: Any) -> Contract:
         "columns": as_named(columns),
         "context": {name: {"from": name} | more for name, more in context.items()},
         "keys": ["user_id", "ad_id", "advertiser_id"],
-        "kpi": "revenue_per_mille",
+        "objective": "clicks",
         "training": {"trials": 2, "maximum_rounds": 60},
         "gate": {
             "resamples": 300,

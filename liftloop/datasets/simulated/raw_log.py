@@ -15,6 +15,8 @@
 | `lh` | int8 | hour, 0 to 23 | hour of day at the site |
 | `pol` | string | | the policy that chose the ad |
 | `prob` | double | | P(ad \\| context) under that policy |
+| `pricing` | string | | what the advertiser pays for: `CPC`, a click |
+| `bid_micros` | int64 | millionths of the currency unit | how much for it |
 | `clk`, `conv` | int8 | 0 or 1 | click, conversion after the click |
 | `rev_micros` | int64 | millionths of the currency unit | the advertiser pays the publisher, on a click |
 | `cost_micros` | int64 | millionths of the currency unit | the publisher pays the site, on every impression |
@@ -77,6 +79,8 @@ class RawLog:
             "lh": pa.array(LOCAL_HOUR[rows.placement, rows.served_ms // HOUR_MS].astype(np.int8)),
             "pol": _names(POLICIES, rows.policy),
             "prob": pa.array(rows.propensity),
+            "pricing": pa.repeat(pa.scalar("CPC"), len(rows.ad)),
+            "bid_micros": pa.array(self._ads.bid_micros[rows.ad]),
             "clk": pa.array(rows.click.astype(np.int8)),
             "conv": pa.array(rows.conversion.astype(np.int8)),
             "rev_micros": pa.array(rows.click * self._ads.bid_micros[rows.ad]),

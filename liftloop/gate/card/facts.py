@@ -5,7 +5,9 @@ from itertools import islice
 from typing import Any
 
 from liftloop.contract.contract import Contract
+from liftloop.contract.sections import Objective
 from liftloop.decisions.policy import EXPLORATION_SHARE
+from liftloop.evaluation.earned import UNITS, in_unit
 from liftloop.gate.verdict import UNDECIDED, Verdict
 from liftloop.model.model import Model
 from liftloop.registry.versions import ModelVersion
@@ -28,6 +30,20 @@ _MEASURED = (
     "seconds",
     "is_given_up",
 )  # measures of a trial; its other values are settings
+_VALUES = {  # of the check of decisions
+    "logged": "the logged policies",
+    "doubly_robust": "the model, doubly robust",
+    "self_normalized": "the model, SNIPS",
+    "inverse_propensity": "the model, IPS",
+    "switch_doubly_robust": "the model, Switch-DR",
+    "difference": "the model minus its rival, paired",
+}
+_AIMS: dict[Objective, str] = {
+    "clicks": "with the highest probability of a click",
+    "conversions": "with the highest probability of a conversion",
+    "revenue": "with the highest expected revenue",
+    "margin": "with the highest expected margin",
+}
 _NOT_JUDGED = {*UNDECIDED, "not_applicable"}
 
 
@@ -38,7 +54,7 @@ def purpose(contract: Contract) -> Text:
         [
             f"Predicts the probability of a {contract.reward} for one impression from what is known when the ad is"
             f" chosen. {contract.description}.",
-            f"The policy shows the ad with the highest probability among those that compete for the same"
+            f"The policy shows the ad {_AIMS[contract.objective]} among those that compete for the same"
             f" {contract.choose_among}; {EXPLORATION_SHARE:.0%} of decisions explore all of them evenly.",
         ],
     )
@@ -106,7 +122,7 @@ def limits(contract: Contract, index: FrameIndex, verdict: Verdict) -> Points:
         " reports when the model degrades.",
         "The log shows only what was chosen: rarely shown ads have little data. That a column correlates with more"
         f" {contract.reward}s does not mean that changing it causes more.",
-        f"It predicts a {contract.reward}, not its value, nor whether it would happen without the ad.",
+        f"It predicts a {contract.reward}, not whether it would happen without the ad.",
     ]
     if "user_id" in contract.keys:
         points.append(
@@ -115,6 +131,17 @@ def limits(contract: Contract, index: FrameIndex, verdict: Verdict) -> Points:
         )
     unknown = [f"{check.title} ({check.reason})" for check in verdict.checks if check.verdict in _NOT_JUDGED]
     return Points("Limits", points + [f"Not judged: {each}" for each in unknown])
+
+
+def decisions_table(contract: Contract, verdict: Verdict) -> Table | None:
+    """The values of the decisions in the unit of the objective; None where they were not valued."""
+    values = verdict.check("decisions").values
+    rows = [[label, in_unit(contract.objective, values[name])] for name, label in _VALUES.items() if name in values]
+    note = (
+        f"In {UNITS[contract.objective]}, with {contract.gate.confidence:.0%} intervals, on the same impressions."
+        f" Of the rewards, the {contract.gate.winsorized_share:.1%} with the largest amounts count as the next largest."
+    )
+    return Table("Value of the decisions", ["decided by", "value"], rows, note) if rows else None
 
 
 def loading(version: ModelVersion) -> Code:

@@ -6,10 +6,10 @@ from liftloop.gate.card import facts
 from liftloop.gate.checks.slices import slice_entropies, slice_interval
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.verdict import GroupRow, Verdict
-from liftloop.reporting.html import Figures, Plot, Section, Table, render_report
+from liftloop.reporting.html import Figures, Plot, Section, Table, Text, render_report
 from liftloop.reporting.plots import interval_plot, reliability_plot
 from liftloop.stats.interval import Interval
-from liftloop.stats.scoring import reliability_table
+from liftloop.stats.scoring import area_under_roc, reliability_table
 
 SLICES_SHOWN = 12
 
@@ -20,9 +20,11 @@ def model_card(evidence: Evidence, verdict: Verdict) -> str:
     span = f"hold-out from {holdout.start:%Y-%m-%d %H:%M} to {holdout.end:%Y-%m-%d %H:%M} UTC"
     sections: list[Section | None] = [
         _figures(evidence, verdict),
+        Text("Verdict", [verdict.summary]),
         facts.purpose(evidence.contract),
         evidence_table(verdict),
         _scores(verdict, evidence),
+        facts.decisions_table(evidence.contract, verdict),
     ]
     if "model" in verdict.scores:
         sections += [_reliability(evidence)]
@@ -56,11 +58,16 @@ def _figures(evidence: Evidence, verdict: Verdict) -> Figures:
             "training impressions": parts["training"].rows,
             "hold-out impressions": verdict.rows,
             f"hold-out {evidence.contract.reward}s": verdict.rewards,
+            "AUC": _area_under_roc(evidence) if "model" in verdict.scores else None,
             "boosting rounds": evidence.version.metrics.get("rounds"),
             "size": f"{evidence.version.size_bytes / 2**10:,.0f} KiB",
             "compared with": verdict.champion or "no champion",
         }
     )
+
+
+def _area_under_roc(evidence: Evidence) -> str:
+    return f"{area_under_roc(evidence.sample.reward, evidence.probability):.3f}"  # the same if others were left out
 
 
 def _scores(verdict: Verdict, evidence: Evidence) -> Table:

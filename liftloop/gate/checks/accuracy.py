@@ -45,6 +45,24 @@ def check_beats(sample: RewardSample, probability: Floats, baseline: Floats, nam
     )
 
 
+def check_not_worse(sample: RewardSample, probability: Floats, baseline: Floats, name: str) -> Check:
+    """Non-inferiority in log loss: pass if the whole interval of the reduction lies above minus `decision_margin`.
+
+    Fail if the whole interval is below 0; else inconclusive, as with too few days.
+    """
+    reduction, margin = sample.loss_reduction(probability, baseline), sample.policy.decision_margin
+    is_shown = reduction.low > -margin and not sample.has_few_days
+    verdict: CheckVerdict = "fail" if reduction.high < 0 else "pass" if is_shown else "inconclusive"
+    comparison = _comparison(reduction, name, sample.policy.confidence)
+    return Check(
+        verdict,
+        f"{FEW_DAYS} {comparison}" if sample.has_few_days else comparison,
+        f"{reduction:.2%} lower log loss",
+        f"above {-margin:.0%}",
+        {"log_loss_reduction": reduction},
+    )
+
+
 def _verdict(sample: RewardSample, reduction: Interval) -> CheckVerdict:
     if sample.has_few_days:
         return "inconclusive"

@@ -22,7 +22,6 @@ from liftloop.stats.interval import Interval, is_outside
 from liftloop.stats.off_policy import inverse_propensity_value, switch_doubly_robust_value
 from liftloop.stats.overlap import Overlap, overlap
 from liftloop.stats.power import minimum_detectable_effect
-from liftloop.stats.scoring import sampling_weight
 from liftloop.storage.parquet import put_parquet_blob
 from liftloop.storage.store import Store
 
@@ -90,11 +89,11 @@ class _Support:
 def _compare(
     contract: Contract, decisions: pd.DataFrame, rival_decisions: pd.DataFrame | None, rival: str
 ) -> "_Compared":
-    rewards = decisions["reward"].to_numpy(dtype=np.float64)
-    sample = RewardSample.of(contract, decisions, rewards)
+    sample = RewardSample.of(contract, decisions, decisions["reward"].to_numpy(dtype=np.float64))
     difference = value_difference(contract, decisions, rival_decisions)
     valued = [] if rival_decisions is None else [doubly_robust_mean(contract, rival_decisions)]
-    scale = next((value for value in [*valued, sample.mean_rate] if value > 0), 1.0)
+    logged = float(np.average(decisions["reward"], weights=decisions["row_weight"]))
+    scale = next((value for value in [*valued, logged] if value > 0), 1.0)
     return _Compared(rival, scale, difference, contract.gate, sample.has_few_days)
 
 
@@ -144,8 +143,7 @@ def unsupported_mass(contract: Contract, decisions: pd.DataFrame) -> float:
     group = contract.choose_among
     logged = pd.MultiIndex.from_frame(decisions[[group, "ad_id"]]).unique()
     chosen = pd.MultiIndex.from_frame(decisions[[group, "chosen_ad_id"]])
-    weight = sampling_weight(decisions["reward"], contract.outcome.negatives_kept)
-    return float(np.average(~chosen.isin(logged), weights=weight))
+    return float(np.average(~chosen.isin(logged), weights=decisions["row_weight"]))
 
 
 def overlap_faults(policy: GatePolicy, found: Overlap, unsupported: float) -> list[str]:

@@ -36,7 +36,7 @@ columns:
   user_id: {{from: user}}
   click: {{from: clicked}}
 keys: [user_id]
-kpi: click_through_rate
+objective: clicks
 outcome: {{horizon: 1h}}
 maturity: 30m
 quarantine_share_limit: 0.5

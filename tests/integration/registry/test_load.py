@@ -14,6 +14,7 @@ import xgboost
 import yaml
 from lib.model_versions import put_version
 
+from liftloop.model.earnings import Earnings
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec
 from liftloop.registry.export import ExportError, export
@@ -38,6 +39,7 @@ def version(store: Store) -> ModelVersion:
     booster.set_attr(made_for=source)
     spec = ModelSpec(
         reward="click",
+        earnings=Earnings(objective="clicks", reward="click"),
         feature_service="service",
         encoder=encoder,
         calibration=PlattCalibration(slope=1, intercept=0.1),

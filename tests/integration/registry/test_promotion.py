@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import xgboost
 
+from liftloop.model.earnings import Earnings
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec
 from liftloop.registry.load import load_model, register
@@ -50,6 +51,7 @@ def make_model(source: str, number: int) -> Model:
     matrix = xgboost.DMatrix(encoder.encode(ROWS), ROWS["hour"] > 11)
     spec = ModelSpec(
         reward="click",
+        earnings=Earnings(objective="clicks", reward="click"),
         feature_service="simulated_click_v1",
         encoder=encoder,
         calibration=PlattCalibration(slope=1, intercept=number / 100),

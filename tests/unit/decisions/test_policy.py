@@ -54,6 +54,7 @@ def decisions_in_a_known_world(rows: int, seed: int, model_error: float = 1.0) -
             "user_id": None,
             "event_timestamp": pd.date_range("2026-01-01", periods=rows, freq="min", tz="UTC"),
             "propensity": 1 / 3,
+            "row_weight": 1.0,
             "target_probability": target_probability,
             "reward": (random.random(rows) < click_probability(segment, ad)).astype(float),
             "model_reward": model_error * click_probability(segment, ad),
@@ -104,7 +105,7 @@ def test_without_logged_rewards_there_is_nothing_to_compare_with() -> None:
     value = DecisionValue(
         impressions=10, logged=nothing, self_normalized=nothing, doubly_robust=nothing, effective_sample_size=5
     )
-    assert value.words == "The 10 logged impressions have no reward to compare with."
+    assert value.words == "The 10 logged impressions have earned nothing to compare with."
 
 
 def test_a_chunk_without_some_candidates() -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import xgboost
 
+from liftloop.model.earnings import Earnings
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec
 from liftloop.stats.calibration import PlattCalibration
@@ -25,6 +26,7 @@ def model() -> Model:
     booster = xgboost.train({"objective": "binary:logistic", "max_depth": 3}, matrix, 8)
     spec = ModelSpec(
         reward="click",
+        earnings=Earnings(objective="clicks", reward="click"),
         feature_service="simulated_click_v1",
         encoder=encoder,
         calibration=PlattCalibration(slope=0.9, intercept=-0.1),

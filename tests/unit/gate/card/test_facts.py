@@ -11,6 +11,7 @@ from lib.gate_lake import make_contract
 from liftloop.features.landing_delay import LandingDelay
 from liftloop.gate.card.facts import data_table, gain_shares, importance_plot, limits, loading, purpose, trials_table
 from liftloop.gate.verdict import Check, CheckVerdict, Verdict
+from liftloop.model.earnings import Earnings
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec
 from liftloop.registry.versions import ModelVersion
@@ -66,6 +67,7 @@ def make_model() -> Model:
     )
     spec = ModelSpec(
         reward="click",
+        earnings=Earnings(objective="clicks", reward="click"),
         feature_service="shop_click_v1",
         encoder=encoder,
         calibration=PlattCalibration(slope=1, intercept=0),

@@ -68,6 +68,7 @@ def test_a_leaking_column_is_named(planted: Any) -> None:
     finding = check_leakage(OUTCOMES, seen(dwell=planted))
     assert finding.verdict == "fail"
     assert "can hardly be known before it: dwell (" in finding.reason
+    assert "Context: dwell; remove from `context`" in finding.reason
     assert "user_id_rate" not in finding.reason
 
 
@@ -86,6 +87,7 @@ def test_a_column_that_is_no_key_is_looked_at_too(column: str, values: Any) -> N
     finding = leakage.run(look)
     assert finding.verdict == "fail"
     assert f"before it: {column} (" in finding.reason
+    assert f"Keys of the choice: {column}; look at `columns`" in finding.reason
 
 
 def test_the_contract_says_how_well_a_column_may_predict() -> None:
@@ -159,7 +161,7 @@ def test_a_choice_counts_as_supported_where_the_log_shows_it_in_the_same_place()
             "placement_id": ["p0", "p0", "p1", "p1"],
             "ad_id": ["a", "b", "c", "c"],
             "chosen_ad_id": ["b", "c", "c", "a"],
-            "reward": [0, 0, 1, 0],
+            "row_weight": 1.0,
         }
     )
     assert unsupported_mass(CONTRACT, decisions) == 0.5
