@@ -135,7 +135,7 @@ def limits(contract: Contract, index: FrameIndex, verdict: Verdict) -> Points:
 
 def decisions_table(contract: Contract, verdict: Verdict) -> Table | None:
     """The values of the decisions in the unit of the objective; None where they were not valued."""
-    values = verdict.check("decisions").values
+    values = next((check.values for check in verdict.checks if check.id == "decisions"), {})
     rows = [[label, in_unit(contract.objective, values[name])] for name, label in _VALUES.items() if name in values]
     note = (
         f"In {UNITS[contract.objective]}, with {contract.gate.confidence:.0%} intervals, on the same impressions."

@@ -52,6 +52,7 @@ def full_log() -> pd.DataFrame:
             "model_reward": truth,
             "model_target_reward": 1.1 * truth,
             "reward": click.astype(float),
+            "row_weight": 1.0,
         }
     )
 
@@ -66,11 +67,12 @@ def contract_of(kept: float) -> Contract:
 
 def thinned(kept: float, seed: int) -> pd.DataFrame:
     is_kept = (FULL["click"] == 1) | (np.random.default_rng(seed).random(ROWS) < kept)
-    return FULL[is_kept].reset_index(drop=True)
+    row_weight = np.where(FULL["click"] == 1, 1, 1 / kept)
+    return FULL.assign(row_weight=row_weight)[is_kept].reset_index(drop=True)
 
 
 def of_kpis(contract: Contract, rows: pd.DataFrame) -> Figures:
-    names = ("click_through_rate", "conversion_rate", "revenue_per_mille", "margin_per_mille")
+    names = ("click_through_rate", "conversion_rate", "conversions_per_mille", "revenue_per_mille", "margin_per_mille")
     kpis = kpis_by_policy(contract, rows)["all"]
     return {name: getattr(kpis, name).estimate for name in names}
 
