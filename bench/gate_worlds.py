@@ -27,7 +27,7 @@ CONTRACT = Contract.model_validate(
         },
         "context": {"segment": {"from": "segment", "type": "string"}},
         "keys": ["ad_id", "placement_id"],
-        "kpi": "click_through_rate",
+        "objective": "clicks",
         "outcome": {"horizon": "1h"},
         "maturity": "1h",
         "split": {"validation": "1d", "holdout": "1d"},
