@@ -56,12 +56,16 @@ class Landing:
             yield from waiting.pop(day, ())
 
     def _without_outcomes(self, files: Iterable[LandedFile], known: dict[int, list[pa.Table]]) -> Iterator[LandedFile]:
-        """The files as they land; their outcomes are added to those of the day at which they become known."""
+        """The files as they land; their outcomes are added to those of the day at which they become known.
+
+        What `dirt.py` does to an outcome is seen only where there is one; a click without an impression is in no file.
+        """
         for file in files:
             if not self.effects.outcome_files:
                 yield file
                 continue
-            clicked = file.table.filter(pc.equal(file.table["clk"], 1)).select(["imp_id", *OUTCOMES])
+            has_outcome = pc.and_(pc.equal(file.table["clk"], 1), pc.is_valid(file.table["imp_id"]))
+            clicked = file.table.filter(has_outcome).select(["imp_id", *OUTCOMES])
             first = (self.start - date(1970, 1, 1)).days
             days = np.maximum(clicked["out_ts"].to_numpy() // DAY_MS - first, file.day)
             for day in np.unique(days):

@@ -92,6 +92,8 @@ def test_late_files_have_the_rows_that_they_would_have_in_time(inside: dict[str,
 def test_the_same_seed_lands_the_same_bytes_in_the_same_order(tmp_path: Path) -> None:
     first, second = (run(LANDS_LATE, tmp_path / name, dirty_share=0.01) for name in ("first", "second"))
     assert list(first.items()) == list(second.items())
+    assert rows(first)["imp_id"].isna().any()
+    assert rows(first, of_outcomes=True)["imp_id"].notna().all()
 
 
 def test_the_truth_of_what_has_not_landed_is_known(inside: dict[str, bytes], tmp_path: Path) -> None:
