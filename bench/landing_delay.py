@@ -9,6 +9,7 @@ that the gate counts as none.
 """
 
 import argparse
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
+from scipy.stats import t
 
 from bench.measure import Case, console, report
 from bench.window_features import fitted, simulated_features
@@ -44,9 +45,8 @@ Times: TypeAlias = "pd.Series[pd.Timestamp]"
 
 @dataclass(frozen=True)
 class Judged:
-    """One model: the log loss and AUC of its frame's hold-out and as served, and the share that the former lacks."""
+    """A model by its frame's hold-out: log loss and AUC there and as served, and the share that the former lacks."""
 
-    name: str
     hours: int
     in_frame: tuple[float, float]
     as_served: tuple[float, float]
@@ -56,23 +56,34 @@ class Judged:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--impressions", type=int, default=400_000)
-    impressions = parser.parse_args().impressions
+    parser.add_argument("--worlds", type=int, default=4)
+    arguments = parser.parse_args()
+    judged: dict[str, list[Judged]] = defaultdict(list)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        judged = pool.submit(judge, impressions).result()
-    console.print(_table(judged))
-    figures = [{"served": each.name, "hours": each.hours, "too_good_by": _rounded(each.too_good_by)} for each in judged]
-    report("landing_delay", [_case(each) for each in judged if each.hours], impressions=impressions, figures=figures)
+        for seed in range(arguments.worlds):
+            for name, each in pool.submit(judge, arguments.impressions, seed).result().items():
+                judged[name].append(each)
+                console.print(_line(name, each))
+    errors = {name: _mean([each.too_good_by.estimate for each in found]) for name, found in judged.items()}
+    for name, error in errors.items():
+        console.print(f"{name}: too good by {error:.2%} in the mean of {arguments.worlds} worlds")
+    cases = [_case(name, errors[name]) for name, found in judged.items() if found[0].hours]
+    figures = {
+        name: [round(each, 4) for each in (error.estimate, error.low, error.high)] for name, error in errors.items()
+    }
+    report("landing_delay", cases, **vars(arguments), figures=figures)
 
 
-def judge(impressions: int) -> list[Judged]:
+def judge(impressions: int, seed: int) -> dict[str, Judged]:
     """The model of a frame without a delay where features are 15 minutes old, then by period without and with one."""
-    with simulated_features(Effects(), impressions) as (store, contract):
+    with simulated_features(Effects(), impressions, seed) as (store, contract):
         prompt = build_frame(store, contract)
-        found = [_judge(store, contract, prompt, "15 minutes earlier", lambda times: times - timedelta(minutes=15))]
+        found = {"15 minutes earlier": _judge(store, contract, prompt, lambda times: times - timedelta(minutes=15))}
         for name, period in PERIODS.items():
-            delay = LandingDelay(hours=_hours(period, contract))
-            for frame in (prompt, build_frame(store, delay.pinned(contract))):
-                found.append(_judge(store, contract, frame, f"files land {name}", _known(period, contract)))
+            hours = _hours(period, contract)
+            late, known = build_frame(store, LandingDelay(hours=hours).pinned(contract)), _known(period, contract)
+            found[f"files land {name}, no delay"] = _judge(store, contract, prompt, known)
+            found[f"files land {name}, {hours} h"] = _judge(store, contract, late, known)
         return found
 
 
@@ -94,15 +105,12 @@ def _known(period: timedelta, contract: Contract) -> Callable[[Times], Times]:
     return known
 
 
-def _judge(
-    store: Store, contract: Contract, frame: TrainingFrame, name: str, known: Callable[[Times], Times]
-) -> Judged:
+def _judge(store: Store, contract: Contract, frame: TrainingFrame, known: Callable[[Times], Times]) -> Judged:
     holdout = frame.holdout
     sample = RewardSample.of(contract, holdout, holdout[contract.reward].to_numpy(dtype=np.float64))
     predict = fitted(make_recipe(contract, frame), frame)
     in_frame, as_served = predict(holdout), predict(_served(store, contract, holdout, known))
     return Judged(
-        name,
         frame.index.landing_delay.hours,
         _scores(sample, in_frame),
         _scores(sample, as_served),
@@ -124,22 +132,20 @@ def _scores(sample: RewardSample, probability: Floats) -> tuple[float, float]:
     return log_loss(sample.reward, probability), area_under_roc(sample.reward, probability)
 
 
-def _case(judged: Judged) -> Case:
-    error, nothing = abs(judged.too_good_by.estimate), GatePolicy().meaningful_effect
-    return Case(f"error of the hold-out's log loss where {judged.name}", error, nothing, 1.0, "share")
+def _mean(errors: list[float]) -> Interval:
+    """The mean over worlds with Student's 95 % limits; infinite ones of a single world."""
+    width = t.ppf(0.975, len(errors) - 1) * np.std(errors, ddof=1) / len(errors) ** 0.5 if errors[1:] else np.inf
+    return Interval(float(np.mean(errors)), float(np.mean(errors) - width), float(np.mean(errors) + width))
 
 
-def _rounded(interval: Interval) -> list[float]:
-    return [round(each, 4) for each in (interval.estimate, interval.low, interval.high)]
+def _case(name: str, error: Interval) -> Case:
+    nothing = GatePolicy().meaningful_effect
+    return Case(f"error of the hold-out's log loss: {name}", abs(error.estimate), nothing, 1.0, "share")
 
 
-def _table(judged: list[Judged]) -> Table:
-    columns = ("features as served", "delay of the frame", "log loss, AUC in the frame", "as served", "too good by")
-    table = Table(*columns, box=None)
-    for each in judged:
-        scores = [f"{loss:.5f}, {auc:.4f}" for loss, auc in (each.in_frame, each.as_served)]
-        table.add_row(each.name, f"{each.hours} h", *scores, f"{each.too_good_by:.2%}")
-    return table
+def _line(name: str, judged: Judged) -> str:
+    scores = (f"{loss:.5f}, AUC {auc:.4f}" for loss, auc in (judged.in_frame, judged.as_served))
+    return f"{name:<28} log loss {' -> as served '.join(scores)}: too good by {judged.too_good_by:.2%}"
 
 
 if __name__ == "__main__":

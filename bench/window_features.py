@@ -70,9 +70,9 @@ def saved_by_windows(effects: Effects, impressions: int) -> Interval:
 
 
 @contextmanager
-def simulated_features(effects: Effects, impressions: int) -> Iterator[tuple[Store, Contract]]:
+def simulated_features(effects: Effects, impressions: int, seed: int = SEED) -> Iterator[tuple[Store, Contract]]:
     """A store of its own with the features of a simulated log, from landed files on."""
-    settings = SimulationSettings(impressions=impressions, days=DAYS, seed=SEED, effects=effects)
+    settings = SimulationSettings(impressions=impressions, days=DAYS, seed=seed, effects=effects)
     contract = contract_of(effects)
     with (
         tempfile.TemporaryDirectory(prefix="liftloop-bench-") as home,
