@@ -4,8 +4,8 @@
 
 A model for clicks and one for revenue are trained on the same days. On the hold-out, each decides among the ads that
 truly compete for an impression; what a decision earns is the ad's bid times its true click probability. The peer takes
-the ad for which that is highest: it knows what a log of this size cannot tell, in the world that moves even the drift of
-each ad on that day.
+the ad for which that is highest: it knows what no log of this size can tell, in the world that moves even how each ad
+drifts that day.
 
 Then logs are drawn whose revenue per click is lognormal with a spread of 1.5 (one order in a hundred is 33 times the
 median), on seven days that move by 10 %, and two policies are valued as the gate values them, by model and log.

@@ -95,6 +95,7 @@ class Training(Frozen):
 
     trials: Annotated[int, Field(ge=1)] = 4  # at most
     budget_seconds: Annotated[float, Field(gt=0)] = 600.0  # wall clock time for the trials
+    window: PositiveDuration | None = None  # of the training part; None: all history before the validation part
     maximum_rounds: Annotated[int, Field(ge=1)] = 200
     seed: int = 7
     monotone: dict[str, Literal["increasing", "decreasing"]] = Field(default_factory=dict)

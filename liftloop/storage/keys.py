@@ -84,6 +84,15 @@ def frame_index_key(source: str, fingerprint: str) -> str:
     return f"{frame_prefix(source, fingerprint)}frame.json"
 
 
+def frame_day_prefix(source: str, fingerprint: str) -> str:
+    """Partitions of the rows of one day, which all frames share."""
+    return f"{FEATURES}{source}/frames/days/{fingerprint}/"
+
+
+def frame_day_key(source: str, fingerprint: str) -> str:
+    return f"{frame_day_prefix(source, fingerprint)}day.json"
+
+
 def checkpoints_prefix(fingerprint: str) -> str:
     return f"{CHECKPOINTS}{fingerprint}/"
 

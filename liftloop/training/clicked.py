@@ -8,7 +8,8 @@ from liftloop.storage.hashing import fingerprint_of
 from liftloop.storage.keys import frame_index_key, frame_prefix
 from liftloop.storage.runs import Step, record
 from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, open_frame
-from liftloop.training.frame_builder import PARTITIONS_PER_JOIN, put_partitions, require_enough
+from liftloop.training.frame_builder import require_enough
+from liftloop.training.frame_days import partitions_of, put_partitions
 
 RULE_VERSION = "clicked 1"
 _CLICKED = "SELECT * REPLACE (coalesce(conversion, 0) AS conversion) FROM part WHERE click = 1"
@@ -40,5 +41,5 @@ def _clicked(contract: Contract, frame: TrainingFrame, name: Part, prefix: str) 
     conversions = pc.sum(rows["conversion"]).as_py() or 0
     found = FramePart(start=part.start, end=part.end, rows=rows.num_rows, rewards=conversions)
     require_enough(contract.of_clicked, name, found, "clicks")
-    keys = [f"{prefix}{name}-{number:03}.parquet" for number in range(PARTITIONS_PER_JOIN[name])]
+    keys = [f"{prefix}{name}-{number:03}.parquet" for number in range(partitions_of(found.rows))]
     return found.model_copy(update={"partitions": tuple(put_partitions(frame.store, keys, rows))})

@@ -59,6 +59,7 @@ class FrameIndex(Record):
     inputs: tuple[ObjectRef, ...]
     landing_delay: LandingDelay = LandingDelay()
     parts: dict[Part, FramePart]
+    days: tuple[FramePart, ...] = ()  # the same rows: what each part has on each UTC day
 
     @property
     def partitions(self) -> tuple[ObjectRef, ...]:
@@ -67,13 +68,15 @@ class FrameIndex(Record):
     def together(self, names: Sequence[Part]) -> FramePart:
         """Adjacent parts as one."""
         parts = [self.parts[name] for name in names]
-        return FramePart(
-            start=parts[0].start,
-            end=parts[-1].end,
-            rows=sum(part.rows for part in parts),
-            rewards=sum(part.rewards for part in parts),
-            partitions=tuple(ref for part in parts for ref in part.partitions),
-        )
+        return joined((parts[0].start, parts[-1].end), parts)
+
+
+def joined(span: tuple[datetime, datetime], parts: Iterable[FramePart]) -> FramePart:
+    """The parts of a span as one."""
+    parts = [*parts]
+    rows, rewards = sum(part.rows for part in parts), sum(part.rewards for part in parts)
+    refs = tuple(ref for part in parts for ref in part.partitions)
+    return FramePart(start=span[0], end=span[1], rows=rows, rewards=rewards, partitions=refs)
 
 
 @dataclass(frozen=True)

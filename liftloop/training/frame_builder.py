@@ -1,38 +1,31 @@
-"""Builds the training frame: reads the lake, splits it by time, and joins features partition by partition."""
+"""Plans the training frame, which reads the lake, splits it by time, and joins each day's features once."""
 
-import io
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import count, pairwise
-from math import ceil
-from typing import Any
+from functools import cached_property
+from itertools import chain
+from typing import Any, Self
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from liftloop.contract.contract import Contract
-from liftloop.contract.sections import Split
+from liftloop.contract.sections import Split, Training
 from liftloop.errors import UserError
-from liftloop.features.definitions import feature_columns
-from liftloop.features.landing_delay import measure_landing_delay
-from liftloop.features.lookup import historical_features
+from liftloop.features.landing_delay import LandingDelay, measure_landing_delay
+from liftloop.lake.days import by_day
 from liftloop.lake.lake import Lake
-from liftloop.storage.duckdb import connect, quoted
+from liftloop.storage.duckdb import connect
 from liftloop.storage.hashing import fingerprint_of
-from liftloop.storage.keys import features_prefix, frame_index_key, frame_prefix
+from liftloop.storage.keys import features_prefix, frame_index_key
 from liftloop.storage.runs import Step, record
-from liftloop.storage.store import Listed, ObjectRef, Store, references
-from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, open_frame
+from liftloop.storage.store import Store, concurrently
+from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, joined, open_frame
+from liftloop.training.frame_days import Day, FrameDay, Span, days_of, midnight, table_days
 
-Span = tuple[datetime, datetime]  # half-open: [start, end)
-
-RULE_VERSION = "frame 2"
+RULE_VERSION = "frame 3"
 FEWEST_TRAINING_ROWS = 100  # fewer teach a model nothing that holds the next day
-ROWS_PER_JOIN = 150_000  # in memory at a time
-PARTITIONS_PER_JOIN = {"training": 4, "validation": 4, "holdout": 1}  # 4, so that 2 or 4 workers get equal shards
 _MICROSECOND = timedelta(microseconds=1)  # the resolution of event times
-_IN_SPAN = "event_timestamp >= $start AND event_timestamp < $end"
+_DAY = timedelta(days=1)
 
 
 class FrameError(UserError):
@@ -40,26 +33,29 @@ class FrameError(UserError):
 
 
 def build_frame(store: Store, contract: Contract) -> TrainingFrame:
-    """The frame of all matured impressions; reused where lake, features, landing delay and contract are unchanged.
+    """The frame of the matured impressions; of each day that has not changed, what is on record is used again.
 
     Raises:
         FrameError: see `measure_parts`.
     """
-    lake = Lake(store, contract).files
-    tables = [item for key in contract.keys for item in store.list(features_prefix(contract.source, key))]
-    delay = measure_landing_delay(store, contract)
-    contract = delay.pinned(contract)
-    fingerprint = _fingerprint(contract, lake + tables)
-    known = open_frame(store, contract.source, fingerprint)
+    plan = Plan.read(store, contract)
+    known = open_frame(store, contract.source, plan.fingerprint)
     if known is not None:
-        record(_step(known.index, is_reused=True))
+        record(_step(known.index, []))
         return known
-    with connect(store.settings) as connection:
-        parts = _Work(store, contract, connection, frame_prefix(contract.source, fingerprint)).build(lake)
-    inputs = references(store, (item.key for item in lake + tables))
-    index = FrameIndex(source=contract.source, fingerprint=fingerprint, inputs=inputs, landing_delay=delay, parts=parts)
-    index.write(store, frame_index_key(contract.source, fingerprint))
-    record(_step(index, is_reused=False))
+    plan.require_enough()
+    built = plan.build()
+    days = {name: [plan.on_record[day.fingerprint].part for day in plan.days[name]] for name in plan.days}
+    index = FrameIndex(
+        source=contract.source,
+        fingerprint=plan.fingerprint,
+        inputs=tuple(sorted({ref for day in plan.on_record.values() for ref in day.inputs})),
+        landing_delay=plan.delay,
+        parts={name: joined(plan.spans[name], parts) for name, parts in days.items()},
+        days=tuple(chain(*days.values())),
+    )
+    index.write(store, frame_index_key(contract.source, plan.fingerprint))
+    record(_step(index, built))
     return TrainingFrame(store, index)
 
 
@@ -69,122 +65,130 @@ def measure_parts(store: Store, contract: Contract) -> dict[Part, FramePart]:
     Raises:
         FrameError: the training part has too few rows, or a part of the split has only one kind of reward.
     """
-    with connect(store.settings) as connection:
-        return _Work(store, contract, connection).measure(Lake(store, contract).files)
+    plan = Plan.read(store, contract)
+    plan.require_enough()
+    return plan.measured
 
 
-def split_by_time(matured: Span, split: Split) -> dict[Part, Span]:
-    """The newest matured rows are the hold-out, the rows before them validation, all earlier ones training."""
+def split_by_time(matured: Span, split: Split, training: Training) -> dict[Part, Span]:
+    """The newest matured rows are the hold-out, the rows before them validation, earlier ones training.
+
+    Parts of whole days begin at the nearest midnight, UTC, so that all days but the newest are the same in any frame.
+    """
     start, end = matured
-    holdout = end - split.holdout
-    validation = holdout - split.validation
+    holdout = _before(end, split.holdout)
+    validation = _before(holdout, split.validation)
+    if training.window is not None:
+        start = max(start, _before(validation, training.window))
     return {"training": (start, validation), "validation": (validation, holdout), "holdout": (holdout, end)}
 
 
-@dataclass(frozen=True)
-class _Work:
-    """One frame under construction."""
+def _before(end: datetime, span: timedelta) -> datetime:
+    start = end - span
+    return start if span % _DAY else midnight((start + _DAY / 2).date())
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A frame of the lake as it is: its parts, and the days of each; `contract` names the landing delay."""
 
     store: Store
     contract: Contract
-    connection: duckdb.DuckDBPyConnection
-    prefix: str = ""
+    delay: LandingDelay
+    spans: dict[Part, Span]
+    days: dict[Part, list[Day]]
 
-    def measure(self, lake: list[Listed]) -> dict[Part, FramePart]:
-        spans = split_by_time(self._open_lake(lake), self.contract.split)
-        return {name: self._measure(name, span) for name, span in spans.items()}
+    @classmethod
+    def read(cls, store: Store, contract: Contract) -> Self:
+        """
+        Raises:
+            FrameError: the lake is empty, or all rows have one event time.
+        """
+        lake = Lake(store, contract)
+        spans = split_by_time(_matured(lake), contract.split, contract.training)
+        delay = measure_landing_delay(store, contract)
+        contract = delay.pinned(contract)
+        files = lake.by_day()
+        tables = by_day(item for key in contract.keys for item in store.list(features_prefix(contract.source, key)))
 
-    def build(self, lake: list[Listed]) -> dict[Part, FramePart]:
-        """Measure every part before the first is written."""
-        parts = self.measure(lake)
-        return {name: part.model_copy(update={"partitions": self._write(name, part)}) for name, part in parts.items()}
+        def day(span: Span) -> Day:
+            first, last = table_days(contract, span)
+            rests_on = (item for date, items in tables.items() if first <= date <= last for item in items)
+            return Day(store, contract, span, tuple(files[span[0].date()]), tuple(rests_on))
 
-    def _open_lake(self, lake: list[Listed]) -> Span:
-        """Create the view `lake`; returns the span of its matured rows."""
-        if not lake:
-            raise FrameError(f"the lake of {self.contract.source} is empty: land its logs and run ingest first")
-        uris = [self.store.uri(item.key) for item in lake]
-        self.connection.read_parquet(uris, union_by_name=True).create_view("lake")
-        first, as_of, rows = self._row("SELECT min(event_timestamp), max(event_timestamp), count(*) FROM lake")
-        if first == as_of:
-            raise FrameError(
-                f"all {rows} impressions of {self.contract.source} have the event time {first:%F %T}, so they cannot be"
-                f" split by time: map event_timestamp in contracts/{self.contract.source}.yaml to when each was served"
-            )
-        return first, as_of - self.contract.maturity + _MICROSECOND
+        days = {name: [day(each) for each in days_of(span) if each[0].date() in files] for name, span in spans.items()}
+        return cls(store, contract, delay, spans, days)
 
-    def _measure(self, name: Part, span: Span) -> FramePart:
-        query = f"SELECT count(*), coalesce(sum({quoted(self.contract.reward)}), 0)::BIGINT FROM lake WHERE {_IN_SPAN}"
-        rows, rewards = self._row(query, span)
-        part = FramePart(start=span[0], end=span[1], rows=rows, rewards=rewards)
-        require_enough(self.contract, name, part)
-        return part
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with everything that the frame depends on."""
+        days = (day.fingerprint for days in self.days.values() for day in days)
+        return fingerprint_of(RULE_VERSION, self.delay, *self.spans.values(), *days)
 
-    def _write(self, name: Part, part: FramePart) -> tuple[ObjectRef, ...]:
-        numbers = count()
-        refs: list[ObjectRef] = []
-        for span in self._cut(part):
-            keys = [f"{self.prefix}{name}-{next(numbers):03}.parquet" for _ in range(PARTITIONS_PER_JOIN[name])]
-            found = [ref for key in keys if (ref := self.store.find(key))]
-            # Partitions of an interrupted run can be reused: the prefix names everything they depend on.
-            refs += found if len(found) == len(keys) else put_partitions(self.store, keys, self._join(span))
-        return tuple(refs)
+    @cached_property
+    def on_record(self) -> dict[str, FrameDay]:
+        """The finished days, by fingerprint."""
+        days = [*chain(*self.days.values())]
+        found = zip(days, concurrently(Day.on_record, days), strict=True)
+        return {day.fingerprint: record for day, record in found if record is not None}
 
-    def _cut(self, part: FramePart) -> list[Span]:
-        """Spans of about equal numbers of rows, cut at whole minutes."""
-        pieces = {"pieces": ceil(part.rows / ROWS_PER_JOIN), "rows": part.rows}
-        starts = self.connection.execute(_CUT, _times((part.start, part.end)) | pieces).fetchall()
-        return list(pairwise([part.start, *(start for (start,) in starts[1:]), part.end]))
+    @cached_property
+    def _measured_days(self) -> dict[str, FramePart]:
+        """The numbers of rows and rewards of each day, by fingerprint."""
+        measured = {fingerprint: day.part for fingerprint, day in self.on_record.items()}
+        with connect(self.store.settings) as connection:
+            others = (day for day in chain(*self.days.values()) if day.fingerprint not in measured)
+            return measured | {day.fingerprint: day.measure(connection) for day in others}
 
-    def _join(self, span: Span) -> pa.Table:
-        """The rows of a span with their features."""
-        columns = ", ".join(map(quoted, self.contract.column_types))
-        query = f"SELECT {columns} FROM lake WHERE {_IN_SPAN} ORDER BY event_timestamp, impression_id"
-        rows = self.connection.execute(query, _times(span)).to_arrow_table()
-        entities = rows.select([*self.contract.keys, "event_timestamp"]).to_pandas()
-        features = historical_features(self.store, self.contract, entities)[feature_columns(self.contract)]
-        for name in features:
-            rows = rows.append_column(name, pa.array(features[name], from_pandas=True))
-        return rows
+    @cached_property
+    def measured(self) -> dict[Part, FramePart]:
+        days = {name: [self._measured_days[day.fingerprint] for day in days] for name, days in self.days.items()}
+        return {name: joined(self.spans[name], parts) for name, parts in days.items()}
 
-    def _row(self, query: str, span: Span | None = None) -> tuple[Any, ...]:
-        row = self.connection.execute(query, _times(span) if span else None).fetchone()
-        assert row is not None  # an aggregate always answers
-        return row
+    def require_enough(self) -> None:
+        """
+        Raises:
+            FrameError: see `measure_parts`.
+        """
+        for name, part in self.measured.items():
+            require_enough(self.contract, name, part)
 
-
-_CUT = f"""
-WITH minutes AS (
-    SELECT date_trunc('minute', event_timestamp) AS minute, count(*) AS rows FROM lake WHERE {_IN_SPAN} GROUP BY 1
-), pieces AS (
-    SELECT minute, (sum(rows) OVER (ORDER BY minute) - rows) * $pieces // $rows AS piece FROM minutes
-)
-SELECT min(minute) FROM pieces GROUP BY piece ORDER BY 1
-"""
+    def build(self) -> list[FrameDay]:
+        """Build the days that are not on record, and return them."""
+        measured, built = self._measured_days, []
+        with connect(self.store.settings) as connection:
+            for day in chain(*self.days.values()):
+                if day.fingerprint not in self.on_record:
+                    self.on_record[day.fingerprint] = day.build(connection, measured[day.fingerprint])
+                    built.append(self.on_record[day.fingerprint])
+        return built
 
 
-def put_partitions(store: Store, keys: list[str], rows: pa.Table) -> list[ObjectRef]:
-    """Write the rows in partitions of equal size."""
-    bounds = pairwise(rows.num_rows * number // len(keys) for number in range(len(keys) + 1))
-    partitions = (rows.slice(start, end - start).combine_chunks() for start, end in bounds)
-    return [store.put(key, _parquet(each)) for key, each in zip(keys, partitions, strict=True)]
+def _matured(lake: Lake) -> Span:
+    """The span of the matured rows.
+
+    Raises:
+        FrameError: there are none, or all have one event time.
+    """
+    contract, files = lake.contract, lake.by_day()
+    if not files:
+        raise FrameError(f"the lake of {contract.source} is empty: land its logs and run ingest first")
+    with connect(lake.store.settings) as connection:
+        first, rows = _first_event(connection, [lake.store.uri(item.key) for item in files[min(files)]])
+    as_of = lake.newest_event()
+    assert as_of is not None  # there are files
+    if first == as_of:
+        raise FrameError(
+            f"all {rows} impressions of {contract.source} have the event time {first:%F %T}, so they cannot be split by"
+            f" time: map event_timestamp in contracts/{contract.source}.yaml to when each was served"
+        )
+    return first, as_of - contract.maturity + _MICROSECOND
 
 
-def _parquet(rows: pa.Table) -> bytes:
-    body = io.BytesIO()
-    pq.write_table(rows, body, compression="zstd")
-    return body.getvalue()
-
-
-def _times(span: Span) -> dict[str, Any]:
-    return {"start": span[0], "end": span[1]}
-
-
-def _fingerprint(contract: Contract, inputs: list[Listed]) -> str:
-    wanted = {"source", "keys", "context", "reward", "landing_delay", "maturity", "split"}
-    parts = contract.model_dump_json(include=wanted)
-    read = sorted((item.key, item.etag) for item in inputs)
-    return fingerprint_of(RULE_VERSION, parts, feature_columns(contract), *read)
+def _first_event(connection: duckdb.DuckDBPyConnection, uris: list[str]) -> tuple[datetime, int]:
+    row = connection.read_parquet(uris, union_by_name=True).aggregate("min(event_timestamp), count(*)").fetchone()
+    assert row is not None  # an aggregate always answers
+    return row[0], row[1]
 
 
 def require_enough(contract: Contract, name: Part, part: FramePart, noun: str = "rows") -> None:
@@ -216,8 +220,12 @@ def _remedy(contract: Contract, name: Part) -> str:
     return f"lengthen {validation if name == 'validation' else holdout}"
 
 
-def _step(index: FrameIndex, *, is_reused: bool) -> Step:
+def _step(index: FrameIndex, built: list[FrameDay]) -> Step:
+    """What was joined; days on record were by the runs that built them."""
     metrics: dict[str, Any] = {"fingerprint": index.fingerprint, "landing_delay": str(index.landing_delay)}
     for name, part in index.parts.items():
         metrics[name] = {"rows": part.rows, "rewards": part.rewards}
-    return Step(name="frame", inputs=index.inputs, outputs=index.partitions, metrics=metrics, is_reused=is_reused)
+    metrics |= {"days_joined": len(built), "days_reused": len(index.days) - len(built)}
+    inputs = tuple(sorted({ref for day in built for ref in day.inputs}))
+    outputs = tuple(ref for day in built for ref in day.part.partitions)
+    return Step(name="frame", inputs=inputs, outputs=outputs, metrics=metrics, is_reused=not built)

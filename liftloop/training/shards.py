@@ -61,14 +61,14 @@ def _assigned(refs: Sequence[ObjectRef], count: int) -> list[tuple[ObjectRef, ..
     """The largest first, each to the shard with the fewest bytes: Graham 1969, "Bounds on Multiprocessing Timing
     Anomalies".
     """
-    assigned: list[list[ObjectRef]] = [[] for _ in range(count)]
+    assigned: list[list[int]] = [[] for _ in range(count)]
     least = [(0, number) for number in range(count)]
     heapify(least)
-    for ref in sorted(refs, key=lambda ref: (-ref.size_bytes, ref.key)):
+    for place in sorted(range(len(refs)), key=lambda place: (-refs[place].size_bytes, place)):
         assigned_bytes, number = least[0]
-        assigned[number].append(ref)
-        heapreplace(least, (assigned_bytes + ref.size_bytes, number))
-    return [tuple(sorted(each, key=lambda ref: ref.key)) for each in assigned]
+        assigned[number].append(place)
+        heapreplace(least, (assigned_bytes + refs[place].size_bytes, number))
+    return [tuple(refs[place] for place in sorted(each)) for each in assigned]
 
 
 def is_in_memory(recipe: Recipe, rows: int, memory_bytes: float) -> bool:

@@ -1,6 +1,7 @@
 """Training frames of a real lake: what goes into which part, what is used again, what is refused."""
 
 from datetime import timedelta
+from math import ceil
 from uuid import uuid4
 
 import numpy as np
@@ -13,9 +14,11 @@ from lib.training_lake import FIRST, land, make_contract, make_rows
 from liftloop.contract.contract import Contract
 from liftloop.features.definitions import feature_columns
 from liftloop.features.lookup import historical_features, offline_features
+from liftloop.features.tiles import update_tiles
+from liftloop.features.windows import update_feature_tables
 from liftloop.storage.store import Store
-from liftloop.training import frame_builder
-from liftloop.training.frame import Part, folds_of, open_frame
+from liftloop.training import frame_days
+from liftloop.training.frame import Part, folds_of, open_frame, read_partition
 from liftloop.training.frame_builder import FrameError, build_frame
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -31,11 +34,11 @@ def test_every_matured_impression_is_in_just_one_part(store: Store, contract: Co
     land(store, contract, rows)
     frame, step = with_step(build_frame, store, contract)
     matured = max(row["event_timestamp"] for row in rows) - DAY
-    bounds = {"training": (FIRST - DAY, matured - 2 * DAY), "validation": (matured - 2 * DAY, matured - DAY)}
-    bounds["holdout"] = (matured - DAY, matured)
-    for name, (after, until) in bounds.items():
+    bounds = {"training": (FIRST, FIRST + 2 * DAY), "validation": (FIRST + 2 * DAY, FIRST + 3 * DAY)}
+    bounds["holdout"] = (FIRST + 3 * DAY, matured + timedelta(microseconds=1))
+    for name, (since, until) in bounds.items():
         part = getattr(frame, name)
-        expected = [row["impression_id"] for row in rows if after < row["event_timestamp"] <= until]
+        expected = [row["impression_id"] for row in rows if since <= row["event_timestamp"] < until]
         assert part["impression_id"].tolist() == expected
         assert step.metrics[name] == {"rows": len(expected), "rewards": part["click"].sum()}
     assert step.is_reused is False
@@ -71,16 +74,62 @@ def test_rows_carry_the_features_that_had_landed_when_they_were_shown(store: Sto
 
 
 def test_partitions_are_even_and_small(store: Store, contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_builder, "ROWS_PER_JOIN", 300)
+    monkeypatch.setattr(frame_days, "ROWS_PER_JOIN", 300)
+    monkeypatch.setattr(frame_days, "ROWS_PER_PARTITION", 50)
     land(store, contract, make_rows())
     frame = build_frame(store, contract)
-    sizes = {name: [len(rows) for rows in frame.read(name)] for name in frame.index.parts}
-    assert {name: len(parts) for name, parts in sizes.items()} == {"training": 12, "validation": 8, "holdout": 2}
-    assert all(max(parts) - min(parts) <= 3 for parts in sizes.values())
-    assert [ref.key.rsplit("/", 1)[1] for ref in frame.index.parts["holdout"].partitions] == [
-        "holdout-000.parquet",
-        "holdout-001.parquet",
+    for day in frame.index.days:
+        sizes = [len(read_partition(store, ref)) for ref in day.partitions]
+        assert sum(sizes) == day.rows > 300
+        assert len(sizes) == 2 * ceil(day.rows / 2 / 50)
+        assert max(sizes) - min(sizes) <= 3
+        assert [ref.key.rsplit("/", 1)[1] for ref in day.partitions][:2] == ["000.parquet", "001.parquet"]
+    assert [day.start for day in frame.index.days[1:]] == [FIRST + number * DAY for number in range(1, 4)]
+
+
+def test_one_more_day_joins_no_other(store: Store, contract: Contract) -> None:
+    rows = make_rows(days=7)
+    newest = FIRST + 6 * DAY
+    land(store, contract, [row for row in rows if row["event_timestamp"] < newest])
+    first = build_frame(store, contract).index
+    land(store, contract, [row for row in rows if row["event_timestamp"] >= newest])
+    second, step = with_step(build_frame, store, contract)
+    assert step.metrics["days_joined"] == 2  # the one that is new, and the one that was cut at its newest matured row
+    assert second.index.days[:4] == first.days[:4]
+    assert set(step.outputs) == {ref for day in second.index.days[4:] for ref in day.partitions}
+    days = {ref.key.split("date=")[1][:10] for ref in step.inputs if ref.key.startswith("lake/")}
+    assert days == {"2026-03-05", "2026-03-06"}
+
+
+def test_late_rows_open_the_days_that_rest_on_them_again(store: Store, contract: Contract) -> None:
+    land(store, contract, make_rows(days=21, rows_per_day=150))
+    late = [
+        row | {"impression_id": f"late-{row['impression_id']}"} for row in make_rows(days=3, rows_per_day=9, seed=8)
     ]
+    late = [row for row in late if row["event_timestamp"] >= FIRST + 2 * DAY]
+    before = build_frame(store, contract).index
+    write_lake(store, contract, late, "late")
+    update_tiles(store, contract)
+    update_feature_tables(store, contract)
+    frame, step = with_step(build_frame, store, contract)
+    is_same = [day == earlier for day, earlier in zip(frame.index.days, before.days, strict=True)]
+    assert all(is_same[:2])
+    assert not any(is_same[2:10])  # its own day, and as long as a window holds it
+    assert all(is_same[19:])  # and then, until a key without news expires
+    assert step.metrics["days_joined"] == is_same.count(False)
+    whole = pd.concat([frame.training, frame.validation, frame.holdout], ignore_index=True)
+    expected = historical_features(store, contract, whole[["user_id", "ad_id", "event_timestamp"]])
+    pd.testing.assert_frame_equal(whole[feature_columns(contract)], expected[feature_columns(contract)])
+
+
+def test_a_model_learns_from_a_window_of_history(store: Store, contract: Contract) -> None:
+    land(store, contract, make_rows(days=8))
+    everything = build_frame(store, contract).index
+    training = contract.training.model_copy(update={"window": 3 * DAY})
+    frame = build_frame(store, contract.model_copy(update={"training": training})).index
+    assert frame.days == everything.days[2:]
+    assert frame.parts["training"].start == FIRST + 2 * DAY
+    assert frame.parts["holdout"] == everything.parts["holdout"]
 
 
 def test_an_unchanged_lake_gives_the_frame_on_record(store: Store, contract: Contract) -> None:
@@ -110,9 +159,9 @@ def test_a_change_gives_another_frame(store: Store, contract: Contract, what: st
 def test_an_interrupted_build_is_taken_up(store: Store, contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
     land(store, contract, make_rows())
     finished = build_frame(store, contract).index
-    prefix = f"features/{contract.source}/frames/{finished.fingerprint}/"
-    lost = [ref.key for ref in finished.parts["holdout"].partitions]
-    store.delete([f"{prefix}frame.json", *lost])
+    last = finished.parts["holdout"].partitions[-1].key
+    unfinished = [item.key for item in store.list(f"{last.rpartition('/')[0]}/")]
+    store.delete([f"features/{contract.source}/frames/{finished.fingerprint}/frame.json", *unfinished])
     assert open_frame(store, contract.source, finished.fingerprint) is None
     joined: list[int] = []
 
@@ -120,7 +169,7 @@ def test_an_interrupted_build_is_taken_up(store: Store, contract: Contract, monk
         joined.append(len(rows))
         return historical_features(store, contract, rows)
 
-    monkeypatch.setattr(frame_builder, "historical_features", counted)
+    monkeypatch.setattr(frame_days, "historical_features", counted)
     assert build_frame(store, contract).index == finished
     assert joined == [finished.parts["holdout"].rows]
 
