@@ -10,8 +10,8 @@ from bench.measure import Case, print_table
 
 _FOLDER = Path(__file__).parent
 _NO_BENCHMARKS = {
-    "__init__", "__main__", "contest", "gate_worlds", "generated_lake", "measure", "own_stack", "peers", "real_logs",
-    "redis_server",
+    "__init__", "__main__", "contest", "degraded_worlds", "gate_worlds", "generated_lake", "measure", "own_stack",
+    "peers", "real_logs", "redis_server",
 }  # fmt: skip
 
 

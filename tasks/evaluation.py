@@ -1,8 +1,11 @@
 """Evaluates newly matured impressions and the champion's health."""
 
+from typing import Any
+
 from liftloop.contract.loading import load_contract
 from liftloop.evaluation import evaluate as library
-from liftloop.evaluation.evaluate import Evaluation
+from liftloop.evaluation.course import read_evaluations
+from liftloop.evaluation.records import Evaluation
 from liftloop.evaluation.report import evaluation_page, kpi_rows
 from liftloop.storage.keys import off_policy_key
 from liftloop.storage.store import open_store
@@ -10,6 +13,9 @@ from tasks.events import announce
 from tasks.final_state import FinalState, completed
 from tasks.pages import publish_link, publish_page, publish_table
 from tasks.step import step
+
+_ANNOUNCED: dict[str, Any] = {"since": True, "until": True, "findings": True, "faults": True}
+_ANNOUNCED |= {"champion": {"version", "impressions", "score", "calibration_ratio", "decisions"}}
 
 
 @step
@@ -24,16 +30,17 @@ def report_evaluation(evaluation: Evaluation) -> None:
     source = evaluation.source
     if open_store().find(off_policy_key(source)):
         publish_link(source, "off-policy", off_policy_key(source))
-    publish_table(source, "evaluation", kpi_rows(evaluation), f"KPIs of {source}: {evaluation.health}")
-    publish_page(source, "evaluation", evaluation_page(load_contract(source), evaluation))
+    publish_table(source, "evaluation", kpi_rows(evaluation.kpis), f"KPIs of {source}: {evaluation.health}")
+    earlier = read_evaluations(open_store(), source)
+    publish_page(source, "evaluation", evaluation_page(load_contract(source), evaluation, earlier))
 
 
 @step
 def announce_health(evaluation: Evaluation) -> None:
-    """Emit `model.healthy` or `model.degraded` for automations."""
-    if evaluation.champion is None:
+    """Emit `model.healthy`, or `model.degraded` once for each fault: it starts a training, and a fault may last."""
+    if evaluation.champion is None or (evaluation.faults and not any(fault.is_new for fault in evaluation.faults)):
         return
-    findings = evaluation.model_dump(mode="json", include={"since", "until", "findings", "champion"})
+    findings = evaluation.model_dump(mode="json", include=_ANNOUNCED)
     announce(f"model.{evaluation.health}", evaluation.source, findings)
 
 

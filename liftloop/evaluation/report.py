@@ -1,8 +1,13 @@
 """An evaluation as a page, and its figures as table rows."""
 
+from collections.abc import Mapping, Sequence
+
 from liftloop.contract.contract import Contract
+from liftloop.evaluation.chart_report import chart_sections
 from liftloop.evaluation.earned import UNITS, in_unit
-from liftloop.evaluation.evaluate import ChampionScore, Evaluation
+from liftloop.evaluation.kpi import Kpis
+from liftloop.evaluation.late import late_words
+from liftloop.evaluation.records import ChampionScore, Evaluation, Late
 from liftloop.reporting.html import Figures, Plot, Section, Table, Text, render_report
 from liftloop.reporting.plots import reliability_plot
 from liftloop.stats.interval import Interval
@@ -16,8 +21,12 @@ _KPIS = {
 }
 
 
-def evaluation_page(contract: Contract, evaluation: Evaluation) -> str:
-    """HTML page: findings, KPIs by policy, and the champion's predictions and decisions."""
+def evaluation_page(contract: Contract, evaluation: Evaluation, earlier: Sequence[Evaluation] = ()) -> str:
+    """HTML page: findings, KPIs by policy, what was late, and the champion's charts, predictions and decisions.
+
+    Args:
+        earlier: the evaluations before it, oldest first, whose days the charts show, too.
+    """
     sections: list[Section] = [
         Figures(
             {
@@ -27,27 +36,34 @@ def evaluation_page(contract: Contract, evaluation: Evaluation) -> str:
             }
         ),
         Text("Findings", evaluation.findings),
-        _kpi_table(contract, evaluation),
+        _kpi_table(contract, "KPIs", evaluation.kpis),
+        *(_late_table(contract, late) for late in evaluation.late),
     ]
     if evaluation.champion:
+        sections += chart_sections(evaluation, earlier)
         sections += _champion_sections(contract, evaluation.champion)
     subtitle = f"impressions from {evaluation.since:%Y-%m-%d %H:%M} to {evaluation.until:%Y-%m-%d %H:%M} UTC"
     return render_report(f"Evaluation of {evaluation.source}", sections, subtitle=subtitle, verdict=evaluation.health)
 
 
-def kpi_rows(evaluation: Evaluation) -> list[dict[str, object]]:
+def kpi_rows(kpis: Mapping[str, Kpis]) -> list[dict[str, object]]:
     """One row per policy; KPIs as text."""
     return [
-        {"policy": policy, "impressions": kpis.impressions}
-        | {name.replace("_", " "): _text(getattr(kpis, name), spec) for name, spec in _KPIS.items()}
-        for policy, kpis in evaluation.kpis.items()
+        {"policy": policy, "impressions": each.impressions}
+        | {name.replace("_", " "): _text(getattr(each, name), spec) for name, spec in _KPIS.items()}
+        for policy, each in kpis.items()
     ]
 
 
-def _kpi_table(contract: Contract, evaluation: Evaluation) -> Table:
-    rows = kpi_rows(evaluation)
-    note = f"{contract.gate.confidence:.0%} intervals. Conversions are per click; per mille is per 1,000 impressions."
-    return Table("KPIs", list(rows[0]), [list(row.values()) for row in rows], note)
+def _kpi_table(contract: Contract, heading: str, kpis: Mapping[str, Kpis], note: str = "") -> Table:
+    rows = kpi_rows(kpis)
+    note += f"{contract.gate.confidence:.0%} intervals. Conversions are per click; per mille is per 1,000 impressions."
+    return Table(heading, list(rows[0]), [list(row.values()) for row in rows], note)
+
+
+def _late_table(contract: Contract, late: Late) -> Table:
+    heading = "KPIs of late impressions" if late.kind == "new" else "KPIs of impressions that changed"
+    return _kpi_table(contract, heading, late.kpis, f"{late_words(contract.reward, late)} ")
 
 
 def _main_kpi(contract: Contract, evaluation: Evaluation) -> dict[str, str]:

@@ -16,11 +16,12 @@ _MICROSECOND = timedelta(microseconds=1)  # the resolution of event times
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Impressions with `since` <= event time < `until`."""
+    """Impressions with `since` <= event time < `until`: all, or those in the objects named in `only`."""
 
     lake: Lake
     since: datetime
     until: datetime
+    only: frozenset[str] | None = None
 
     @property
     def store(self) -> Store:
@@ -30,19 +31,28 @@ class Window:
     def contract(self) -> Contract:
         return self.lake.contract
 
+    @property
+    def last_day(self) -> date:
+        return (self.until - _MICROSECOND).date()
+
     @cached_property
     def keys(self) -> list[str]:
         """The objects that hold the impressions, by day."""
-        return self._keys(self.since.date(), (self.until - _MICROSECOND).date())
+        return self._keys(self.since.date(), self.last_day)
 
     def keys_since(self, lookback: timedelta) -> list[str]:
         """The objects of the days from `lookback` before the window to its last day."""
-        return self._keys((self.since - lookback).date(), (self.until - _MICROSECOND).date())
+        return self._keys((self.since - lookback).date(), self.last_day)
 
     def count(self) -> tuple[int, int]:
         """Numbers of impressions and of rewards."""
         counted = self._read(f"count(*) AS impressions, coalesce(sum({quoted(self.contract.reward)}), 0) AS rewards")
         return int(counted["impressions"][0]), int(counted["rewards"][0])
+
+    def hours(self) -> list[datetime]:
+        """The beginnings of the hours that have impressions, sorted."""
+        found = self._read("DISTINCT date_trunc('hour', event_timestamp) AS hour")
+        return sorted(found["hour"].dt.tz_convert("UTC").tolist())
 
     def read(self, columns: list[str], limit: int | None = None) -> pd.DataFrame:
         """These columns, sorted by event time: all impressions, or a fixed sample of at most `limit`."""
@@ -61,7 +71,8 @@ class Window:
         return frame
 
     def _keys(self, first: date, last: date) -> list[str]:
-        return [item.key for day, files in sorted(self._by_day.items()) if first <= day <= last for item in files]
+        files = (item for day, items in sorted(self._by_day.items()) if first <= day <= last for item in items)
+        return [item.key for item in files if self.only is None or item.key in self.only]
 
     @cached_property
     def _by_day(self) -> dict[date, list[Listed]]:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import matplotlib
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import ReliabilityBin
 
-_ACCENT, _GUIDE = "#2456a6", "#9aa5b1"
+_ACCENT, _AVERAGE, _GUIDE = "#2456a6", "#c2701c", "#9aa5b1"
 _WIDE = 9.6  # inches: as wide as a page of `liftloop.reporting.html`
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the reader's own font
@@ -53,6 +54,27 @@ def interval_plot(intervals: Mapping[str, Interval], *, guide: float, label: str
         axes.set_ylim(len(intervals) - 0.4, -0.6)  # the first on top
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
+        return _svg(figure)
+
+
+def chart_plot(days: Sequence[datetime], charts: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
+    """One row per name: each day's score and the moving average, as shares of their limit (dashed, 1 and -1).
+
+    Args:
+        charts: pairs of score and average, one for each of `days`; NaN where there is none.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDE, 1.5 * len(charts)), layout="constrained")
+        rows = figure.subplots(len(charts), sharex=True, squeeze=False)[:, 0]
+        for axes, (name, pairs) in zip(rows, charts.items(), strict=True):
+            scores, averages = zip(*pairs, strict=True)
+            edge = 1.15 * max([1.0, *(abs(value) for pair in pairs for value in pair if value == value)])
+            axes.axhline(0, color="#e3e7ec", linewidth=1)
+            for limit in (-1, 1):
+                axes.axhline(limit, color=_GUIDE, linewidth=1, linestyle="--")
+            axes.plot(days, scores, color=_ACCENT, marker="o", markersize=3, linewidth=0.8)
+            axes.plot(days, averages, color=_AVERAGE, linewidth=2)
+            axes.set(ylim=(-edge, edge), ylabel=name)
         return _svg(figure)
 
 

@@ -21,8 +21,9 @@ from liftloop.contract.contract import Contract
 from liftloop.contract.schedules import Schedules
 from liftloop.decisions.candidates import ad_columns
 from liftloop.decisions.policy import EXPLORATION_SHARE
+from liftloop.evaluation.course import hours_on_record, read_evaluations
 from liftloop.evaluation.decision_value import decide, decide_precisely
-from liftloop.evaluation.evaluate import evaluate, last_evaluation, write_evaluation
+from liftloop.evaluation.evaluate import evaluate, write_evaluation
 from liftloop.evaluation.logged_candidates import LoggedCandidates, competing_ads
 from liftloop.evaluation.report import evaluation_page
 from liftloop.features.definitions import feature_columns
@@ -499,7 +500,7 @@ def test_evaluations_follow_each_other_and_notice_a_champion_that_fails(
     assert evaluate(store, contract) == first  # not on record yet, so nothing is lost when a run dies
     _, kept = with_step(write_evaluation, store, first)
     assert [ref.key for ref in kept.outputs] == [first.key]
-    assert last_evaluation(store, contract.source) == first
+    assert read_evaluations(store, contract.source) == [first]
 
     nothing, step = with_step(evaluate, store, contract)
     assert (nothing.health, step.is_reused, step.inputs) == ("no_new_data", True, ())
@@ -521,10 +522,34 @@ def test_evaluations_follow_each_other_and_notice_a_champion_that_fails(
     worse = evaluate(store, contract)
     assert worse.health == "degraded", worse
     assert any(finding.startswith("Predicted / observed rewards") for finding in worse.findings)
-    page = evaluation_page(contract, worse)
+    assert [fault.is_new for fault in worse.faults] == [True] * len(worse.faults)
+    page = evaluation_page(contract, worse, [first, good])
     assert all(
         word in page for word in ("degraded", "Predicted / observed rewards", "revenue per mille", version.version)
     )
+    write_evaluation(store, worse)
+
+
+def test_hours_are_scored_again_when_late_files_change_them(
+    store: Store, contract: Contract, version: ModelVersion
+) -> None:
+    before = hours_on_record(read_evaluations(store, contract.source)).set_index("hour")
+    land(store, contract, make_rows(7, days=2), name="worse")  # with all its clicks
+    land(store, contract, make_rows(7, days=1, seed=8)[:100], name="late")
+    land(store, contract, make_rows(9, days=1), name="tenth")
+    right = evaluate(store, contract)
+    assert right.health == "healthy", right.findings
+    assert {late.kind: late.files for late in right.late} == {"new": 1, "changed": 1}
+    assert right.champion is not None
+    write_evaluation(store, right)
+    after = hours_on_record(read_evaluations(store, contract.source)).set_index("hour")
+    again = pd.DatetimeIndex([hour.hour for hour in right.late_hours])
+    assert 24 <= len(again) <= 25
+    assert after["rewards"][again].sum() > 3 * before["rewards"][again].sum()
+    assert after["impressions"][again].sum() == before["impressions"][again].sum() + 100
+    others = before.index.difference(again)
+    pd.testing.assert_frame_equal(after.loc[others], before.loc[others])
+    assert set(after["version"]) == {version.version}
 
 
 def test_data_that_grew_old_fail_and_end_the_verdict_on_record(

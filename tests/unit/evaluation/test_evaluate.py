@@ -1,4 +1,4 @@
-"""KPIs from rows made by hand, the health that follows from scores, and the order of evaluations."""
+"""KPIs from rows made by hand, the order of evaluations, and their page."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,12 +8,11 @@ import pandas as pd
 import pytest
 from lib.gate_lake import make_contract, make_rows
 
-from liftloop.contract.sections import GatePolicy
-from liftloop.evaluation.decision_value import DecisionValue
-from liftloop.evaluation.evaluate import ChampionScore, Evaluation, judge_health
 from liftloop.evaluation.kpi import KPI_COLUMNS, kpis_by_policy
+from liftloop.evaluation.records import ChampionScore, Evaluation, Fault, Late, Point
 from liftloop.evaluation.report import evaluation_page, kpi_rows
 from liftloop.evaluation.rewards import Score
+from liftloop.stats.control_chart import Shift, Signal
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import ReliabilityBin
 
@@ -54,70 +53,19 @@ def test_where_no_interval_can_be_drawn_there_is_no_kpi() -> None:
     assert no_clicks["all"].click_through_rate == Interval(0, 0, 0)
 
 
-def champion_score(
-    entropy: tuple[float, float] = (0.8, 0.9),
-    ratio: tuple[float, float] = (0.9, 1.1),
-    earned: tuple[float, float] = (0.9, 1.4),
-    effective_sample_size: float = 5_000,
-) -> ChampionScore:
-    earns = interval(*earned)
-    decisions = DecisionValue(
-        impressions=9_000,
-        logged=interval(0.95, 1.05),
-        self_normalized=earns,
-        doubly_robust=earns,
-        effective_sample_size=effective_sample_size,
-    )
+def champion_score() -> ChampionScore:
     return ChampionScore(
         version="v1",
         impressions=9_000,
-        score=Score(log_loss=interval(0.1, 0.2), normalized_entropy=interval(*entropy)),
-        calibration_ratio=interval(*ratio),
+        score=Score(log_loss=interval(0.1, 0.2), normalized_entropy=interval(0.8, 0.9)),
+        calibration_ratio=interval(0.9, 1.1),
         reliability=(ReliabilityBin(10, 0.1, 0.2),),
-        decisions=decisions,
+        decisions=None,
     )
 
 
 def interval(low: float, high: float) -> Interval:
     return Interval((low + high) / 2, low, high)
-
-
-@pytest.mark.parametrize(
-    ("score", "finding"),
-    [
-        (champion_score(entropy=(1.01, 1.1)), "Predictions are worse than the mean rate"),
-        (champion_score(ratio=(1.3, 1.6)), "Predicted / observed rewards = 1.45 [1.30, 1.60]"),
-        (
-            champion_score(earned=(0.5, 0.9)),
-            "Decisions are worth less than the logged ones. Value relative to the logged decisions on 9,000"
-            " impressions: SNIPS 70%",
-        ),
-    ],
-)
-def test_each_fault_degrades_and_is_named(score: ChampionScore, finding: str) -> None:
-    health, findings = judge_health(GatePolicy(), score)
-    assert health == "degraded"
-    assert len(findings) == 1
-    assert findings[0].startswith(finding)
-
-
-@pytest.mark.parametrize(
-    "score",
-    [
-        champion_score(),
-        champion_score(entropy=(0.95, 1.2)),
-        champion_score(ratio=(1.2, 1.6)),
-        champion_score(earned=(0.5, 1.01)),
-        champion_score(earned=(0.5, 0.9), effective_sample_size=499),
-    ],
-    ids=["good", "entropy", "ratio", "earned", "too little told"],
-)
-def test_a_doubt_does_not_degrade(score: ChampionScore) -> None:
-    assert judge_health(GatePolicy(), score)[0] == "healthy"
-
-
-def test_without_a_champion_there_is_no_health() -> None:
-    assert judge_health(GatePolicy(), None)[0] == "no_champion"
 
 
 UNTIL = datetime(2026, 1, 9, 23, tzinfo=UTC)
@@ -146,8 +94,37 @@ def test_the_page_shows_findings_and_every_policy() -> None:
     page = evaluation_page(CONTRACT, whole)
     assert "All is &lt;b&gt;well&lt;/b&gt;." in page
     assert all(word in page for word in ("degraded", "uniform", "first", "margin per mille", "The champion v1"))
-    assert [row["policy"] for row in kpi_rows(whole)] == ["all", "first", "uniform"]
+    assert [row["policy"] for row in kpi_rows(whole.kpis)] == ["all", "first", "uniform"]
 
 
 def test_the_page_of_a_source_without_champion() -> None:
     assert "The champion" not in evaluation_page(CONTRACT, evaluation(health="no_champion"))
+
+
+def test_the_page_shows_what_was_late() -> None:
+    late = Late(kind="changed", since=UNTIL, until=UNTIL, files=2, impressions=1500, rewards=1, kpis=evaluation().kpis)
+    page = evaluation_page(CONTRACT, evaluation(late=(late,)))
+    assert "KPIs of impressions that changed" in page
+    assert "Evaluated again: 1,500 impressions with 1 click," in page
+
+
+def charted(days: int, score: float | None = 1.0) -> Evaluation:
+    until = UNTIL + timedelta(days=days)
+    signal = None if score is None else Signal(score, score / 2, 4.0, is_persistent=True)
+    point = Point(chart="ranking", until=until, shift=Shift(0.63, 0.7, (-0.1, -0.1, -0.1), 9.0), signal=signal)
+    return evaluation(until=until, champion=champion_score(), points=(point,))
+
+
+def test_the_page_shows_the_charts_and_their_course() -> None:
+    fault = Fault(name="ranking", since=UNTIL, words="It ranks worse.")
+    newest = charted(20, -5.0).model_copy(update={"faults": (fault,)})
+    page = evaluation_page(CONTRACT, newest, [charted(day) for day in range(20)])
+    assert all(word in page for word in ("0.630", "0.700", "-10.0%", "-5.0", "-2.5", "4.0", "too little on record"))
+    assert "Course of the charts" in page
+    assert "data:image/svg+xml" in page.partition("Course of the charts")[2].partition("The champion")[0]
+
+
+def test_without_a_signal_there_is_no_course() -> None:
+    page = evaluation_page(CONTRACT, charted(1, None))
+    assert page.count("too little on record") == 3
+    assert "Course of the charts" not in page

@@ -1,0 +1,60 @@
+"""A champion's predictions and decisions on impressions, as figures and as sums by hour."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from liftloop.evaluation.decision_value import DecisionValue, decide, decision_value
+from liftloop.evaluation.hours import hour_sums
+from liftloop.evaluation.logged_candidates import competing_ads
+from liftloop.evaluation.records import ChampionScore, HourSums
+from liftloop.evaluation.rewards import RewardSample
+from liftloop.features.definitions import LONGEST_WINDOW
+from liftloop.features.lookup import historical_features
+from liftloop.lake.matured import Window
+from liftloop.model.model import Model
+from liftloop.stats.scoring import reliability_table
+
+MAX_SCORED_ROWS = 300_000  # above it a sample is scored, so that the features fit in memory
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """The champion's model, on the impressions of a window."""
+
+    window: Window
+    model: Model
+
+    def score(self, version: str) -> ChampionScore:
+        """The champion on the window's impressions, or on a sample of them."""
+        rows = self._with_features(self.window.read(list(self.window.contract.column_types), limit=MAX_SCORED_ROWS))
+        sample, probability = self._sample(rows), self.model.predict(rows)
+        return ChampionScore(
+            version=version,
+            impressions=len(rows),
+            score=sample.score(probability),
+            calibration_ratio=sample.calibration_ratio(probability),
+            reliability=tuple(reliability_table(sample.reward, probability, weight=sample.weight)),
+            decisions=self._decisions(rows),
+            hours=hour_sums(rows["event_timestamp"], sample, probability),
+        )
+
+    def hours(self, rows: pd.DataFrame) -> tuple[HourSums, ...]:
+        """The sums by hour of any impressions."""
+        rows = self._with_features(rows)
+        return hour_sums(rows["event_timestamp"], self._sample(rows), self.model.predict(rows))
+
+    def _with_features(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return historical_features(self.window.store, self.window.contract, rows)
+
+    def _sample(self, rows: pd.DataFrame) -> RewardSample:
+        contract = self.window.contract
+        return RewardSample.of(contract, rows, rows[contract.reward].to_numpy(dtype=np.float64))
+
+    def _decisions(self, rows: pd.DataFrame) -> DecisionValue | None:
+        if not rows["propensity"].notna().any():
+            return None
+        store, contract = self.window.store, self.window.contract
+        ads = competing_ads(store, contract, self.window.keys_since(LONGEST_WINDOW))
+        return decision_value(contract, decide(store, contract, self.model, ads, rows))
