@@ -8,11 +8,11 @@ from liftloop.evaluation.records import Evaluation, Point
 from liftloop.reporting.html import Plot, Section, Table
 from liftloop.reporting.plots import chart_plot
 
-_COLUMNS = ["chart", "last 24 hours", "expected", "change", "of a day", "moving average", "limit", ""]
+_COLUMNS = ["chart", "last 24 hours", "expected", "change", "day", "moving average", "limit", ""]
 _NOTE = (
-    "Expected is what the same hours of past weeks had, at the level of this version. The day and the moving average of"
-    " days are in standard deviations of past days. One of them beyond the limit is a fault, of the ranking only if it"
-    " is below; a fault ends within half the limit."
+    "Expected is what the same hours of past weeks had, at the level of this version. The change in a day, the moving"
+    " average of days within the limit, and the limit are in standard deviations of past days. One of the two beyond"
+    " the limit is a fault, of the ranking only if it is below; a fault ends within half the limit."
 )
 _CAPTION = "Each day (points) and the moving average of days (line), as shares of their limits (dashed)."
 

@@ -74,9 +74,9 @@ def _words(chart: Chart, point: Point, found: Signal) -> str:
     change = now.observed / now.expected - 1
     return (
         f"{chart.words} in the 24 hours before {point.until:%F %H:%M}: {now.observed:{chart.spec}}, {abs(change):.1%}"
-        f" {'above' if change > 0 else 'below'} the {now.expected:{chart.spec}} of the same hours of past weeks. That"
-        f" is {found.score:+.1f} standard deviations of a day, and {found.smoothed:+.1f} in the moving average of days;"
-        f" the limit is {found.limit:.1f}."
+        f" {'above' if change > 0 else 'below'} the {now.expected:{chart.spec}} of the same hours of past weeks:"
+        f" {found.score:+.1f} standard deviations of a day, {found.smoothed:+.1f} in the moving average of days, with a"
+        f" limit of {found.limit:.1f}."
     )
 
 
