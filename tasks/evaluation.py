@@ -38,10 +38,9 @@ def report_evaluation(evaluation: Evaluation) -> None:
 @step
 def announce_health(evaluation: Evaluation) -> None:
     """Emit `model.healthy`, or `model.degraded` once for each fault: it starts a training, and a fault may last."""
-    if evaluation.champion is None or (evaluation.faults and not any(fault.is_new for fault in evaluation.faults)):
-        return
-    findings = evaluation.model_dump(mode="json", include=_ANNOUNCED)
-    announce(f"model.{evaluation.health}", evaluation.source, findings)
+    if evaluation.announced:
+        payload = evaluation.model_dump(mode="json", include=_ANNOUNCED)
+        announce(f"model.{evaluation.announced}", evaluation.source, payload)
 
 
 @step

@@ -105,3 +105,9 @@ class Evaluation(Measured):
     def version(self) -> str | None:
         """The champion's."""
         return self.champion.version if self.champion else None
+
+    @property
+    def announced(self) -> Health | None:
+        """What automations hear of the champion; None of a fault that lasts, because the event starts a training."""
+        is_news = not self.faults or any(fault.is_new for fault in self.faults)
+        return self.health if self.champion and is_news else None

@@ -66,6 +66,15 @@ def test_a_fault_goes_on_with_its_version_alone() -> None:
     assert Course.of(earlier, evaluation(27)).disturbed == {"ranking": {FIRST: FIRST + timedelta(hours=25)}}
 
 
+def test_a_lasting_fault_is_announced_once() -> None:
+    new = Fault(name="ranking", since=FIRST, words="It ranks worse.")
+    old = Fault(name="calibration", since=FIRST, words="It promises too much.", is_new=False)
+    assert evaluation(1, faults=(new, old), health="degraded").announced == "degraded"
+    assert evaluation(1, faults=(old,), health="degraded").announced is None
+    assert evaluation(1).announced == "healthy"
+    assert evaluation(1, None, health="no_champion").announced is None
+
+
 def test_points_of_all_versions_are_in_the_course() -> None:
     point = Point(chart="ranking", until=FIRST, shift=Shift(1.0, 1.0, (0.0,), 1.0), signal=None)
     course = Course.of([evaluation(1, points=(point,)), evaluation(2, "v2", points=(point,))], evaluation(3, "v2"))
