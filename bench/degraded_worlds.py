@@ -85,4 +85,4 @@ def _day_sums(
     predicted *= np.where(is_faulty, fault.predicted, 1.0)
     sample = RewardSample(reward, place, CONTRACT.gate, seed=7, negatives_kept=KEPT)
     times = pd.Series(START + pd.to_timedelta(hour[place], unit="h"))
-    return [each.model_dump() for each in hour_sums(times, sample, predicted.clip(0, 1))]
+    return [each.model_dump() for each in hour_sums(times, sample, predicted.clip(0, 1), represented=len(reward))]

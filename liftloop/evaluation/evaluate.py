@@ -7,15 +7,13 @@ reached the lake too late for its window, too. So a run that dies can be repeate
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from liftloop.contract.contract import Contract
 from liftloop.evaluation.course import Course, hours_on_record, read_evaluations
 from liftloop.evaluation.health import judge_health
 from liftloop.evaluation.kpi import KPI_COLUMNS, kpis_by_policy
 from liftloop.evaluation.late import Arrivals, late_words
-from liftloop.evaluation.records import Evaluation, HourSums
-from liftloop.evaluation.scorer import MAX_SCORED_ROWS, Scorer
+from liftloop.evaluation.records import Evaluation
+from liftloop.evaluation.scorer import Scorer
 from liftloop.lake.matured import Window, matured_window
 from liftloop.registry.load import load_model
 from liftloop.registry.registry import Registry
@@ -96,20 +94,14 @@ def _with_champion(
     evaluation: Evaluation, earlier: Sequence[Evaluation], arrivals: Arrivals, version: ModelVersion
 ) -> Evaluation:
     window, scorer = arrivals.window, Scorer(arrivals.window, load_model(arrivals.window.store, version))
-    late_hours = _late_hours(arrivals, hours_on_record(earlier), scorer, version.version)
-    scored = {"champion": scorer.score(version.version), "late_hours": late_hours}
+    on_record = hours_on_record(earlier)
+    scored_hours = set(on_record["hour"][on_record["version"] == version.version])
+    scored = {
+        "champion": scorer.score(version.version, evaluation.impressions),
+        "late_hours": scorer.hours(arrivals.spans(scored_hours)),
+    }
     evaluation = evaluation.model_copy(update=scored)
     course = Course.of(earlier, evaluation)
     judged = judge_health(window.contract, course, version.version, window.since, window.until)
     found = {name: getattr(judged, name) for name in ("points", "faults", "health", "findings")}
     return evaluation.model_copy(update=found)
-
-
-def _late_hours(arrivals: Arrivals, on_record: pd.DataFrame, scorer: Scorer, version: str) -> tuple[HourSums, ...]:
-    """The hours on record of this version that have late impressions, scored with all that the lake now holds."""
-    known = set(on_record["hour"][on_record["version"] == version])
-    spans = [span for span in arrivals.hours() if span.since in known]
-    if not spans:
-        return ()
-    columns, limit = list(arrivals.window.contract.column_types), MAX_SCORED_ROWS // len(spans) + 1
-    return scorer.hours(pd.concat([span.read(columns, limit=limit) for span in spans], ignore_index=True))

@@ -4,7 +4,7 @@ Each evaluation records the files that it is the first to see, so that together 
 what they rest on, and none lists it all.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -72,10 +72,11 @@ class Arrivals:
         """The KPIs of the late impressions."""
         return tuple(_evaluate(kind, window) for kind, window in self.late.items())
 
-    def hours(self) -> list[Window]:
-        """All impressions, late or not, of the evaluated hours that have late ones, as spans without a gap."""
+    def spans(self, scored: Container[datetime]) -> list[Window]:
+        """All impressions, late or not, of those scored hours that have late ones, as spans without a gap."""
         spans: list[Window] = []
-        for hour in sorted({hour for window in self.late.values() for hour in window.hours()}):
+        affected = {hour for window in self.late.values() for hour in window.hours()}
+        for hour in sorted(hour for hour in affected if hour in scored):
             until = min(hour + _HOUR, self.window.since)
             if spans and spans[-1].until == hour:
                 spans[-1] = replace(spans[-1], until=until)

@@ -1,6 +1,8 @@
 """A champion's predictions and decisions on impressions, as figures and as sums by hour."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import pandas as pd
@@ -26,8 +28,8 @@ class Scorer:
     window: Window
     model: Model
 
-    def score(self, version: str) -> ChampionScore:
-        """The champion on the window's impressions, or on a sample of them."""
+    def score(self, version: str, impressions: int) -> ChampionScore:
+        """The champion on the window's impressions, of which there are so many, or on a sample of them."""
         rows = self._with_features(self.window.read(list(self.window.contract.column_types), limit=MAX_SCORED_ROWS))
         sample, probability = self._sample(rows), self.model.predict(rows)
         return ChampionScore(
@@ -37,13 +39,19 @@ class Scorer:
             calibration_ratio=sample.calibration_ratio(probability),
             reliability=tuple(reliability_table(sample.reward, probability, weight=sample.weight)),
             decisions=self._decisions(rows),
-            hours=hour_sums(rows["event_timestamp"], sample, probability),
+            hours=hour_sums(rows["event_timestamp"], sample, probability, represented=impressions),
         )
 
-    def hours(self, rows: pd.DataFrame) -> tuple[HourSums, ...]:
-        """The sums by hour of any impressions."""
-        rows = self._with_features(rows)
-        return hour_sums(rows["event_timestamp"], self._sample(rows), self.model.predict(rows))
+    def hours(self, spans: Sequence[Window]) -> tuple[HourSums, ...]:
+        """The sums by hour of other windows' impressions, or of a sample of them."""
+        if not spans:
+            return ()
+        counts, columns = [span.count()[0] for span in spans], list(self.window.contract.column_types)
+        share = min(1.0, MAX_SCORED_ROWS / sum(counts))
+        parts = [span.read(columns, limit=ceil(share * count)) for span, count in zip(spans, counts, strict=True)]
+        rows = self._with_features(pd.concat(parts, ignore_index=True))
+        sample, probability = self._sample(rows), self.model.predict(rows)
+        return hour_sums(rows["event_timestamp"], sample, probability, represented=sum(counts))
 
     def _with_features(self, rows: pd.DataFrame) -> pd.DataFrame:
         return historical_features(self.window.store, self.window.contract, rows)

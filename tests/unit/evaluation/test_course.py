@@ -97,7 +97,9 @@ def test_hour_sums_are_those_of_each_hour_alone(kept: float) -> None:
     reward = rows["click"].to_numpy(dtype=np.float64)
     probability = np.random.default_rng(1).uniform(0.01, 0.4, len(rows))
     sample = RewardSample.of(contract, rows, reward)
-    found = hour_sums(rows["event_timestamp"], sample, probability)
+    found = hour_sums(rows["event_timestamp"], sample, probability, represented=len(rows))
+    doubled = hour_sums(rows["event_timestamp"], sample, probability, represented=2 * len(rows))
+    assert [each.predicted for each in doubled] == pytest.approx([2 * each.predicted for each in found])
     assert [each.hour for each in found] == [FIRST + timedelta(hours=hour) for hour in range(24)]
     for each in found:
         of_hour = (rows["event_timestamp"].dt.hour == each.hour.hour).to_numpy()
@@ -115,6 +117,6 @@ def test_an_hour_without_pairs_to_compare_has_no_ranking() -> None:
     rows = pd.DataFrame(make_rows(0, days=1))
     reward = (rows["event_timestamp"].dt.hour > 0).to_numpy(dtype=np.float64)
     sample = RewardSample.of(make_contract("s"), rows, reward)
-    for each in hour_sums(rows["event_timestamp"], sample, np.full(len(rows), 0.1)):
+    for each in hour_sums(rows["event_timestamp"], sample, np.full(len(rows), 0.1), represented=len(rows)):
         assert (each.ranked, each.concordance) == (0, 0)
         assert set(SUMS) < set(HourSums.model_fields)
