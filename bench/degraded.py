@@ -40,7 +40,8 @@ _Answer = TypeVar("_Answer")
 WORLDS = {
     "hours move by 15 %, days by 10 %": World(),
     "and a rhythm of hours and weekends": World(rhythm=0.2),
-    "and a season of 10 %": World(season=0.1),
+    "and a season of ± 5 %": World(season=0.05),
+    "and a season of ± 10 %": World(season=0.1),
 }
 HIGH, LOW, UNRANKED, WORSE_WORLD = (
     Fault(predicted=1.1),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
 
+import numpy as np
 import pandas as pd
 
 from liftloop.contract.sections import GatePolicy
@@ -90,13 +91,12 @@ def _fault(bound: Bound, ongoing: Fault | None, days: list[pd.DataFrame], option
 
 def _newest_days(hours: pd.DataFrame, until: datetime, minimum_rewards: int) -> Iterator[pd.DataFrame]:
     """Up to three spans of whole hours, newest first: each of a day, or longer if it needs that for its rewards."""
+    rewards_before, end = np.append(0.0, hours["rewards"].cumsum()), len(hours)
     for _ in range(_DAYS):
-        back = hours["rewards"][::-1].cumsum()[::-1]
-        enough = hours["hour"][back >= minimum_rewards]
-        if enough.empty:
+        enough = int(np.searchsorted(rewards_before, rewards_before[end] - minimum_rewards, side="right")) - 1
+        if enough < 0:
             return
-        since = min(enough.iloc[-1], pd.Timestamp(until - _DAY))
-        day = hours[hours["hour"] >= since]
-        if len(day) >= MINIMUM_HOURS:
-            yield day
-        hours, until = hours[hours["hour"] < since], since
+        start = min(enough, int(hours["hour"].searchsorted(pd.Timestamp(until - _DAY))))
+        if end - start >= MINIMUM_HOURS:
+            yield hours.iloc[start:end]
+        until, end = hours["hour"].iloc[start], start

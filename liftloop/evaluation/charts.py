@@ -41,15 +41,15 @@ def chart_point(course: Course, chart: Chart, version: str, until: datetime, min
 
     The hours in which the chart had a fault are no past to compare with.
     """
-    hours = course.hours[course.hours["hour"].between(until - DAY - HISTORY, until, inclusive="left")]
-    is_now = (hours["hour"] >= until - DAY) & (hours["version"] == version)
-    if hours["rewards"][is_now].sum() < minimum_rewards:
+    every = _hourly(course.hours, chart)
+    is_known = (every.hour >= _hours(until - DAY - HISTORY)) & (every.hour < _hours(until))
+    is_now = is_known & (every.hour >= _hours(until - DAY)) & (course.hours["version"] == version).to_numpy()
+    if course.hours["rewards"].to_numpy()[is_now].sum() < minimum_rewards:
         return None
-    is_past = hours["hour"] < _calm_until(course, chart, until)
+    is_past = is_known & (every.hour < _hours(_calm_until(course, chart, until)))
     for since, end in course.disturbed.get(chart.name, {}).items():
-        is_past &= ~hours["hour"].between(since, end, inclusive="left")
-    every = _hourly(hours, chart)
-    found = shift(every.where(is_past.to_numpy()), every.where(is_now.to_numpy()))
+        is_past &= (every.hour < _hours(since)) | (every.hour >= _hours(end))
+    found = shift(every.where(is_past), every.where(is_now))
     if found is None:
         return None
     points = course.points.get(chart.name, ())
@@ -109,7 +109,11 @@ def days_before(points: Sequence[Charted], until: datetime, version: str | None 
 
 
 def _hourly(hours: pd.DataFrame, chart: Chart) -> Hourly:
-    number = ((hours["hour"] - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(hours=1)).to_numpy(np.int64)
+    number = hours["hour"].to_numpy("datetime64[h]").astype(np.int64)
     series, _ = pd.factorize(hours["version"])
-    sums = (hours[name].to_numpy() for name in (chart.numerator, chart.denominator))
-    return Hourly(number.astype(np.int64), series, *sums)
+    return Hourly(number, series, *(hours[name].to_numpy() for name in (chart.numerator, chart.denominator)))
+
+
+def _hours(time: datetime) -> float:
+    """Since 1970."""
+    return time.timestamp() / 3600

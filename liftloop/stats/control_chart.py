@@ -23,7 +23,7 @@ from liftloop.stats.columns import Floats
 SPAN_HOURS = 24
 MINIMUM_DAYS = 7  # that a standard deviation is estimated from
 SMOOTHING = 0.25  # weight of the newest day in the moving average
-FALSE_ALARM = 1e-4  # of one look at one limit
+FALSE_ALARM = 5e-5  # of one look at one limit
 _HOURS_OF_DAY, _HOURS_OF_WEEK = 24, 168
 _THIRDS = 3
 
