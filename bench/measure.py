@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from math import inf
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -92,8 +93,15 @@ def median_of(samples: Sequence[Sample]) -> Sample:
 def report(bench: str, cases: Sequence[Case], **details: Any) -> None:
     """A table of the cases; then, as the last line, all as JSON, led by the case that is furthest from its goal."""
     print_table(bench, cases)
-    worst = max(cases, key=lambda case: case.goal / case.ratio if case.is_rate else case.ratio / case.goal)
+    worst = max(cases, key=_distance)
     print(json.dumps({"bench": bench, **_json(worst), **details, "cases": [_json(case) for case in cases]}))
+
+
+def _distance(case: Case) -> float:
+    """How far a case is from its goal, as a factor."""
+    if not case.is_rate:
+        return case.ratio / case.goal
+    return case.goal / case.ratio if case.ratio else inf
 
 
 def print_table(title: str, cases: Sequence[Case]) -> None:
