@@ -13,6 +13,7 @@ from liftloop.evaluation.earned import earned
 from liftloop.evaluation.logged_candidates import LoggedCandidates
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.model.model import Model
+from liftloop.registry.timeline import Timeline
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import BootstrapOptions, Interval
 from liftloop.stats.off_policy import (
@@ -68,7 +69,7 @@ class DecisionValue(Measured):
 def decide(
     store: Store,
     contract: Contract,
-    model: Model,
+    models: Model | Timeline,
     ads: pd.DataFrame,
     rows: pd.DataFrame,
     *,
@@ -77,8 +78,9 @@ def decide(
     """Decisions of the model's policy on logged impressions that have a propensity and competing ads.
 
     Args:
+        models: one model, or a version's models, each of which decides on the impressions of its time.
         ads: as `competing_ads` returns them.
-        rows: impressions with `feature_columns`; a seeded sample of them is used if there are too many.
+        rows: impressions by time, with `feature_columns`; a seeded sample of them is used if there are too many.
 
     Returns:
         One row per impression, in their order: `impression_id`, `event_timestamp`, the contract's keys,
@@ -92,8 +94,9 @@ def decide(
     """
     rng = np.random.default_rng(contract.training.seed)
     rows = _sample(contract, ads, rows, max_expanded_rows, rng)
-    candidates = LoggedCandidates(store, contract, model, ads, rows)
-    chosen = pd.concat([_choose(candidates, chunk, rng) for chunk in candidates.chunks()], ignore_index=True)
+    candidates = (LoggedCandidates(store, contract, model, ads, part) for model, part in models.by_time(rows))
+    parts = [_choose(each, chunk, rng) for each in candidates for chunk in each.chunks()]
+    chosen = pd.concat(parts, ignore_index=True)
     logged = rows[_logged_columns(contract)]
     weight = chosen["target_probability"] / rows["propensity"]
     row_weight = sampling_weight(rows[contract.reward].to_numpy(dtype=np.float64), contract.outcome.negatives_kept)
@@ -102,12 +105,12 @@ def decide(
 
 
 def decide_precisely(
-    store: Store, contract: Contract, model: Model, ads: pd.DataFrame, rows: pd.DataFrame
+    store: Store, contract: Contract, models: Model | Timeline, ads: pd.DataFrame, rows: pd.DataFrame
 ) -> pd.DataFrame:
     """As `decide`, on as many impressions as the contract's effective sample size needs, if so many can be had."""
     limit, possible = MAX_EXPANDED_ROWS, len(_decidable(contract, ads, rows))
     while True:
-        decisions = decide(store, contract, model, ads, rows, max_expanded_rows=limit)
+        decisions = decide(store, contract, models, ads, rows, max_expanded_rows=limit)
         feedback, _ = logged_feedback(contract, decisions)
         size = effective_sample_size(importance_weights(feedback), feedback.row_weight)
         needed = contract.gate.minimum_effective_sample_size

@@ -15,8 +15,8 @@ from liftloop.evaluation.late import Arrivals, late_words
 from liftloop.evaluation.records import Evaluation
 from liftloop.evaluation.scorer import Scorer
 from liftloop.lake.matured import Window, matured_window
-from liftloop.registry.load import load_model
 from liftloop.registry.registry import Registry
+from liftloop.registry.timeline import Timeline
 from liftloop.registry.versions import ModelVersion
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store, references
@@ -93,11 +93,15 @@ def _no_news(contract: Contract, why: str) -> Evaluation:
 def _with_champion(
     evaluation: Evaluation, earlier: Sequence[Evaluation], arrivals: Arrivals, version: ModelVersion
 ) -> Evaluation:
-    window, scorer = arrivals.window, Scorer(arrivals.window, load_model(arrivals.window.store, version))
+    window, scorer = arrivals.window, Scorer(arrivals.window, Timeline.load(arrivals.window.store, version))
     on_record = hours_on_record(earlier)
     scored_hours = set(on_record["hour"][on_record["version"] == version.version])
+    score = scorer.score(version.version, evaluation.impressions)
+    if score is None:
+        fitted = f"The champion {version.version} was fitted on these impressions, so they do not judge it."
+        return evaluation.model_copy(update={"findings": (fitted,)})
     scored = {
-        "champion": scorer.score(version.version, evaluation.impressions),
+        "champion": score,
         "late_hours": scorer.hours(arrivals.spans(scored_hours)),
     }
     evaluation = evaluation.model_copy(update=scored)

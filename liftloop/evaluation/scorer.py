@@ -15,7 +15,7 @@ from liftloop.evaluation.rewards import RewardSample
 from liftloop.features.definitions import LONGEST_WINDOW
 from liftloop.features.lookup import historical_features
 from liftloop.lake.matured import Window
-from liftloop.model.model import Model
+from liftloop.registry.timeline import Timeline
 from liftloop.stats.scoring import reliability_table
 
 MAX_SCORED_ROWS = 300_000  # above it a sample is scored, so that the features fit in memory
@@ -23,15 +23,22 @@ MAX_SCORED_ROWS = 300_000  # above it a sample is scored, so that the features f
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """The champion's model, on the impressions of a window."""
+    """The champion's models, on the impressions of a window; none was fitted on those that it predicts."""
 
     window: Window
-    model: Model
+    models: Timeline
 
-    def score(self, version: str, impressions: int) -> ChampionScore:
-        """The champion on the window's impressions, of which there are so many, or on a sample of them."""
-        rows = self._with_features(self.window.read(list(self.window.contract.column_types), limit=MAX_SCORED_ROWS))
-        sample, probability = self._sample(rows), self.model.predict(rows)
+    def score(self, version: str, impressions: int) -> ChampionScore | None:
+        """The champion on the window's impressions, of which there are so many, or on a sample of them.
+
+        None: all but impressions with one kind of reward were there when it was fitted.
+        """
+        rows = self.window.read(list(self.window.contract.column_types), limit=MAX_SCORED_ROWS)
+        rows = rows[rows["event_timestamp"] >= self.models.since].reset_index(drop=True)
+        if not self._sample(rows).has_both:
+            return None
+        rows = self._with_features(rows)
+        sample, probability = self._sample(rows), self.models.predict(rows)
         return ChampionScore(
             version=version,
             impressions=len(rows),
@@ -50,7 +57,7 @@ class Scorer:
         share = min(1.0, MAX_SCORED_ROWS / sum(counts))
         parts = [span.read(columns, limit=ceil(share * count)) for span, count in zip(spans, counts, strict=True)]
         rows = self._with_features(pd.concat(parts, ignore_index=True))
-        sample, probability = self._sample(rows), self.model.predict(rows)
+        sample, probability = self._sample(rows), self.models.predict(rows)
         return hour_sums(rows["event_timestamp"], sample, probability, represented=sum(counts))
 
     def _with_features(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -65,4 +72,4 @@ class Scorer:
             return None
         store, contract = self.window.store, self.window.contract
         ads = competing_ads(store, contract, self.window.keys_since(LONGEST_WINDOW))
-        return decision_value(contract, decide(store, contract, self.model, ads, rows))
+        return decision_value(contract, decide(store, contract, self.models, ads, rows))

@@ -11,8 +11,8 @@ from liftloop.contract.contract import Contract
 from liftloop.errors import UserError
 from liftloop.evaluation.rewards import MINIMUM_DAYS, RewardSample, Score
 from liftloop.gate.checks.slices import MINIMUM_SLICE_REWARDS
-from liftloop.registry.load import load_model
 from liftloop.registry.registry import Registry
+from liftloop.registry.timeline import Timeline
 from liftloop.registry.versions import ModelVersion
 from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
@@ -72,7 +72,8 @@ def compare(store: Store, contract: Contract, first: ModelVersion, second: Model
     if first.version == second.version or first.reward != second.reward:
         same = "the same version" if first.version == second.version else "models of different rewards"
         raise ComparisonError(f"{first.version} and {second.version} are {same}: name two comparable versions")
-    trained_until = max(_frame_of(store, version).index.parts["validation"].end for version in (first, second))
+    timelines = [Timeline.load(store, version) for version in (first, second)]
+    trained_until = max(each.since for each in timelines)
     frame = _newest_frame(store, contract.source)
     rows = frame.holdout[frame.holdout["event_timestamp"] >= trained_until].reset_index(drop=True)
     reward = rows[first.reward].to_numpy(dtype=np.float64)
@@ -81,9 +82,7 @@ def compare(store: Store, contract: Contract, first: ModelVersion, second: Model
             f"{reward.sum():.0f} {first.reward}s in {len(reward)} impressions since {trained_until:%F %T} are too few:"
             f" {MINIMUM_SLICE_REWARDS} are needed; wait until more have matured"
         )
-    paired = _Paired(
-        RewardSample.of(contract, rows, reward), _predict(store, first, rows), _predict(store, second, rows)
-    )
+    paired = _Paired(RewardSample.of(contract, rows, reward), *(_predict(each, rows) for each in timelines))
     if missing := sorted(set(contract.gate.slices) - set(rows)):
         raise ComparisonError(f"the newest hold-out has no {missing}, which gate.slices names: train again")
     overall = paired.on("all", np.ones(len(rows), dtype=np.bool_))
@@ -121,15 +120,8 @@ def _newest_frame(store: Store, source: str) -> TrainingFrame:
     return max(frames, key=lambda frame: frame.index.parts["holdout"].end)
 
 
-def _frame_of(store: Store, version: ModelVersion) -> TrainingFrame:
-    frame = open_frame(store, version.source, version.frame_fingerprint)
-    if frame is None:
-        raise ComparisonError(f"the training frame of {version.version} is gone: what it was trained on is unknown")
-    return frame
-
-
-def _predict(store: Store, version: ModelVersion, rows: pd.DataFrame) -> Floats:
+def _predict(timeline: Timeline, rows: pd.DataFrame) -> Floats:
     try:
-        return load_model(store, version).predict(rows)
+        return timeline.predict(rows)
     except ValueError as error:  # the contract's columns changed between the two versions
-        raise ComparisonError(f"{version.version} cannot score the newest hold-out: {error}") from None
+        raise ComparisonError(f"the newest hold-out cannot be scored: {error}") from None

@@ -24,6 +24,7 @@ from liftloop.gate.verdict import GroupRow
 from liftloop.model.model import Model
 from liftloop.registry.load import load_model
 from liftloop.registry.registry import Registry
+from liftloop.registry.timeline import Timeline
 from liftloop.registry.versions import ModelVersion
 from liftloop.stats.columns import Floats
 from liftloop.stats.shrinkage import smoothed_rates
@@ -68,38 +69,52 @@ class Evidence:
         return load_model(self.store, self.version)
 
     @cached_property
+    def timeline(self) -> Timeline:
+        """The version's models, each for the judged day after those that it was fitted on."""
+        return Timeline.load(self.store, self.version)
+
+    @cached_property
     def probability(self) -> Floats:
-        return self.model.predict(self.holdout)
+        return self.timeline.predict(self.holdout)
 
     @cached_property
     def constant(self) -> Floats:
-        return np.full(len(self.holdout), mean_rate(self.contract, self.frame))
+        return self._by_day(lambda frame, rows: np.full(len(rows), mean_rate(self.contract, frame)))
 
     @cached_property
     def ad_rate(self) -> Floats:
-        rate = mean_rate(self.contract, self.frame)
-        return per_ad(self.holdout["ad_id"], smoothed_rates(ad_counts(self.contract, self.frame), rate), rate)
+        def rates(frame: TrainingFrame, rows: pd.DataFrame) -> Floats:
+            rate = mean_rate(self.contract, frame)
+            return per_ad(rows["ad_id"], smoothed_rates(ad_counts(self.contract, frame), rate), rate)
+
+        return self._by_day(rates)
+
+    def _by_day(self, predict: Callable[[TrainingFrame, pd.DataFrame], Floats]) -> Floats:
+        """Predictions of each judged day from the frame of the days before it, shape (rows,)."""
+        found, times = np.full(len(self.holdout), np.nan), self.holdout["event_timestamp"]
+        for day in self.frame.index.judged_days:
+            is_judged = ((times >= day.start) & (times < day.end)).to_numpy()
+            found[is_judged] = predict(self.frame.until(day.start), self.holdout[is_judged])
+        return found
 
     @property
     def champion_version(self) -> str | None:
         return self.champion.version if self.champion else None
 
     @cached_property
-    def champion_model(self) -> Model:
+    def champion_timeline(self) -> Timeline:
         assert self.champion is not None  # only read if there is one
-        return load_model(self.store, self.champion)
+        return Timeline.load(self.store, self.champion)
 
     @cached_property
     def champion_probability(self) -> Floats:
-        return self.champion_model.predict(self.holdout)
+        """NaN where it is not new to the champion."""
+        return self.champion_timeline.predict(self.holdout)
 
     @cached_property
     def is_new_to_champion(self) -> NDArray[np.bool_]:
-        """Whether the champion was not trained or calibrated on a row of the hold-out, shape (rows,)."""
-        assert self.champion is not None  # only read if there is one
-        frame = open_frame(self.store, self.contract.source, self.champion.frame_fingerprint)
-        seen_until = frame.index.parts["validation"].end if frame else self.champion.created_at
-        return np.asarray(self.holdout["event_timestamp"] >= seen_until)
+        """Whether a model of the champion was not fitted on a row of the hold-out, shape (rows,)."""
+        return np.asarray(self.holdout["event_timestamp"] >= self.champion_timeline.since)
 
     @property
     def look(self) -> int:
@@ -140,7 +155,7 @@ class Evidence:
     @cached_property
     def decisions(self) -> pd.DataFrame:
         """Decisions of the version's policy on these impressions, or on as many of them as needed."""
-        return decide_precisely(self.store, self._as_trained, self.model, self._ads, self.decided)
+        return decide_precisely(self.store, self._as_trained, self.timeline, self._ads, self.decided)
 
     @cached_property
     def champion_decisions(self) -> pd.DataFrame | None:
@@ -148,7 +163,7 @@ class Evidence:
         if self.champion is None:
             return None
         rows = self.decided[self.decided["impression_id"].isin(self.decisions["impression_id"])]
-        return decide(self.store, self._as_trained, self.champion_model, self._ads, rows, max_expanded_rows=2**62)
+        return decide(self.store, self._as_trained, self.champion_timeline, self._ads, rows, max_expanded_rows=2**62)
 
     @cached_property
     def _ads(self) -> pd.DataFrame:
@@ -178,12 +193,14 @@ class Evidence:
             "constant": lambda: self.constant,
             "per-ad rate": lambda: self.ad_rate,
         }
-        if self.champion:
-            predictions["champion"] = lambda: self.champion_probability
         scores = {}
         for name, predict in predictions.items():
             with suppress(Exception):  # a check fails with the same error and reports it
                 scores[name] = self.sample.score(predict())
+        with suppress(Exception):
+            if self.champion:
+                is_new = self.is_new_to_champion
+                scores["champion"] = self.sample.where(is_new).score(self.champion_probability[is_new])
         return scores
 
 
@@ -200,12 +217,16 @@ class ClickedEvidence(Evidence):
         return _of_conversions(super().model)
 
     @cached_property
-    def champion_model(self) -> Model:
-        return _of_conversions(super().champion_model)
+    def timeline(self) -> Timeline:
+        return super().timeline.map(_of_conversions)
+
+    @cached_property
+    def champion_timeline(self) -> Timeline:
+        return super().champion_timeline.map(_of_conversions)
 
     @property
     def champion_version(self) -> str | None:
-        return super().champion_version if self.champion and super().champion_model.conversion else None
+        return super().champion_version if self.champion and self.champion.conversion else None
 
 
 def _of_conversions(model: Model) -> Model:

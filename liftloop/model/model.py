@@ -1,5 +1,6 @@
 """A trained model: boosters, encoders, calibrations and what impressions earn, stored as blobs without pickle."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -46,6 +47,10 @@ class Model:
             ValueError: a column is missing.
         """
         return self.predict_codes(self.spec.encoder.to_codes(rows))
+
+    def by_time(self, rows: pd.DataFrame) -> Iterator[tuple["Model", pd.DataFrame]]:
+        """All rows with this model; a version's `Timeline` has several."""
+        yield self, rows
 
     def predict_codes(self, codes: Matrix) -> NDArray[np.float64]:
         """Calibrated P(reward), shape (rows,), from the result of the encoder's `to_codes`."""

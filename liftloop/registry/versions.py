@@ -6,6 +6,8 @@ Models are known by the hashes of their blobs, so no code here has to load one.
 from datetime import datetime
 from typing import Any
 
+from pydantic.dataclasses import dataclass
+
 from liftloop.contract.sections import Reward
 from liftloop.errors import UserError
 from liftloop.storage.records import Record, SharedRecord
@@ -14,6 +16,15 @@ from liftloop.storage.store import ObjectRef, Store, concurrently
 
 class RegistryError(UserError):
     """A version is not on record, its blobs are missing or changed, or the champion cannot be moved."""
+
+
+@dataclass(frozen=True)
+class FoldRecord:
+    """The blobs of a model that judges impressions with `since` <= event time < `until`."""
+
+    since: datetime
+    until: datetime
+    blobs: tuple[ObjectRef, ...]
 
 
 class ModelVersion(Record):
@@ -29,6 +40,8 @@ class ModelVersion(Record):
     booster: ObjectRef
     spec: ObjectRef
     conversion: tuple[ObjectRef, ...] = ()  # booster and spec of P(conversion | click), where there is one
+    folds: tuple[FoldRecord, ...] = ()  # the models that judge it, by time
+    trained_until: datetime  # event times of the rows it was fitted on are before this
     metrics: dict[str, Any]
     created_at: datetime
     code_revision: str
@@ -39,6 +52,10 @@ class ModelVersion(Record):
     @property
     def blobs(self) -> tuple[ObjectRef, ...]:
         return self.booster, self.spec, *self.conversion
+
+    @property
+    def fold_blobs(self) -> tuple[ObjectRef, ...]:
+        return tuple(blob for fold in self.folds for blob in fold.blobs)
 
     @property
     def size_bytes(self) -> int:
@@ -63,13 +80,13 @@ class Pointer(SharedRecord):
     run_id: str | None = None
 
 
-def verify_blobs(store: Store, version: ModelVersion) -> list[bytes]:
-    """The version's blobs in their order, checked against the record.
+def verify_blobs(store: Store, version: ModelVersion, fold: FoldRecord | None = None) -> list[bytes]:
+    """The blobs of a version, or of one of its folds, in their order, checked against the record.
 
     Raises:
         RegistryError: one is missing or changed.
     """
     try:
-        return concurrently(store.get_verified, version.blobs)
+        return concurrently(store.get_verified, fold.blobs if fold else version.blobs)
     except (KeyError, ValueError) as error:
         raise RegistryError(f"{version.source} {version.version} cannot be loaded: {error}") from None

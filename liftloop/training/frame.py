@@ -65,6 +65,20 @@ class FrameIndex(Record):
     def partitions(self) -> tuple[ObjectRef, ...]:
         return tuple(ref for part in self.parts.values() for ref in part.partitions)
 
+    @property
+    def judged_days(self) -> tuple[FramePart, ...]:
+        """What the hold-out has on each UTC day; where days are unknown, all of it."""
+        holdout = self.parts["holdout"]
+        return tuple(day for day in self.days if day.start >= holdout.start) or (holdout,)
+
+    def until(self, moment: datetime) -> "FrameIndex":
+        """The index as if the hold-out began then: the judged days before it are part of the validation part."""
+        before = [day for day in self.judged_days if day.end <= moment]
+        validation, holdout = self.parts["validation"], self.parts["holdout"]
+        later = joined((moment, holdout.end), (day for day in self.judged_days if day.end > moment))
+        parts = {"validation": joined((validation.start, moment), [validation, *before]), "holdout": later}
+        return self.model_copy(update={"parts": self.parts | parts})
+
     def together(self, names: Sequence[Part]) -> FramePart:
         """Adjacent parts as one."""
         parts = [self.parts[name] for name in names]
@@ -85,6 +99,10 @@ class TrainingFrame:
 
     store: Store
     index: FrameIndex
+
+    def until(self, moment: datetime) -> "TrainingFrame":
+        """See `FrameIndex.until`."""
+        return TrainingFrame(self.store, self.index.until(moment))
 
     @cached_property
     def training(self) -> pd.DataFrame:

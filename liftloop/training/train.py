@@ -1,8 +1,12 @@
-"""Training: a search on samples, calibration on the validation part, a fit of the best trial on all rows."""
+"""Training: a search on samples, calibration on the validation part, and fits of the best trial.
+
+One fit for each judged day, on all days before it, and one on all rows, which is served.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -16,7 +20,7 @@ from liftloop.features.definitions import feature_columns, feature_service_name
 from liftloop.model.earnings import Earnings
 from liftloop.model.encoder import Encoder
 from liftloop.model.model import Model, ModelSpec, predict_uncalibrated
-from liftloop.registry.load import register
+from liftloop.registry.load import Fold, register
 from liftloop.registry.registry import Registry
 from liftloop.registry.versions import ModelVersion
 from liftloop.stats.calibrate import fit_calibration
@@ -40,7 +44,7 @@ from liftloop.training.trial import Trial
 
 Progress = Callable[[str], object]
 
-RULE_VERSION = "training 5"
+RULE_VERSION = "training 6"
 SAMPLED_ROWS = 50_000  # at most, with a reward, and as many without: the sample of a trial
 FITTED: tuple[Part, ...] = ("training", "validation")
 
@@ -51,18 +55,23 @@ _log = logging.getLogger(__name__)
 class Trained:
     """A model and its search. `log_loss` is on the validation part, which also stopped and calibrated the fit.
 
-    `conversion` is the same of P(conversion | click), where the objective needs it.
+    `model` is served. `folds` are the models that judge it: each was fitted on the days before its own. `conversion` is
+    the same of P(conversion | click), where the objective needs it.
     """
 
     model: Model
     trials: list[Trial]
     best: Trial
     log_loss: float
+    folds: tuple[Fold, ...]
     conversion: "Trained | None" = None
 
     def with_conversion(self, conversion: "Trained") -> "Trained":
-        """With a model of P(conversion | click)."""
-        return replace(self, model=replace(self.model, conversion=conversion.model), conversion=conversion)
+        """With a model of P(conversion | click); all folds share that of the days before the hold-out."""
+        (before,) = conversion.folds
+        folds = tuple(replace(fold, model=replace(fold.model, conversion=before.model)) for fold in self.folds)
+        model = replace(self.model, conversion=conversion.model)
+        return replace(self, model=model, folds=folds, conversion=conversion)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -101,7 +110,7 @@ def train(
     known = Registry(store, contract.source).find_trained(fingerprint)
     version = known or _train(store, contract, frame, fingerprint, progress, manifest)
     metrics = {"version": version.version} | version.metrics
-    inputs, outputs = version.frame, version.blobs
+    inputs, outputs = version.frame, (*version.blobs, *version.fold_blobs)
     record(Step(name="train", inputs=inputs, outputs=outputs, metrics=metrics, is_reused=known is not None))
     return version
 
@@ -119,8 +128,9 @@ def fit_model(
 ) -> Trained:
     """The model of a frame. In one process, the same frame and contract give the same bytes if the budget suffices.
 
-    The validation part stops and calibrates a fit on the training part; the final model is fitted on both, with the
-    same number of rounds. Trials are written to the `journal` as they end, and not repeated if found there.
+    The validation part stops and calibrates a fit on the training part; the models of the judged days, and the one that
+    is served, have the same number of rounds. Trials are written to the `journal` as they end, and not repeated if
+    found there.
     """
     recipe = make_recipe(contract, frame)
     _require_columns(contract, frame, recipe.encoder)
@@ -134,11 +144,17 @@ def fit_model(
         chosen = recipe.select(columns)
         stopped = _fit(compute, chosen, best, frame, parts=("training",))
         calibration, loss = _calibrate(chosen, stopped, frame, len(trials))
-        whole = make_recipe(contract, frame, FITTED, crosses=space.crosses).select(columns)
-        whole = replace(whole, maximum_rounds=stopped.num_boosted_rounds())
-        booster = _fit(compute, whole, best, frame, parts=FITTED)
-    spec = _spec(contract, whole.encoder, calibration, fit_earnings(contract, frame, FITTED))
-    return Trained(Model(booster, spec), trials, best, loss)
+
+        def refitted(until: datetime) -> Model:
+            known = frame.until(until)
+            whole = make_recipe(contract, known, FITTED, crosses=space.crosses).select(columns)
+            whole = replace(whole, maximum_rounds=stopped.num_boosted_rounds())
+            booster = _fit(compute, whole, best, known, parts=FITTED)
+            return Model(booster, _spec(contract, whole.encoder, calibration, fit_earnings(contract, known, FITTED)))
+
+        folds = tuple(Fold(day.start, day.end, refitted(day.start)) for day in frame.index.judged_days if day.rows)
+        model = refitted(frame.index.parts["holdout"].end)
+    return Trained(model, trials, best, loss, folds)
 
 
 def make_recipe(
@@ -255,6 +271,8 @@ def _train(
         training_fingerprint=fingerprint,
         frame_fingerprint=frame.index.fingerprint,
         frame=frame.index.partitions,
+        trained_until=frame.index.parts["holdout"].end,
+        folds=trained.folds,
         metrics=trained.metrics,
         manifest=manifest,
     )

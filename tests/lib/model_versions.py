@@ -21,6 +21,7 @@ def put_version(store: Store, source: str, name: str) -> ModelVersion:
         frame=(),
         booster=store.put_blob(f"{source} {name} trees".encode()),
         spec=store.put_blob(f"{source} {name} spec".encode()),
+        trained_until=datetime.now(UTC),
         metrics={},
         created_at=datetime.now(UTC),
         code_revision="abc",

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def version(store: Store) -> ModelVersion:
         training_fingerprint="t",
         frame_fingerprint=frame.fingerprint,
         frame=frame.partitions,
+        trained_until=datetime(2026, 3, 1, tzinfo=UTC),
         metrics={},
     )
     card = store.put(f"reports/{source}/models/{made.version}.html", b"<p>card")

@@ -19,6 +19,7 @@ VERSION = ModelVersion(
     frame=(ObjectRef("features/x.parquet", "0" * 64, 7),),
     booster=ObjectRef("blobs/b", "1" * 64, 8),
     spec=ObjectRef("blobs/s", "2" * 64, 9),
+    trained_until=datetime.now(UTC),
     metrics={"rounds": 3, "trials": [{"log_loss": 0.1}]},
     created_at=datetime.now(UTC),
     code_revision="abc",

@@ -42,6 +42,7 @@ VERSION = ModelVersion(
     frame=(),
     booster=ObjectRef("blobs/b", "1", 8),
     spec=ObjectRef("blobs/s", "2", 9),
+    trained_until=FIRST,
     metrics={
         "validation_log_loss": 0.21,
         "trials": [
