@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from bench.measure import ROUNDS, Case, Sample, console, in_fresh_process, median_of, report
+from bench.own_stack import static_contract
 from liftloop.contract.contract import Contract
 from liftloop.contract.files import FileFormat
-from liftloop.contract.loading import load_contract
 from liftloop.lake.lake import Lake
 from liftloop.landing import validation
 from liftloop.landing.ingest import ingest_batch, pending_batches
@@ -91,7 +91,7 @@ _LANDED = """
 
 def contract_of(kind: FileFormat, source: str) -> Contract:
     """The simulated publisher's contract for files of this format."""
-    contract = load_contract("simulated")
+    contract = static_contract()
     landing = contract.landing.model_copy(update={"path": f"{{part}}.{kind}", "format": kind})
     return contract.model_copy(update={"source": source, "landing": landing})
 

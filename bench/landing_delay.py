@@ -25,7 +25,7 @@ from bench.measure import Case, console, report
 from bench.window_features import fitted, simulated_features
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import GatePolicy
-from liftloop.datasets.simulated.effects import Effects
+from liftloop.datasets.simulated.effects import LANDS_WHOLE
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.features.definitions import feature_columns, recency_columns
 from liftloop.features.landing_delay import LandingDelay, hours_behind
@@ -76,7 +76,7 @@ def main() -> None:
 
 def judge(impressions: int, seed: int) -> dict[str, Judged]:
     """The model of a frame without a delay where features are 15 minutes old, then by period without and with one."""
-    with simulated_features(Effects(), impressions, seed) as (store, contract):
+    with simulated_features(LANDS_WHOLE, impressions, seed) as (store, contract):
         prompt = build_frame(store, contract)
         found = {"15 minutes earlier": _judge(store, contract, prompt, lambda times: times - timedelta(minutes=15))}
         for name, period in PERIODS.items():

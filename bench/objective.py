@@ -28,7 +28,7 @@ from liftloop.contract.contract import Contract
 from liftloop.contract.sections import Objective
 from liftloop.datasets.simulated import SimulationSettings, simulate
 from liftloop.datasets.simulated.decision_truth import DecisionTruth
-from liftloop.datasets.simulated.effects import STATIC, Effects
+from liftloop.datasets.simulated.effects import LANDS_WHOLE, STATIC, Effects
 from liftloop.evaluation.decision_value import value_difference
 from liftloop.evaluation.logged_candidates import LoggedCandidates, competing_ads
 from liftloop.evaluation.rewards import RewardSample
@@ -41,7 +41,7 @@ from liftloop.training.train import fit_model
 
 OBJECTIVES: tuple[Objective, ...] = ("clicks", "revenue")
 DECIDED = 30_000  # impressions of the hold-out
-WORLDS = {"is static": STATIC.model_copy(update={"ad_drift_days": 1.0}), "moves": Effects()}  # the first by no size
+WORLDS = {"is static": STATIC.model_copy(update={"ad_drift_days": 1.0}), "moves": LANDS_WHOLE}  # the first by no size
 GOAL = 0.95  # of what the best decisions earn
 ROWS, USERS, CONTEXTS, ADS = 50_000, 5_000, 5, 8
 VALUE_SPREAD, MOVEMENT = 1.5, 0.1

@@ -36,7 +36,7 @@ from liftloop.training.train import train
 
 SOURCE = "simulated"
 FLOWS = ("ingest", "materialize", "train")
-DAYS, SEED = 10, 7
+DAYS, SEED = 14, 7
 GOAL = 1.25
 S3_PORT = 14_310
 LIMIT_SECONDS = 1800

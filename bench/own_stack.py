@@ -7,9 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
+from liftloop.contract.contract import Contract
 from liftloop.contract.loading import load_contract
 from liftloop.datasets.simulated import SimulationSettings, simulate
+from liftloop.datasets.simulated.effects import STATIC
+from liftloop.datasets.simulated.landing import document_of
 from liftloop.operations.pending_work import SourceState
+from liftloop.project import find_project
 from liftloop.settings import Settings, load_settings
 from liftloop.stack import down, initialise, up
 from liftloop.storage.store import Store
@@ -29,6 +35,12 @@ def own_stack() -> Iterator[Settings]:
             yield running
         finally:
             down(settings)
+
+
+def static_contract() -> Contract:
+    """The simulated publisher's where its world does not move and outcomes land with their impressions."""
+    document = yaml.safe_load((find_project().contracts_folder / "simulated.yaml").read_text())
+    return Contract.model_validate(document_of(document, STATIC))
 
 
 def simulated_files(simulation: SimulationSettings) -> list[tuple[str, bytes]]:

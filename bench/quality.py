@@ -26,10 +26,12 @@ from rich.console import Console
 from bench.contest import CONSTANT, OURS, TRUTH, Contest, Entrant
 from bench.hashed_regression import fit_hashed_regression, hash_columns
 from bench.measure import console, report
+from bench.own_stack import static_contract
 from bench.real_logs import CONTRACTS, DATA_FOLDER, REAL_LOGS, land_real_log
 from liftloop.contract.contract import Contract
 from liftloop.contract.loading import load_contract
 from liftloop.datasets import open_bandit, simulated
+from liftloop.datasets.simulated.effects import STATIC
 from liftloop.datasets.simulated.truth import Truth
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.features.feast_repo import apply_features
@@ -94,7 +96,9 @@ def _land(store: Store, name: str, data: Path, impressions: int) -> None:
         elif name == "open_bandit":
             open_bandit.land_sample(open_bandit.obtain(load_settings().home / "cache"), land_file)
         else:
-            simulation = simulated.SimulationSettings(impressions=impressions, days=SIMULATED_DAYS, seed=7)
+            simulation = simulated.SimulationSettings(
+                impressions=impressions, days=SIMULATED_DAYS, seed=7, effects=STATIC
+            )
             simulated.simulate(simulation, land_file, _truth_folder(store))
     except FileNotFoundError as error:
         raise SkippedError(f"{error.filename} is not there; --data names the folder of the real logs") from None
@@ -103,7 +107,7 @@ def _land(store: Store, name: str, data: Path, impressions: int) -> None:
 
 
 def _contest(store: Store, name: str, budget_seconds: float) -> Contest:
-    contract = load_contract(name, CONTRACTS) if name in REAL_LOGS else load_contract(name)
+    contract = _contract(name)
     frame = _frame(store, contract)
     reward = frame.holdout[contract.reward].to_numpy(np.float64)
     contest = Contest(name, RewardSample.of(contract, frame.holdout, reward))
@@ -117,6 +121,12 @@ def _contest(store: Store, name: str, budget_seconds: float) -> Contest:
         contest.entrants[entrant] = Entrant(holdout, how, perf_counter() - started)
         progress.print(f"{name}: {entrant} {contest.log_loss(entrant):.5f}, {how}")
     return contest
+
+
+def _contract(name: str) -> Contract:
+    if name in REAL_LOGS:
+        return load_contract(name, CONTRACTS)
+    return static_contract() if name == "simulated" else load_contract(name)
 
 
 def _frame(store: Store, contract: Contract) -> TrainingFrame:

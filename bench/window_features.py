@@ -23,8 +23,8 @@ from bench.own_stack import simulated_files
 from liftloop.compute.compute import OneProcess
 from liftloop.contract.contract import Contract
 from liftloop.datasets.simulated import SimulationSettings
-from liftloop.datasets.simulated.effects import STATIC, Effects
-from liftloop.datasets.simulated.landing import moving_document
+from liftloop.datasets.simulated.effects import LANDS_WHOLE, STATIC, Effects
+from liftloop.datasets.simulated.landing import document_of
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.features.definitions import feature_columns
 from liftloop.features.materialize import update_online_store
@@ -56,7 +56,7 @@ def main() -> None:
     impressions = parser.parse_args().impressions
     saved = {}
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        for name, effects in (("moves", Effects()), ("is static", STATIC)):
+        for name, effects in (("moves", LANDS_WHOLE), ("is static", STATIC)):
             saved[name] = pool.submit(saved_by_windows, effects, impressions).result()
             console.print(f"log loss saved by window features where the world {name}: {saved[name]:.2%}")
     case = Case("log loss saved in the world that moves", saved["moves"].estimate, GOAL, 1.0, "share", is_rate=True)
@@ -93,9 +93,8 @@ def simulated_features(effects: Effects, impressions: int, seed: int = SEED) -> 
 def contract_of(effects: Effects) -> Contract:
     """The simulated publisher's, judged on days."""
     document = yaml.safe_load((find_project().contracts_folder / "simulated.yaml").read_text())
-    if effects != STATIC:
-        document = moving_document(document, effects)
-    return Contract.model_validate(document | {"split": {"validation": "2d", "holdout": "6d"}, "gate": {}})
+    document = document_of(document, effects) | {"split": {"validation": "2d", "holdout": "6d"}, "gate": {}}
+    return Contract.model_validate(document | {"objective": "clicks"})
 
 
 def _compare(contract: Contract, frame: TrainingFrame) -> Interval:

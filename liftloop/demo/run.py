@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from liftloop.storage.store import Store, land
 
 SOURCES = ("open_bandit", "simulated")
 FLOWS = ("ingest", "materialize", "train", "evaluate")
-SIMULATION = simulated.SimulationSettings(impressions=400_000, days=10, seed=7)
+SIMULATION = simulated.SimulationSettings(impressions=400_000, days=16, seed=7)
+FIRST_DAYS = 14  # land before the others, so that there is a champion when these are trained on
 _POLL_SECONDS = 1.0
 _LIMIT_SECONDS = 1800.0  # the loop may wait indefinitely, for example if a person cancelled a run
 
@@ -47,30 +48,44 @@ def run_demo(console: Console) -> None:
         UserError: a part did not start, a log could not be obtained, or a run failed.
     """
     began, started_at = time.monotonic(), datetime.now(UTC)
-    with _stage(console, "1/4  Stack: object store, Prefect server, worker, bridge") as wait_for:
+    with _stage(console, "1/5  Stack: object store, Prefect server, worker, bridge") as wait_for:
         store = Store(stack.start(console.print, wait_for))
-    with _stage(console, "2/4  Logs: the Open Bandit sample, and a simulated publisher") as wait_for:
-        _land_logs(store, console, wait_for)
+    with _stage(console, f"2/5  Logs: the Open Bandit sample, and {FIRST_DAYS} days of a publisher") as wait_for:
+        later = _land_logs(store, console, wait_for)
     runs = _Runs(store, started_at, console)
-    with _stage(console, "3/4  Loop: started by the landed files alone") as wait_for:
+    with _stage(console, "3/5  Loop: started by the landed files alone") as wait_for:
         runs.follow_until(partial(_next_stages, store), wait_for)
-    with _stage(console, "4/4  Evaluation: otherwise hourly") as wait_for:
+    with _stage(console, "4/5  Later days: another model is judged against the champion") as wait_for:
+        _land(store, console, later)
+        runs.follow_until(partial(_next_stages, store), wait_for)
+    with _stage(console, "5/5  Evaluation: otherwise hourly") as wait_for:
         evaluations = [_start_evaluation(store.settings, source) for source in SOURCES]
         runs.follow_until(partial(_unfinished, store.settings, evaluations), wait_for)
     print_summary(store, SOURCES, _truth_folder(store.settings), console)
     console.print(f"Prefect UI: {_ui_address(store.settings)}   total: {time.monotonic() - began:.0f} s")
 
 
-def _land_logs(store: Store, console: Console, wait_for: WaitFor) -> None:
+def _land_logs(store: Store, console: Console, wait_for: WaitFor) -> list[tuple[str, bytes]]:
+    """Land the logs but the publisher's last days; returns the files of these."""
     wait_for("the package index: the Open Bandit sample")
     sdist = open_bandit.obtain(store.settings.home / "cache")
     keys = open_bandit.land_sample(sdist, partial(land, store, "open_bandit"))
     console.print(f"open_bandit: {len(keys)} files")
     wait_for("the simulated publisher's users")
-    summary = simulated.simulate(SIMULATION, partial(land, store, "simulated"), _truth_folder(store.settings))
-    console.print(f"simulated: {summary.rows:,} rows in {summary.files} files")
+    files: list[tuple[str, bytes]] = []
+    simulated.simulate(SIMULATION, lambda key, body: files.append((key, body)), _truth_folder(store.settings))
+    first_later = f"{SIMULATION.start_date + timedelta(days=FIRST_DAYS)}/"
+    place = next(place for place, (key, _) in enumerate(files) if key.startswith(first_later))  # they land in order
+    _land(store, console, files[:place])
     wait_for("Open Bandit's own policy, replayed")
     write_off_policy_page(store, sdist)  # last, because the loop is already running meanwhile
+    return files[place:]
+
+
+def _land(store: Store, console: Console, files: Sequence[tuple[str, bytes]]) -> None:
+    for key, body in files:
+        land(store, "simulated", key, body)
+    console.print(f"simulated: {len(files)} files")
 
 
 @dataclass

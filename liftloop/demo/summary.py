@@ -4,13 +4,15 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from liftloop.contract.loading import load_contract
 from liftloop.datasets.open_bandit_value import SOURCE
-from liftloop.datasets.simulated.truth import Truth
+from liftloop.datasets.simulated.decision_truth import DecisionTruth
+from liftloop.evaluation.earned import in_unit
 from liftloop.features.definitions import feature_columns
 from liftloop.gate.verdict import Verdict
 from liftloop.lake.lake import Lake
@@ -28,10 +30,11 @@ _COUNTS = {
     "duplicate": "rows_duplicate",
 }
 _COLUMN_WIDTH = 46
+_DECIDED = ("ad_id", "chosen_ad_id")
 
 
 def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, console: Console) -> None:
-    """Print one column per source, then the simulated champion's lift, estimated from the log and true."""
+    """Print one column per source, every verdict, then what the simulated decisions earn, estimated and true."""
     newest = {source: Registry(store, source).versions()[-1] for source in sources}
     verdicts = {source: _verdict(store, version) for source, version in newest.items()}
     facts = {source: _facts(store, newest[source], verdicts[source]) for source in sources}
@@ -41,12 +44,25 @@ def print_summary(store: Store, sources: Sequence[str], truth_folder: Path, cons
     for label in facts[sources[0]]:
         table.add_row(label, *(facts[source][label] for source in sources))
     console.print(table)
+    console.print(_verdicts_table(store, sources))
     for source in sources:
         console.print(
             f"report of {source}: {copy_page(store, card_key(source, newest[source].version))}", soft_wrap=True
         )
     console.print(f"off-policy page of {SOURCE}: {copy_page(store, off_policy_key(SOURCE))}", soft_wrap=True)
-    console.print(_lift_table(store, verdicts["simulated"], Truth.load(truth_folder)))
+    console.print(_earned_table(store, verdicts["simulated"], DecisionTruth.load(truth_folder)))
+
+
+def _verdicts_table(store: Store, sources: Sequence[str]) -> Table:
+    """Every version, and what the gate said of it."""
+    columns = ("source", "version", "compared with", "verdict", "why")
+    table = Table(*columns, title="Verdicts, the oldest first", title_justify="left")
+    for source in sources:
+        for version in Registry(store, source).versions():
+            verdict = _verdict(store, version)
+            why = verdict.summary.removeprefix(f"{verdict.verdict}: ")
+            table.add_row(source, version.version, verdict.champion or "no champion", verdict.verdict, why)
+    return table
 
 
 def _facts(store: Store, version: ModelVersion, verdict: Verdict) -> dict[str, str]:
@@ -59,8 +75,6 @@ def _facts(store: Store, version: ModelVersion, verdict: Verdict) -> dict[str, s
         "trials": str(len(version.metrics["trials"])),
         "log loss": f"{model.log_loss:.5f}",
         "normalized entropy": f"{model.normalized_entropy:.4f}",
-        "verdict": verdict.verdict,
-        "reasons": verdict.summary.removeprefix(f"{verdict.verdict}: "),
     }
 
 
@@ -69,12 +83,12 @@ def _verdict(store: Store, version: ModelVersion) -> Verdict:
     return Verdict.model_validate_json(store.get_verified(version.evidence))
 
 
-def _lift_table(store: Store, verdict: Verdict, truth: Truth) -> Table:
+def _earned_table(store: Store, verdict: Verdict, truth: DecisionTruth) -> Table:
+    """The revenue of the newest version's decisions; where it chose an ad that could not be shown, none is true."""
     check = verdict.check("decisions")
     decisions = pd.read_parquet(io.BytesIO(store.get_verified(check.artifacts[0])))
-    table = Table(
-        "", "per impression", "lift", title="Click rate of the simulated champion's decisions", title_justify="left"
-    )
+    title = "Revenue per 1,000 impressions of the decisions of the newest simulated version"
+    table = Table("", "revenue", "lift", title=title, title_justify="left")
     logged = check.values["logged"].estimate
     for label, name in {
         "logged policies": "logged",
@@ -82,14 +96,10 @@ def _lift_table(store: Store, verdict: Verdict, truth: Truth) -> Table:
         "doubly robust": "doubly_robust",
     }.items():
         value = check.values[name]
-        table.add_row(label, f"{value:.3%}", f"{value.estimate / logged - 1:+.1%}")
-    true_logged, true_chosen = (_true_rate(truth, decisions, column) for column in ("ad_id", "chosen_ad_id"))
-    table.add_row("true, logged policies", f"{true_logged:.3%}", "")
-    table.add_row("true, the model", f"{true_chosen:.3%}", f"{true_chosen / true_logged - 1:+.1%}")
+        table.add_row(label, in_unit("revenue", value), f"{value.estimate / logged - 1:+.1%}")
+    true_logged, true_chosen = (
+        float(np.nanmean(truth.value(decisions["impression_id"], decisions[column]))) for column in _DECIDED
+    )
+    table.add_row("true, logged policies", in_unit("revenue", true_logged), "")
+    table.add_row("true, the model", in_unit("revenue", true_chosen), f"{true_chosen / true_logged - 1:+.1%}")
     return table
-
-
-def _true_rate(truth: Truth, decisions: pd.DataFrame, ad_column: str) -> float:
-    names = ("user_id", "placement_id", "device", "event_timestamp", ad_column)
-    user_id, placement_id, device, event_timestamp, ad_id = (decisions[name] for name in names)
-    return float(truth.click_probability(user_id, placement_id, device, event_timestamp, ad_id).mean())

@@ -62,7 +62,7 @@ def runs_of(source: str, store: Store) -> list[Manifest]:
 def lived(stack: Settings, stack_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Lived:
     store = Store(stack)
     initialise(stack, print, project=stack_project)
-    simulation = SimulationSettings(impressions=60_000, days=8, seed=7)
+    simulation = SimulationSettings(impressions=80_000, days=13, seed=7)
     simulate(simulation, partial(land, store, "simulated"), tmp_path_factory.mktemp("truth"))
     until(lambda: SourceState.read(store, load_contract("simulated")).next_stage is None, LIMIT_SECONDS, poll_seconds=1)
     first = runs_of("simulated", store)

@@ -13,7 +13,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Effects(Frozen):
     """The sizes of what moves; 0 switches an effect off. The defaults are those of an ordinary ad market.
 
-    The last two change how the log lands, and so its contract; only `LANDS_LATE` has them.
+    The last two change how the log lands, and so its contract: see `landing.document_of`.
     """
 
     weekend_traffic: Share = 0.2  # by how much Saturdays and Sundays have less traffic
@@ -26,8 +26,8 @@ class Effects(Frozen):
     fatigue: Size = 0.15  # fall of the log with each doubling of the impressions that a user has seen that day
     position: Size = 0.3  # fall of the log from one position on the page to the next
     cookieless: Share = 0.3  # of the impressions, whose user is not logged
-    late_files: Share = 0.0  # of the files of impressions, that land one or two days after their own
-    outcome_files: bool = False  # whether outcomes land in a file of their own on the day they become known
+    late_files: Share = 0.1  # of the files of impressions, that land one or two days after their own
+    outcome_files: bool = True  # whether outcomes land in a file of their own on the day they become known
 
 
 STATIC = Effects(
@@ -40,6 +40,7 @@ STATIC = Effects(
     fatigue=0,
     position=0,
     cookieless=0,
+    late_files=0,
+    outcome_files=False,
 )
-
-LANDS_LATE = Effects(late_files=0.1, outcome_files=True)
+LANDS_WHOLE = Effects(late_files=0, outcome_files=False)  # moves, and each file lands in time with its outcomes

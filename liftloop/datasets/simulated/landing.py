@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from liftloop.datasets.simulated.effects import Effects
+from liftloop.datasets.simulated.effects import STATIC, Effects
 from liftloop.datasets.simulated.impressions import DAY_MS
 
 LATEST_DAYS = 2  # by which a file is late, at most; as likely as one day
@@ -83,13 +83,13 @@ class Landing:
         return LandedFile(day, key, pa.concat_tables(tables).sort_by("out_ts"), {})
 
 
-def moving_document(document: Mapping[str, Any], effects: Effects) -> dict[str, Any]:
-    """The simulated publisher's contract, as its YAML file has it, for a world that moves by these effects."""
-    columns, gate = dict(document["columns"]), {**document["gate"], "exchangeable_days": False}
-    context = {**document["context"], "position": {"from": "pos", "type": "integer"}}
-    moving = {**document, "columns": columns, "context": context, "gate": gate}
+def document_of(document: Mapping[str, Any], effects: Effects) -> dict[str, Any]:
+    """The simulated publisher's contract for a world of these effects; its YAML file is that of `Effects()`."""
+    found = dict(document)
     if not effects.outcome_files:
-        return moving
-    outcomes = {"impression_id": columns["impression_id"]} | {name: columns.pop(name) for name in _MAPPED_OUTCOMES}
-    files = {"path": "outcomes/{date}.parquet", "format": "parquet", "columns": outcomes}
-    return moving | {"outcome_files": {"outcomes": files}}
+        inside = {name: found["outcome_files"]["outcomes"]["columns"][name] for name in _MAPPED_OUTCOMES}
+        found |= {"columns": found["columns"] | inside, "outcome_files": {}}
+    if effects == STATIC:
+        context = {name: column for name, column in found["context"].items() if name != "position"}
+        found |= {"context": context, "gate": {**found["gate"], "exchangeable_days": True}}
+    return found

@@ -37,7 +37,7 @@ class SimulationSettings(Frozen):
     seed: int = Field(default=0, ge=0)
     start_date: date = date(2026, 1, 5)
     dirty_share: float = Field(default=0.002, ge=0, lt=1)
-    effects: Effects = STATIC
+    effects: Effects = Effects()
 
     @model_validator(mode="after")
     def _fill_every_file(self) -> "SimulationSettings":

@@ -9,8 +9,8 @@ import yaml
 
 from liftloop.contract.contract import Contract
 from liftloop.datasets.simulated import SimulationSettings, simulate
-from liftloop.datasets.simulated.effects import LANDS_LATE, Effects
-from liftloop.datasets.simulated.landing import moving_document
+from liftloop.datasets.simulated.effects import LANDS_WHOLE, Effects
+from liftloop.datasets.simulated.landing import document_of
 from liftloop.lake.lake import Lake
 from liftloop.landing.ingest import ingest_batch, pending_batches
 from liftloop.project import find_project
@@ -24,7 +24,7 @@ def lake_of(store: Store, effects: Effects, truth: Path) -> pd.DataFrame:
     """The impressions of a log that is ingested as of the end of each day."""
     document: dict[str, Any] = yaml.safe_load((find_project().contracts_folder / "simulated.yaml").read_text())
     source = f"simulated_{uuid4().hex[:8]}"
-    contract = Contract.model_validate(moving_document(document, effects) | {"source": source})
+    contract = Contract.model_validate(document_of(document, effects) | {"source": source})
     settings = SimulationSettings(impressions=30_000, days=DAYS, seed=7, dirty_share=0, effects=effects)
     files: list[tuple[str, bytes]] = []
     simulate(settings, lambda key, body: files.append((key, body)), truth)
@@ -40,7 +40,7 @@ def lake_of(store: Store, effects: Effects, truth: Path) -> pd.DataFrame:
 
 
 def test_outcomes_that_land_apart_join_their_impressions(store: Store, tmp_path: Path) -> None:
-    inside, apart = (lake_of(store, each, tmp_path / str(each.outcome_files)) for each in (Effects(), LANDS_LATE))
+    inside, apart = (lake_of(store, each, tmp_path / str(each.outcome_files)) for each in (LANDS_WHOLE, Effects()))
     inside = inside[inside["impression_id"].isin(apart["impression_id"])].reset_index(drop=True)
     assert len(inside) > 20_000  # late files of the last days have not landed
     end = inside["event_timestamp"].max().ceil("D")

@@ -13,15 +13,15 @@ import yaml
 from liftloop.contract.contract import Contract
 from liftloop.datasets.simulated import SimulationSettings, simulate
 from liftloop.datasets.simulated.decision_truth import DecisionTruth
-from liftloop.datasets.simulated.effects import LANDS_LATE, STATIC, Effects
+from liftloop.datasets.simulated.effects import LANDS_WHOLE, STATIC, Effects
 from liftloop.datasets.simulated.impressions import DAY_MS
-from liftloop.datasets.simulated.landing import LATEST_DAYS, OUTCOMES, moving_document
+from liftloop.datasets.simulated.landing import LATEST_DAYS, OUTCOMES, document_of
 from liftloop.datasets.simulated.publisher import FILES_PER_DAY
 from liftloop.project import find_project
 
 SETTINGS = SimulationSettings(impressions=60_000, days=12, seed=7, dirty_share=0)
 FIRST_DAY = (SETTINGS.start_date - date(1970, 1, 1)).days
-MOVES = Effects()
+MOVES = LANDS_WHOLE
 
 
 def run(effects: Effects, folder: Path, dirty_share: float = 0) -> dict[str, bytes]:
@@ -71,7 +71,7 @@ def test_an_outcome_lands_on_the_day_on_which_it_becomes_known(apart: dict[str, 
 
 
 def test_a_tenth_of_the_files_is_one_or_two_days_late(tmp_path: Path) -> None:
-    effects = STATIC.model_copy(update={"late_files": LANDS_LATE.late_files})
+    effects = STATIC.model_copy(update={"late_files": Effects().late_files})
     settings = SETTINGS.model_copy(update={"impressions": 4_000, "days": 250, "effects": effects})
     days: list[int] = []
     simulate(settings, lambda key, _: days.append(day_of(key)), tmp_path)
@@ -90,7 +90,7 @@ def test_late_files_have_the_rows_that_they_would_have_in_time(inside: dict[str,
 
 
 def test_the_same_seed_lands_the_same_bytes_in_the_same_order(tmp_path: Path) -> None:
-    first, second = (run(LANDS_LATE, tmp_path / name, dirty_share=0.01) for name in ("first", "second"))
+    first, second = (run(Effects(), tmp_path / name, dirty_share=0.01) for name in ("first", "second"))
     assert list(first.items()) == list(second.items())
     assert rows(first)["imp_id"].isna().any()
     assert rows(first, of_outcomes=True)["imp_id"].notna().all()
@@ -105,7 +105,7 @@ def test_the_truth_of_what_has_not_landed_is_known(inside: dict[str, bytes], tmp
 
 def test_the_contract_names_where_outcomes_are() -> None:
     document = yaml.safe_load((find_project().contracts_folder / "simulated.yaml").read_text())
-    whole, apart = (Contract.model_validate(moving_document(document, each)) for each in (MOVES, LANDS_LATE))
+    whole, apart = (Contract.model_validate(document_of(document, each)) for each in (MOVES, Effects()))
     assert apart.outcome_columns == whole.outcome_columns
     assert "position" in whole.context
     assert not whole.gate.exchangeable_days

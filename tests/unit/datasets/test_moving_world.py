@@ -12,7 +12,7 @@ from scipy import stats
 from liftloop.datasets.simulated import SimulationSettings, simulate
 from liftloop.datasets.simulated.catalogue import ADS, CAMPAIGNS, PLACEMENTS
 from liftloop.datasets.simulated.decision_truth import DecisionTruth
-from liftloop.datasets.simulated.effects import STATIC, Effects
+from liftloop.datasets.simulated.effects import LANDS_WHOLE, STATIC
 from liftloop.datasets.simulated.impressions import Traffic
 from liftloop.datasets.simulated.motion import POSITIONS, Motion, build_motion
 from liftloop.datasets.simulated.publisher import day_files, motion_of
@@ -23,7 +23,7 @@ from liftloop.datasets.simulated.users import draw_users
 from liftloop.datasets.simulated.world import World, build_world
 
 SEED, UNLIKELY = 7, 1e-4
-SETTINGS = SimulationSettings(impressions=300_000, days=8, seed=SEED, dirty_share=0, effects=Effects())
+SETTINGS = SimulationSettings(impressions=300_000, days=8, seed=SEED, dirty_share=0, effects=LANDS_WHOLE)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from liftloop.datasets.simulated.catalogue import (
     SEGMENTS,
     production_click_rates,
 )
+from liftloop.datasets.simulated.effects import STATIC
 from liftloop.datasets.simulated.impressions import Traffic
 from liftloop.datasets.simulated.publisher import FILE_ROWS, day_files
 from liftloop.datasets.simulated.raw_log import RawLog, to_bytes
@@ -53,7 +54,9 @@ def _read(files: dict[str, bytes]) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Run:
     truth = tmp_path_factory.mktemp("truth")
-    files, summary = _run(SimulationSettings(impressions=400_000, days=4, seed=SEED, dirty_share=0), truth)
+    files, summary = _run(
+        SimulationSettings(impressions=400_000, days=4, seed=SEED, dirty_share=0, effects=STATIC), truth
+    )
     return Run(_read(files), summary, truth)
 
 
@@ -72,7 +75,7 @@ def _logged_click_probability(run: Run) -> np.ndarray:
 
 
 def test_same_settings_land_the_same_bytes(tmp_path: Path) -> None:
-    settings = SimulationSettings(impressions=20_000, days=2, seed=SEED)
+    settings = SimulationSettings(impressions=20_000, days=2, seed=SEED, effects=STATIC)
     first, second = (_run(settings, tmp_path / name) for name in ("first", "second"))
     other_seed = _run(settings.model_copy(update={"seed": SEED + 1}), tmp_path / "other")
     assert first == second
@@ -83,7 +86,7 @@ def test_same_settings_land_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_any_day_can_be_made_alone(tmp_path: Path, world: World) -> None:
-    settings = SimulationSettings(impressions=20_000, days=3, seed=SEED)
+    settings = SimulationSettings(impressions=20_000, days=3, seed=SEED, effects=STATIC)
     users = draw_users(SEED, settings.impressions)
     alone = day_files(settings, Traffic(world, users), RawLog(world.ads, users), day=2)
     files, _ = _run(settings, tmp_path)
@@ -94,7 +97,7 @@ def test_any_day_can_be_made_alone(tmp_path: Path, world: World) -> None:
 
 def test_runs_of_one_seed_share_their_world(tmp_path: Path) -> None:
     for name, impressions in (("small", 1_000), ("large", 50_000)):
-        _run(SimulationSettings(impressions=impressions, days=1, seed=SEED), tmp_path / name)
+        _run(SimulationSettings(impressions=impressions, days=1, seed=SEED, effects=STATIC), tmp_path / name)
     small, large = ((tmp_path / name / "click_probability.parquet").read_bytes() for name in ("small", "large"))
     assert small == large
 
@@ -105,7 +108,9 @@ def test_memory_holds_one_file_however_busy_the_day(world: World) -> None:
     peak_bytes = []
     for files in (4, 6):
         tracemalloc.start()
-        for _ in day_files(SimulationSettings(impressions=files * FILE_ROWS, days=1), traffic, log, day=0):
+        for _ in day_files(
+            SimulationSettings(impressions=files * FILE_ROWS, days=1, effects=STATIC), traffic, log, day=0
+        ):
             pass
         peak_bytes.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
@@ -234,7 +239,9 @@ def test_advertisers_pay_one_bid_per_click(clean: Run) -> None:
 
 
 def test_rows_lie_in_the_file_of_their_date_in_the_order_of_time(tmp_path: Path) -> None:
-    files, summary = _run(SimulationSettings(impressions=10_001, days=2, seed=SEED, dirty_share=0), tmp_path)
+    files, summary = _run(
+        SimulationSettings(impressions=10_001, days=2, seed=SEED, dirty_share=0, effects=STATIC), tmp_path
+    )
     assert sorted(files) == [f"2026-01-0{day}/part-00{part}.parquet" for day in (5, 6) for part in range(4)]
     for key, content in files.items():
         dates = pd.to_datetime(_read({key: content})["ts"], unit="ms").dt.date.astype(str)
@@ -267,7 +274,7 @@ def _is_phantom_click(rows: pd.DataFrame) -> "pd.Series[bool]":
 @pytest.fixture(scope="module")
 def dirty(tmp_path_factory: pytest.TempPathFactory) -> Run:
     truth = tmp_path_factory.mktemp("truth")
-    files, summary = _run(SimulationSettings(impressions=200_000, days=2, seed=SEED), truth)
+    files, summary = _run(SimulationSettings(impressions=200_000, days=2, seed=SEED, effects=STATIC), truth)
     return Run(_read(files), summary, truth)
 
 
