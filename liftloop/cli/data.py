@@ -95,7 +95,7 @@ def fetch_open_bandit() -> None:
 @commands.command()
 def simulate(
     impressions: Annotated[int, typer.Option(help="How many impressions, over all days.", min=1)] = 500_000,
-    days: Annotated[int, typer.Option(help="How many days.", min=1, max=3650)] = 10,
+    days: Annotated[int, typer.Option(help="How many days.", min=1, max=3650)] = 16,
     seed: Annotated[int, typer.Option(help="The same seed lands the same bytes.")] = 7,
 ) -> None:
     """Land the logs of a simulated publisher; the true click probabilities stay outside the bucket."""
