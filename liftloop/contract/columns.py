@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
 from liftloop.contract.expressions import names_in, require_expression
-from liftloop.contract.files import RowFiles, placeholders, require_pairs_of_braces
+from liftloop.contract.files import RowFiles, Separator, placeholders, require_pairs_of_braces
 from liftloop.storage.frozen import Frozen
 
 EPOCHS = {  # microseconds of each unit, as decimals because a float of microseconds is not exact
@@ -111,6 +111,7 @@ class Column(Frozen):
     pick: Template | None = None  # the landed column whose name depends on the row: "affinity_{item_id}"
     sql: Expression | None = None  # of landed columns: "yes + no"
     constant: str | int | float | None = None
+    separator: Separator | None = None  # of ids in text; None: a list of JSON or Parquet
     scale: Scale | None = None  # multiplies numbers: 0.01 turns cents into currency units
     time: Annotated[str, AfterValidator(_require_time)] = "text"  # ISO 8601, an epoch, or a pattern
     since: AwareDatetime = datetime(1970, 1, 1, tzinfo=UTC)  # where the epoch starts

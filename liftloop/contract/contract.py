@@ -40,6 +40,7 @@ CANONICAL_TYPES = {
     "site_id": "VARCHAR",
     "user_id": "VARCHAR",
     "propensity": "DOUBLE",
+    "eligible_ads": "VARCHAR",  # the ads that could have been shown: a JSON list of ids, sorted, each once
     "pricing": "VARCHAR",
     "bid": "DOUBLE",
     "click": "BIGINT",
@@ -151,6 +152,8 @@ class Contract(Frozen):
             given = {"time", "zone", "since"} & column.given
             if given and kind != "TIMESTAMPTZ":
                 raise ValueError(f"{name}: {sorted(given)} mean nothing for {MEANINGS[kind]}; remove them")
+            if "separator" in column.given and name != "eligible_ads":
+                raise ValueError(f"{name}: separator means nothing for a single value; remove it")
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from liftloop.storage.keys import LANDING
 
 FileFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 Delimiter = Annotated[str, StringConstraints(pattern=r"^[^\r\n\x00]$")]
+Separator = Annotated[str, Field(min_length=1)]
 Quote = Annotated[str, StringConstraints(pattern=r"^[!-~]$")]  # DuckDB reads quotes of one byte
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _QUOTES = {"csv": '"', "tsv": None}
@@ -151,7 +152,7 @@ class Explode(Frozen):
     """A column whose value is a list; each of its elements becomes a row, beside the other columns."""
 
     column: str
-    separator: Annotated[str, Field(min_length=1)] | None = None  # of elements in text; None: a list of JSON or Parquet
+    separator: Separator | None = None  # of elements in text; None: a list of JSON or Parquet
     position: str = "position"  # the name of the landed column with the place of the element, from 1
 
 

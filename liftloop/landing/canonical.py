@@ -13,7 +13,7 @@ from liftloop.contract.files import split_template
 from liftloop.landing.expressions import bound
 from liftloop.landing.rejection import FileRejectedError, summary_of
 from liftloop.landing.rules import Rule
-from liftloop.landing.values import Landed, identifier, number, text, time, whole_number
+from liftloop.landing.values import Landed, identifier, identifiers, number, text, time, whole_number
 from liftloop.storage.duckdb import literal, quoted
 
 _READ_AS = MEANINGS | {"VARCHAR": "exact text"}
@@ -63,7 +63,7 @@ class CanonicalRow:
 
     def _unreadable_rule(self, name: str) -> Rule:
         column = self.contract.mapped[name]
-        meaning = _READ_AS[self.contract.column_types[name]]
+        meaning = "a list of ids" if name == "eligible_ads" else _READ_AS[self.contract.column_types[name]]
         landed = quoted("landed " + name)
         if column.sql is not None:
             return Rule(f"{name} is {meaning}", f"{name} cannot be computed as {meaning}", landed)
@@ -93,6 +93,8 @@ class CanonicalRow:
             case "DOUBLE":
                 typed = number(landed.plain_number, column.scale)
                 return f"CASE WHEN isfinite({typed}) THEN {typed} END" if name in self.contract.context else typed
+            case "VARCHAR" if name == "eligible_ads":
+                return identifiers(landed.sql, landed.kind, column.separator)
         return identifier(landed.sql, landed.kind) if name in _IDS else text(landed.sql, landed.kind)
 
     def _default(self, name: str) -> str:

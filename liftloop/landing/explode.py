@@ -5,7 +5,8 @@ import duckdb
 from liftloop.contract.files import Explode, FileFormat
 from liftloop.landing.readers import drop_rejects, require_size_limit
 from liftloop.landing.rejection import FileRejectedError
-from liftloop.storage.duckdb import literal, quoted
+from liftloop.landing.values import list_elements
+from liftloop.storage.duckdb import quoted
 
 
 def explode_view(
@@ -28,7 +29,7 @@ def explode_view(
     if explode.position in kinds:
         raise FileRejectedError(f"the file has a column {explode.position!r}: set landing.explode.position")
     column = quoted(explode.column)
-    elements = _elements(column, kinds[explode.column], explode.separator)
+    elements = list_elements(column, kinds[explode.column], explode.separator)
     listed = f"CASE WHEN len({elements}) > 0 THEN {elements} ELSE [NULL] END"
     record = "json_line" if kind == "jsonl" else '"landed record"::VARCHAR'
     sums = f"coalesce(sum(len({listed}) - 1), 0), coalesce(sum(len({listed}) * strlen({record})), 0)"
@@ -42,16 +43,3 @@ def explode_view(
         FROM (SELECT *, row_number() OVER () AS "landed number", {listed} AS "landed elements" FROM {quoted(records)})
     """)
     return int(longer)
-
-
-def _elements(column: str, kind: str, separator: str | None) -> str:
-    """A list in SQL; the elements of JSON are text."""
-    if separator is not None:
-        ended = f"rtrim({column}::VARCHAR, {literal(separator)})"  # no element follows the last separator
-        split = f"string_split({ended}, {literal(separator)})"
-        return f"CASE WHEN {ended} <> '' THEN list_transform({split}, lambda part: nullif(part, '')) END"
-    if kind.endswith("[]"):
-        return column
-    is_list = f"json_valid({column}) AND json_type({column}::JSON) = 'ARRAY'"
-    texts = f"list_transform(from_json({column}, '[\"JSON\"]'), lambda part: part ->> '$')"
-    return f"CASE WHEN {is_list} THEN {texts} WHEN {column} IS NOT NULL THEN [{column}] END"

@@ -71,6 +71,27 @@ def identifier(landed: str, kind: str) -> str:
     )
 
 
+def list_elements(landed: str, kind: str, separator: str | None) -> str:
+    """A list in SQL; the elements of JSON are text."""
+    if separator is not None:
+        ended = f"rtrim({landed}::VARCHAR, {literal(separator)})"  # no element follows the last separator
+        split = f"string_split({ended}, {literal(separator)})"
+        return f"CASE WHEN {ended} <> '' THEN list_transform({split}, lambda part: nullif(part, '')) END"
+    if kind.endswith("[]"):
+        return landed
+    is_list = f"json_valid({landed}) AND json_type({landed}::JSON) = 'ARRAY'"
+    texts = f"list_transform(from_json({landed}, '[\"JSON\"]'), lambda part: part ->> '$')"
+    return f"CASE WHEN {is_list} THEN {texts} WHEN {landed} IS NOT NULL THEN [{landed}] END"
+
+
+def identifiers(landed: str, kind: str, separator: str | None) -> str:
+    """A JSON list of ids, sorted and each once; null where one of them is missing or not exact."""
+    is_typed = separator is None and kind.endswith("[]")
+    each = identifier("each", kind.removesuffix("[]") if is_typed else "VARCHAR")
+    ids = f"list_transform({list_elements(landed, kind, separator)}, lambda each: {each})"
+    return f"CASE WHEN len({ids}) = list_count({ids}) THEN to_json(list_sort(list_distinct({ids})))::VARCHAR END"
+
+
 def number(landed: str, scale: float | None) -> str:
     """A finite number."""
     typed = f"TRY_CAST({landed} AS DOUBLE)"

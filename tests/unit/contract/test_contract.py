@@ -146,6 +146,7 @@ def test_every_declared_contract_loads(source: str) -> None:
             ["objective: conversions", "set reward: conversion"],
         ),
         ({"columns.bid": {"from": "b"}}, ["columns.bid", "pricing and bid", "map both"]),
+        ({"columns.ad_id.separator": ","}, ["ad_id: separator means nothing for a single value"]),
         ({"amounts": {"minimum": 5, "maximum": 2}}, ["amounts", "the lower one first"]),
         ({"outcome": {"horizon": "1h", "delay": "2h"}}, ["outcome.horizon", "shorter than outcome.delay"]),
         ({"outcome": {"horizon": "9d", "delay": "8d"}}, ["maturity", "shorter than outcome.delay"]),

@@ -1,10 +1,13 @@
 """Expressions, row filters and lists in one column: what they give, and what is said of rows for which they fail."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from lib.contracts import minimal_contract, short_names_document
 from pydantic import ValidationError
@@ -28,6 +31,11 @@ def read(folder: Path, text: str, used: Contract) -> tuple[pd.DataFrame, int]:
     """The table `impressions` after parsing one file, and the number of rows left out."""
     path = folder / "log"
     path.write_text(text, encoding="utf-8")
+    return parsed(path, used)
+
+
+def parsed(path: Path, used: Contract) -> tuple[pd.DataFrame, int]:
+    """As `read`, of a file that is there."""
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         create_tables(connection, used)
@@ -208,3 +216,52 @@ def test_context_numbers_are_finite(tmp_path: Path) -> None:
     used = contract({}, context={"price": {"from": "price", "type": "float"}})
     impressions, _ = read(tmp_path, ROWS.replace("x", "inf"), used)
     assert list(impressions["reasons"][1]) == ["price cannot be read as a number"]
+
+
+SETS: list[Any] = [["b", "a", "b"], ["a"], ["b"], [], None, ["a", None]]  # of an impression of `a`
+READ = ['["a","b"]', '["a"]', '["b"]', "[]", None, None]
+BAD = {2: "breaks the rule: ad_id is one of eligible_ads", 5: "eligible_ads cannot be read as a list of ids"}
+
+
+def landed_sets(path: Path, kind: str, sets: list[Any]) -> None:
+    rows = [
+        {"id": str(place), "at": "2026-07-01 12:00:00", "slot": "top", "ad": "a", "clicked": "0", "pool": each}
+        for place, each in enumerate(sets)
+    ]
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == "jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
+    else:
+        pd.DataFrame(rows).to_csv(path, index=False)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_eligible_ads_are_a_list_of_ids_that_has_the_logged_ad(tmp_path: Path, kind: str) -> None:
+    sets = [None if each is None else json.dumps(each) for each in SETS] if kind == "csv" else SETS
+    landed_sets(tmp_path / "log", kind, sets)
+    impressions, _ = parsed(tmp_path / "log", contract({"eligible_ads": {"from": "pool"}}, landing={"format": kind}))
+    assert impressions["eligible_ads"].where(impressions["eligible_ads"].notna(), None).tolist() == READ
+    reasons = {place: [*each] for place, each in enumerate(impressions["reasons"]) if len(each)}
+    assert reasons == {place: [reason] for place, reason in (BAD | {3: BAD[2]}).items()}
+
+
+def test_eligible_ads_in_text_have_a_separator(tmp_path: Path) -> None:
+    landed_sets(tmp_path / "log", "csv", ["b|a|b", "a|", "b", "|", None, "a||b"])
+    columns = {"eligible_ads": {"from": "pool", "separator": "|"}}
+    impressions, _ = parsed(tmp_path / "log", contract(columns))
+    found = impressions["eligible_ads"]
+    assert found.where(found.notna(), None).tolist() == [*READ[:3], None, None, None]
+    reasons = {place: [*each] for place, each in enumerate(impressions["reasons"]) if len(each)}
+    assert reasons == {place: [reason] for place, reason in (BAD | {3: BAD[5]}).items()}
+
+
+def test_eligible_ads_are_spelled_as_the_logged_ad_is(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    pq.write_table(
+        pa.table({"id": ["1"], "at": ["2026-07-01"], "slot": ["x"], "ad": [7.0], "pool": [[8.0, 7.0]]}), path
+    )
+    columns = {"eligible_ads": {"from": "pool"}, "click": {"constant": 0}}
+    impressions, _ = parsed(path, contract(columns, landing={"format": "parquet"}))
+    assert impressions[["ad_id", "eligible_ads"]].to_numpy().tolist() == [["7", '["7","8"]']]
+    assert not len(impressions["reasons"][0])

@@ -18,6 +18,7 @@ BAD_VALUES = {
     "impression_id": ["NULL", "''", "repeat('x', 300)", "'ü'"],
     "event_timestamp": ["NULL", "now() + INTERVAL 1 DAY", "TIMESTAMPTZ '1970-01-01'"],
     "propensity": ["NULL", "0", "-0.1", "1.1", "'nan'::DOUBLE", "'inf'::DOUBLE", "1"],
+    "eligible_ads": ["NULL", "'[]'", "'[\"b\"]'", '\'["b","a"]\''],
     "click": ["NULL", "2", "-1"],
     "conversion": ["NULL", "1", "7"],
     "revenue": ["NULL", "-0.01", "1e300", "'nan'::DOUBLE"],
