@@ -87,6 +87,12 @@ def is_of_ad(contract: Contract, encoder: Encoder) -> NDArray[np.bool_]:
     return np.isin(encoder.raw_columns, [*columns, *features])
 
 
+def pair_columns(contract: Contract, model: Model) -> list[str]:
+    """The columns about request and ad together that a model reads: the log has them of the logged ad alone."""
+    read = {name for each in (model, model.conversion) if each for name in each.spec.encoder.raw_columns}
+    return [name for name, column in contract.context.items() if column.about == "pair" and name in read]
+
+
 def ad_columns(contract: Contract) -> list[str]:
     """The columns that depend on the ad, without its features."""
     keys = [key for key in _AD_KEYS if key in contract.columns and key != contract.choose_among]

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from liftloop.contract.contract import Contract
-from liftloop.decisions.candidates import Chunk
+from liftloop.decisions.candidates import Chunk, pair_columns
 from liftloop.decisions.policy import draw_ads, policy_probabilities
 from liftloop.evaluation.earned import earned
+from liftloop.evaluation.fixed_policies import fixed_columns
 from liftloop.evaluation.logged_candidates import LoggedCandidates
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.model.model import Model
@@ -79,7 +80,7 @@ def decide(
 
     Args:
         models: one model, or a version's models, each of which decides on the impressions of its time.
-        ads: as `competing_ads` returns them.
+        ads: as `competing_ads` returns them; with an `earnings_rank`, the higher the more an ad earned in its place.
         rows: impressions by time, with `feature_columns`; a seeded sample of them is used if there are too many.
 
     Returns:
@@ -87,11 +88,17 @@ def decide(
         `choose_among` and context of the request, `ad_id` as logged, `chosen_ad_id` drawn from the policy,
         `propensity`, `target_probability` of the logged ad, `weight`, `reward`: what it earned in the unit of the
         contract's objective, `row_weight`: the impressions that the row represents, and what the model expects in that
-        unit: `model_reward` of the logged ad (0 if it does not compete) and `model_target_reward` of the policy.
+        unit: `model_reward` of the logged ad (0 if it does not compete) and `model_target_reward` of the policy;
+        `unknown_share` of the ads that could have been shown, by the log, which never were and do not compete. Where
+        `ads` have a rank, also the columns of `fixed_columns`.
 
     Raises:
-        ValueError: no impression has a propensity and competing ads.
+        ValueError: no impression has a propensity and competing ads, or the model reads a column about request and ad,
+            which is known of the logged ad alone.
     """
+    for model, _ in models.by_time(rows):
+        if unknown := pair_columns(contract, model):
+            raise ValueError(f"the model reads {unknown}, which the log has of the logged ad alone")
     rng = np.random.default_rng(contract.training.seed)
     rows = _sample(contract, ads, rows, max_expanded_rows, rng)
     candidates = (LoggedCandidates(store, contract, model, ads, part) for model, part in models.by_time(rows))
@@ -196,11 +203,12 @@ def _choose(candidates: LoggedCandidates, chunk: Chunk, rng: np.random.Generator
     probability = policy_probabilities(values, chunk)
     ad_ids = candidates.ads["ad_id"].to_numpy()
     is_logged = ad_ids[chunk.ad] == candidates.rows["ad_id"].to_numpy()[chunk.owner]
-    return pd.DataFrame(
-        {
-            "chosen_ad_id": ad_ids[chunk.ad[draw_ads(probability, chunk, rng)]],
-            "target_probability": np.minimum(chunk.sums(probability * is_logged), 1),
-            "model_reward": chunk.sums(values * is_logged),
-            "model_target_reward": chunk.sums(values * probability),
-        }
-    )
+    chosen = {
+        "chosen_ad_id": ad_ids[chunk.ad[draw_ads(probability, chunk, rng)]],
+        "target_probability": np.minimum(chunk.sums(probability * is_logged), 1),
+        "model_reward": chunk.sums(values * is_logged),
+        "model_target_reward": chunk.sums(values * probability),
+        "unknown_share": candidates.eligible.unknown_shares[chunk.first : chunk.last],
+    }
+    fixed = fixed_columns(candidates, chunk, values) if "earnings_rank" in candidates.ads else {}
+    return pd.DataFrame({**chosen, **fixed})

@@ -15,13 +15,21 @@ UNITS: dict[Objective, str] = {  # of values as `in_unit` writes them
     "margin": "currency units per 1,000 impressions, revenue minus cost",
 }
 
+_COLUMNS: dict[Objective, str] = {"clicks": "click", "conversions": "conversion", "revenue": "revenue"}
+
 
 def earned(contract: Contract, rows: pd.DataFrame) -> Floats:
     """Clicks, conversions, revenue or margin of each impression, shape (rows,); a missing outcome counts as 0."""
     if contract.objective == "margin":
         return _amounts(rows["revenue"]) - _amounts(rows["cost"])
-    column = {"clicks": "click", "conversions": "conversion"}.get(contract.objective, "revenue")
-    return _amounts(rows[column])
+    return _amounts(rows[_COLUMNS[contract.objective]])
+
+
+def earned_sql(contract: Contract) -> str:
+    """The same of one row, in SQL."""
+    if contract.objective == "margin":
+        return "coalesce(revenue, 0) - coalesce(cost, 0)"
+    return f"coalesce({_COLUMNS[contract.objective]}, 0)"
 
 
 def in_unit(objective: Objective, value: Interval | float) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from liftloop.contract.contract import Contract
 from liftloop.decisions.candidates import CandidateScorer, Chunk, ad_columns, chunks, is_of_ad
+from liftloop.evaluation.eligible_ads import EligibleAds
 from liftloop.features.lookup import historical_features
 from liftloop.model.earnings import Terms
 from liftloop.model.encoder import Encoder, Matrix
@@ -27,33 +28,44 @@ _ALIVE_UNTIL = """max(event_timestamp) + to_seconds(CASE WHEN count(*) = 1 THEN 
 ) END) AS alive_until"""
 
 
+# Ads that could have been shown in a place and were not, with what is known of them from other places.
+_ELIGIBLE = """
+UNION ALL BY NAME SELECT {group}, others.* FROM (
+    SELECT DISTINCT {group}, unnest(from_json(eligible_ads, '["VARCHAR"]')) AS ad_id
+    FROM (SELECT DISTINCT {group}, eligible_ads FROM logged WHERE {group} IS NOT NULL)
+) AS eligible JOIN ({others}) AS others USING (ad_id) ANTI JOIN ({shown}) AS shown USING ({group}, ad_id)
+"""
+
+
 def competing_ads(store: Store, contract: Contract, keys: Sequence[str]) -> pd.DataFrame:
     """The ads in these Parquet objects: one row per value of `choose_among` and ad, sorted.
 
     Columns: `choose_among`, the ad's own keys, the context about the ad in its latest row, and `first_shown` and
-    `alive_until` there.
+    `alive_until` there; these are missing for an ad that was eligible there, by the log, and shown elsewhere alone.
     """
     group = quoted(contract.choose_among)
-    others = [name for name in ad_columns(contract) if name != "ad_id"]
-    latest = [f"arg_max({quoted(name)}, event_timestamp) AS {quoted(name)}" for name in others]
-    shown = ["min(event_timestamp) AS first_shown", _ALIVE_UNTIL]
-    columns = ", ".join([group, "ad_id", *latest, *shown])
+    names = [name for name in ad_columns(contract) if name != "ad_id"]
+    latest = ", ".join(["ad_id", *(f"arg_max({quoted(name)}, event_timestamp) AS {quoted(name)}" for name in names)])
+    shown = (
+        f"SELECT {group}, {latest}, min(event_timestamp) AS first_shown, {_ALIVE_UNTIL}"
+        f" FROM logged WHERE {group} IS NOT NULL GROUP BY {group}, ad_id"
+    )
+    others = f"SELECT {latest} FROM logged GROUP BY ad_id"
+    has_sets = "eligible_ads" in contract.columns
+    eligible = _ELIGIBLE.format(group=group, others=others, shown=shown) if has_sets else ""
     uris = [store.uri(key) for key in keys]
     with connect(store.settings) as connection:
         connection.read_parquet(uris, union_by_name=True).create_view("logged")
-        query = (
-            f"SELECT {columns} FROM logged WHERE {group} IS NOT NULL GROUP BY {group}, ad_id ORDER BY {group}, ad_id"
-        )
-        return connection.execute(query).df()
+        return connection.execute(f"{shown} {eligible} ORDER BY {group}, ad_id").df()
 
 
 @dataclass(frozen=True, eq=False)
 class LoggedCandidates:
     """Impressions times their competing ads, as codes for a model, in chunks.
 
-    The log does not say which ads could have been shown: those compete that were shown before and have not ended; if
-    there are none, all. An ad's features change at whole hours only, so they are joined once
-    per ad and hour. A decision must not depend on which ad was logged: columns about the pair are missing.
+    Those ads compete that could have been shown, as the log says. Where it does not, those that were shown before and
+    have not ended; if there are none, all. An ad's features change at whole hours only, so they are joined once per ad
+    and hour. The model reads no columns about the pair, which the log has of the logged ad alone.
 
     `ads` are as `competing_ads` returns them; each of `rows` has at least one.
     """
@@ -66,19 +78,45 @@ class LoggedCandidates:
 
     def chunks(self) -> Iterator[Chunk]:
         """All impressions, in chunks of at most `MAX_CHUNK_CANDIDATES` where possible."""
-        groups = self.ads.groupby(self.contract.choose_among, sort=False).size()
-        group = groups.index.get_indexer(pd.Index(self.rows[self.contract.choose_among]))
-        counts = np.asarray(groups, dtype=np.intp)
-        first_ads = np.cumsum(counts, dtype=np.intp) - counts
-        for chunk in chunks(first_ads[group], counts[group], MAX_CHUNK_CANDIDATES):
-            yield chunk.where(self._is_alive(chunk))
+        for chunk in chunks(self.first_ad, self.ad_count, MAX_CHUNK_CANDIDATES):
+            yield chunk.where(self._competes(chunk))
+
+    @cached_property
+    def eligible(self) -> EligibleAds:
+        """The logged sets of ads."""
+        none = pd.Series(None, index=self.rows.index, dtype=object)
+        has_sets = "eligible_ads" in self.contract.columns
+        return EligibleAds(self.rows["eligible_ads"] if has_sets else none, self.ads["ad_id"])
+
+    @cached_property
+    def first_ad(self) -> NDArray[np.intp]:
+        """The row of the first ad of each impression's place, shape (impressions,); the others follow it."""
+        counts = self._ads_by_place.to_numpy()
+        return np.asarray((np.cumsum(counts) - counts)[self._place], dtype=np.intp)
+
+    @cached_property
+    def ad_count(self) -> NDArray[np.intp]:
+        """The number of ads of each impression's place, shape (impressions,)."""
+        return np.asarray(self._ads_by_place.to_numpy()[self._place], dtype=np.intp)
+
+    @cached_property
+    def _ads_by_place(self) -> "pd.Series[int]":
+        return self.ads.groupby(self.contract.choose_among, sort=False).size()
+
+    @cached_property
+    def _place(self) -> NDArray[np.intp]:
+        return self._ads_by_place.index.get_indexer(pd.Index(self.rows[self.contract.choose_among]))
+
+    def _competes(self, chunk: Chunk) -> NDArray[np.bool_]:
+        """Whether a candidate could have been shown, shape (candidates,); true if that is so of none."""
+        could = np.where(self.eligible.is_logged[chunk.owner], self.eligible.has(chunk), self._is_alive(chunk))
+        return np.asarray(could | (chunk.spread(chunk.sums(could.astype(np.float64))) == 0))
 
     def _is_alive(self, chunk: Chunk) -> NDArray[np.bool_]:
-        """Whether a candidate was shown before and has not ended, shape (candidates,); true if that is so of none."""
+        """Whether a candidate was shown before and has not ended, shape (candidates,)."""
         now = _instants(self.rows["event_timestamp"])[chunk.owner]
         first, last = (_instants(self.ads[name])[chunk.ad] for name in ("first_shown", "alive_until"))
-        is_alive = (first <= now) & (now <= last)
-        return np.asarray(is_alive | (chunk.spread(chunk.sums(is_alive.astype(np.float64))) == 0))
+        return np.asarray((first <= now) & (now <= last))
 
     def value(self, chunk: Chunk) -> Floats:
         """What each competing ad is expected to be worth, in the unit of the model's objective, shape (candidates,)."""
@@ -94,13 +132,6 @@ class LoggedCandidates:
     @cached_property
     def _terms(self) -> Terms:
         return self.model.spec.earnings.terms(self.ads)
-
-    @cached_property
-    def impressions(self) -> pd.DataFrame:
-        """Without the columns about the pair."""
-        return self.rows.drop(
-            columns=[name for name, column in self.contract.context.items() if column.about == "pair"]
-        )
 
     @cached_property
     def ads_by_hour(self) -> pd.DataFrame:
@@ -161,7 +192,7 @@ class _Predictor:
     @cached_property
     def _impressions(self) -> Matrix:
         """As codes, shape (impressions, raw columns)."""
-        return self._to_codes(self.candidates.impressions)
+        return self._to_codes(self.candidates.rows)
 
     @cached_property
     def _ads(self) -> Matrix:

@@ -7,6 +7,7 @@ from math import ceil
 import numpy as np
 import pandas as pd
 
+from liftloop.decisions.candidates import pair_columns
 from liftloop.evaluation.decision_value import DecisionValue, decide, decision_value
 from liftloop.evaluation.hours import hour_sums
 from liftloop.evaluation.logged_candidates import competing_ads
@@ -68,7 +69,8 @@ class Scorer:
         return RewardSample.of(contract, rows, rows[contract.reward].to_numpy(dtype=np.float64))
 
     def _decisions(self, rows: pd.DataFrame) -> DecisionValue | None:
-        if not rows["propensity"].notna().any():
+        reads_pairs = any(pair_columns(self.window.contract, model) for model, _ in self.models.by_time(rows))
+        if reads_pairs or not rows["propensity"].notna().any():
             return None
         store, contract = self.window.store, self.window.contract
         ads = competing_ads(store, contract, self.window.keys_since(LONGEST_WINDOW))

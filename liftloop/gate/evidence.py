@@ -12,15 +12,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from liftloop.contract.contract import Contract
+from liftloop.decisions.candidates import pair_columns
 from liftloop.errors import UserError
 from liftloop.evaluation.decision_value import decide, decide_precisely
 from liftloop.evaluation.logged_candidates import competing_ads
 from liftloop.evaluation.rewards import RewardSample, Score
-from liftloop.gate.baselines import ad_counts, mean_rate, per_ad
+from liftloop.gate.baselines import ad_counts, earnings_ranks, mean_rate, per_ad
+from liftloop.gate.checks.arms import arm_table
 from liftloop.gate.checks.groups import group_table
 from liftloop.gate.checks.inputs import data_lag
 from liftloop.gate.checks.readiness import FreshRun, run_in_fresh_process
-from liftloop.gate.verdict import GroupRow
+from liftloop.gate.verdict import ArmRow, GroupRow
 from liftloop.model.model import Model
 from liftloop.registry.load import load_model
 from liftloop.registry.registry import Registry
@@ -153,14 +155,24 @@ class Evidence:
         return rows[rows["propensity"].notna()]
 
     @cached_property
+    def pair_columns(self) -> list[str]:
+        """The columns about request and ad together that the model reads: with one, its decisions have no value."""
+        return pair_columns(self.contract, self.model)
+
+    @cached_property
+    def champion_pair_columns(self) -> list[str]:
+        """Those that the champion reads."""
+        return pair_columns(self.contract, self.champion_model)
+
+    @cached_property
     def decisions(self) -> pd.DataFrame:
         """Decisions of the version's policy on these impressions, or on as many of them as needed."""
         return decide_precisely(self.store, self._as_trained, self.timeline, self._ads, self.decided)
 
     @cached_property
     def champion_decisions(self) -> pd.DataFrame | None:
-        """Those of the champion's policy on the same impressions; None: there is no champion."""
-        if self.champion is None:
+        """Those of the champion's policy on the same impressions; None: there is no champion, or they have no value."""
+        if self.champion is None or self.champion_pair_columns:
             return None
         rows = self.decided[self.decided["impression_id"].isin(self.decisions["impression_id"])]
         return decide(self.store, self._as_trained, self.champion_timeline, self._ads, rows, max_expanded_rows=2**62)
@@ -168,7 +180,13 @@ class Evidence:
     @cached_property
     def _ads(self) -> pd.DataFrame:
         keys = [ref.key for ref in self.frame.index.partitions]
-        return competing_ads(self.store, self.contract, keys)
+        ads = competing_ads(self.store, self.contract, keys)
+        return ads.assign(earnings_rank=earnings_ranks(self.contract, self.frame, ads))
+
+    def arms(self) -> tuple[ArmRow, ...]:
+        """What always showing one ad is worth, in the largest places with few ads."""
+        has_none = not self.has_propensities or self.decided.empty or self.pair_columns
+        return () if has_none else arm_table(self.contract, self._ads, self.decisions)
 
     def groups(self) -> tuple[GroupRow, ...]:
         """The fairness table of the contract's groups, and the same figures of its slices."""
@@ -181,7 +199,7 @@ class Evidence:
 
     def _policy_probability(self) -> "pd.Series[float] | None":
         """P(logged ad) under the version's policy, by position in the hold-out, for the impressions it decides on."""
-        if self.decided.empty:
+        if self.decided.empty or self.pair_columns:
             return None
         position = pd.Index(self.holdout["impression_id"]).get_indexer(pd.Index(self.decisions["impression_id"]))
         return pd.Series(self.decisions["target_probability"].to_numpy(), index=position)

@@ -8,7 +8,7 @@ from liftloop.gate.card.page import model_card
 from liftloop.gate.checks.inputs import check_freshness, data_lag
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.specifications import all_checks
-from liftloop.gate.verdict import GroupRow, Verdict, read_verdict
+from liftloop.gate.verdict import ArmRow, GroupRow, Verdict, read_verdict
 from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import withdrawal
 from liftloop.registry.versions import ModelVersion, Pointer
@@ -18,7 +18,7 @@ from liftloop.storage.runs import Step, record
 from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.frame import open_frame
 
-RULE_VERSION = "gate 10"
+RULE_VERSION = "gate 11"
 
 
 def judge(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> Verdict:
@@ -65,6 +65,7 @@ def _judge(evidence: Evidence, *, is_champion: bool) -> Verdict:
         rewards=evidence.frame.index.parts["holdout"].rewards,
         scores=evidence.scores(),
         groups=_groups(evidence),
+        arms=_arms(evidence),
         checks=tuple(check.run(evidence) for check in checks),
     )
 
@@ -72,6 +73,12 @@ def _judge(evidence: Evidence, *, is_champion: bool) -> Verdict:
 def _groups(evidence: Evidence) -> tuple[GroupRow, ...]:
     with suppress(Exception):  # a check fails with the same error and reports it
         return evidence.groups()
+    return ()
+
+
+def _arms(evidence: Evidence) -> tuple[ArmRow, ...]:
+    with suppress(Exception):  # a check fails with the same error and reports it
+        return evidence.arms()
     return ()
 
 

@@ -13,7 +13,7 @@ from liftloop.contract.contract import Contract
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.gate.checks.accuracy import check_beats, check_enough_rewards, check_not_worse
 from liftloop.gate.checks.calibration import check_calibration, check_calibration_error
-from liftloop.gate.checks.decisions import check_decisions
+from liftloop.gate.checks.decisions import check_best_fixed, check_decisions
 from liftloop.gate.checks.groups import check_groups
 from liftloop.gate.checks.inputs import check_freshness, check_leakage, sampled
 from liftloop.gate.checks.readiness import check_latency, check_online_features, check_same_scores, check_size
@@ -85,6 +85,7 @@ def all_checks(contract: Contract, *, is_champion: bool, has_conversions: bool) 
         *(conversion_checks(is_champion=is_champion) if has_conversions else []),
         Specification("never_rolled_back", "never rolled back", _never_rolled_back),
         Specification("decisions", "decisions", _decisions),
+        Specification("decisions_best_fixed", "decisions against the best fixed policy", _decisions_best_fixed),
         Specification("freshness", "data freshness", lambda inputs: check_freshness(inputs.contract, inputs.data_lag)),
         Specification(
             "same_scores", "fresh process", lambda inputs: check_same_scores(inputs.store, inputs.model, inputs.fresh)
@@ -205,9 +206,33 @@ def _never_rolled_back(inputs: Evidence) -> Check:
 
 
 def _decisions(inputs: Evidence) -> Check:
+    if undecidable := _undecidable(inputs):
+        return undecidable
+    rival, champion_decisions = "the logged decisions", inputs.champion_decisions
+    if champion_decisions is not None:
+        rival = f"the champion {inputs.champion_version}"
+    found = check_decisions(inputs.store, inputs.contract, inputs.decisions, champion_decisions, rival)
+    if inputs.champion is None or champion_decisions is not None:
+        return found
+    names = " and ".join(inputs.champion_pair_columns)
+    return replace(found, reason=f"{found.reason} The champion's decisions have no value, because it reads {names}.")
+
+
+def _decisions_best_fixed(inputs: Evidence) -> Check:
+    return _undecidable(inputs) or check_best_fixed(inputs.contract, inputs.decisions)
+
+
+def _undecidable(inputs: Evidence) -> Check | None:
+    """Why no decision can be valued; None: they can."""
     if not inputs.has_propensities:
         return Check("not_applicable", "No impression in the hold-out has a logged propensity.")
+    if inputs.pair_columns:
+        names = " and ".join(inputs.pair_columns)
+        return Check(
+            "not_applicable",
+            f"The model reads {names}, which the log has of the logged ad alone, so no other ad is eligible. Without"
+            f" {names} in the context of contracts/{inputs.contract.source}.yaml, decisions can be valued.",
+        )
     if inputs.decided.empty:
         return Check("inconclusive", "The champion was trained on all of the hold-out that has propensities.")
-    rival = f"the champion {inputs.champion_version}" if inputs.champion else "the logged decisions"
-    return check_decisions(inputs.store, inputs.contract, inputs.decisions, inputs.champion_decisions, rival)
+    return None

@@ -61,6 +61,17 @@ class GroupRow(Measured):
     policy_disagreement: float | None  # share of the impressions for which the model's policy chooses another ad
 
 
+class ArmRow(Measured):
+    """The policy that always shows one ad in one place, where that ad competes."""
+
+    place: str  # the value of the contract's `choose_among`
+    ad_id: str
+    impressions: int  # for which it competes
+    shown: int  # of these, with this ad
+    value: Interval | None  # doubly robust, per impression; None where it earned too seldom
+    effective_sample_size: float
+
+
 class Verdict(Measured):
     """The evidence on one model version; `fingerprint` covers all inputs except the champion."""
 
@@ -72,6 +83,7 @@ class Verdict(Measured):
     rewards: int
     scores: dict[str, Score]  # on the hold-out, by predictor: see `Evidence.scores`
     groups: tuple[GroupRow, ...] = ()  # the largest values of the contract's groups and slices
+    arms: tuple[ArmRow, ...] = ()  # fixed policies of the largest places with few ads
     checks: tuple[Check, ...]
 
     @property

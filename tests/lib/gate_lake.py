@@ -25,7 +25,7 @@ def make_contract(source: str, **changes: Any) -> Contract:
     """Of six days three train, one validates, one is held out, and the newest is not matured."""
     columns = ["impression_id", "event_timestamp", "placement_id", "ad_id", "advertiser_id", "user_id", "click"]
     columns += ["conversion", "revenue", "cost", "propensity", "policy", "outcome_timestamp"]
-    context = {"segment": {"type": "string"}, "affinity": {"type": "float", "about": "pair"}}
+    context = {"segment": {"type": "string"}, "affinity": {"type": "float"}}
     context |= {"category": {"type": "string", "about": "ad"}}
     ours = {
         "source": source,

@@ -1,13 +1,15 @@
 """The model's part of a model card: purpose, data, features, search, limits, and how to load it."""
 
 from collections.abc import Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from liftloop.contract.contract import Contract
 from liftloop.contract.sections import Objective
 from liftloop.decisions.policy import EXPLORATION_SHARE
 from liftloop.evaluation.earned import UNITS, in_unit
+from liftloop.evaluation.fixed_policies import FEW_ADS
+from liftloop.gate.checks.arms import MINIMUM_EARNING, PLACES_VALUED
 from liftloop.gate.verdict import UNDECIDED, Verdict
 from liftloop.model.model import Model
 from liftloop.registry.versions import ModelVersion
@@ -30,13 +32,15 @@ _MEASURED = (
     "seconds",
     "is_given_up",
 )  # measures of a trial; its other values are settings
-_VALUES = {  # of the check of decisions
+_VALUES = {  # of the checks of decisions
     "logged": "the logged policies",
     "doubly_robust": "the model, doubly robust",
     "self_normalized": "the model, SNIPS",
     "inverse_propensity": "the model, IPS",
     "switch_doubly_robust": "the model, Switch-DR",
     "difference": "the model minus its rival, paired",
+    "fixed": "the ad that earned most before in each place, doubly robust",
+    "fixed_difference": "the model minus that ad, paired",
 }
 _AIMS: dict[Objective, str] = {
     "clicks": "with the highest probability of a click",
@@ -135,13 +139,36 @@ def limits(contract: Contract, index: FrameIndex, verdict: Verdict) -> Points:
 
 def decisions_table(contract: Contract, verdict: Verdict) -> Table | None:
     """The values of the decisions in the unit of the objective; None where they were not valued."""
-    values = next((check.values for check in verdict.checks if check.id == "decisions"), {})
+    of_checks = (check.values for check in verdict.checks if check.id.startswith("decisions"))
+    values = dict(chain.from_iterable(each.items() for each in of_checks))
     rows = [[label, in_unit(contract.objective, values[name])] for name, label in _VALUES.items() if name in values]
     note = (
         f"In {UNITS[contract.objective]}, with {contract.gate.confidence:.0%} intervals, on the same impressions."
         f" Of the rewards, the {contract.gate.winsorized_share:.1%} with the largest amounts count as the next largest."
     )
     return Table("Value of the decisions", ["decided by", "value"], rows, note) if rows else None
+
+
+def arms_table(contract: Contract, verdict: Verdict) -> Table | None:
+    """The values of fixed policies; None where there are none."""
+    rows = [
+        [
+            row.place,
+            row.ad_id,
+            row.impressions,
+            row.shown,
+            row.value and in_unit(contract.objective, row.value),
+            f"{row.effective_sample_size:,.0f}",
+        ]
+        for row in verdict.arms
+    ]
+    note = (
+        f"Doubly robust, in {UNITS[contract.objective]}, on the impressions for which the ad competes; – where it"
+        f" earned something in fewer than {MINIMUM_EARNING} of those with it. Of the {PLACES_VALUED} largest places"
+        f" with at most {FEW_ADS} ads."
+    )
+    columns = [contract.choose_among, "ad", "impressions", "shown", "value", "effective sample size"]
+    return Table("Always the same ad", columns, rows, note) if rows else None
 
 
 def loading(version: ModelVersion) -> Code:

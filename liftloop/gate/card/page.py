@@ -25,6 +25,7 @@ def model_card(evidence: Evidence, verdict: Verdict) -> str:
         evidence_table(verdict),
         _scores(verdict, evidence),
         facts.decisions_table(evidence.contract, verdict),
+        facts.arms_table(evidence.contract, verdict),
     ]
     if "model" in verdict.scores:
         sections += [_reliability(evidence)]

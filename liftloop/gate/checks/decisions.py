@@ -1,4 +1,4 @@
-"""Check of the decisions of the model's policy, on impressions logged with a propensity."""
+"""Checks of the decisions of the model's policy, on impressions logged with a propensity."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -15,6 +15,7 @@ from liftloop.evaluation.decision_value import (
     logged_feedback,
     value_difference,
 )
+from liftloop.evaluation.fixed_policies import best_fixed
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.gate.checks.accuracy import FEW_DAYS
 from liftloop.gate.verdict import Check, CheckVerdict
@@ -40,18 +41,51 @@ def check_decisions(
     faults = list(support.faults)
     if rival_decisions is not None:
         faults += [f"of {rival}: {fault}" for fault in _Support.of(contract, rival_decisions).faults]
-    doubts = [f"Untrustworthy: {'; '.join(faults)}."] * bool(faults) + [FEW_DAYS] * compared.has_few_days
-    margin, clip = contract.gate.decision_margin, contract.gate.overlap.max_weight
+    clip = contract.gate.overlap.max_weight
     return Check(
         "untrustworthy" if faults else compared.verdict,
-        f"{' '.join([*doubts, compared.words])} {value.words} Importance weights are clipped at {clip:g}"
-        f" ({support.overlap.clipped_share:.1%} of the impressions).",
+        f"{compared.reason(faults)} {value.words} Importance weights are clipped at {clip:g}"
+        f" ({support.overlap.clipped_share:.1%} of the impressions).{_of_unknown(support)}",
         observed=f"{compared.relative:+.1%}",
-        threshold=f"above {-margin:.0%} of {rival}",
+        threshold=compared.threshold,
         values=_values(contract, decisions, value)
         | {"mean_weight": support.overlap.mean_weight, "difference": compared.difference},
         figures=support.figures | {"compared_to": compared.scale, "minimum_detectable_effect": compared.detectable},
         artifacts=(put_parquet_blob(store, decisions),),
+    )
+
+
+def check_best_fixed(contract: Contract, decisions: pd.DataFrame) -> Check:
+    """Non-inferiority to always showing, in each place, the competing ad that earned most before the hold-out.
+
+    By the same rule as `check_decisions`. Not applicable where the log shows those ads too rarely to value them, so
+    that noise decides nothing.
+
+    Args:
+        decisions: with the columns of `fixed_columns`.
+    """
+    fixed = best_fixed(decisions)
+    rival = f"always showing the ad that earned most before in each {contract.choose_among}"
+    if faults := _Support.of(contract, fixed).faults:
+        return Check("not_applicable", f"The log cannot value {rival}: {'; '.join(faults)}.")
+    faults, compared = _Support.of(contract, decisions).faults, _compare(contract, decisions, fixed, rival)
+    value = decision_value(contract, fixed).doubly_robust
+    return Check(
+        "untrustworthy" if faults else compared.verdict,
+        compared.reason(faults),
+        observed=f"{compared.relative:+.1%}",
+        threshold=compared.threshold,
+        values={"fixed": value, "fixed_difference": compared.difference},
+        figures={"compared_to": compared.scale, "minimum_detectable_effect": compared.detectable},
+    )
+
+
+def _of_unknown(support: "_Support") -> str:
+    if not support.unknown_eligible:
+        return ""
+    return (
+        f" Of the ads that could have been shown, {support.unknown_eligible:.1%} never were: they cannot be scored, and"
+        " do not compete."
     )
 
 
@@ -71,6 +105,7 @@ class _Support:
 
     overlap: Overlap
     unsupported: float
+    unknown_eligible: float  # share of the eligible ads of an impression that were never shown
     faults: list[str]
 
     @classmethod
@@ -78,12 +113,14 @@ class _Support:
         feedback, options = logged_feedback(contract, decisions)
         found = overlap(feedback, contract.gate.overlap.max_weight, **options)
         unsupported = unsupported_mass(contract, decisions)
-        return cls(found, unsupported, overlap_faults(contract.gate, found, unsupported))
+        unknown = float(np.average(decisions["unknown_share"], weights=decisions["row_weight"]))
+        return cls(found, unsupported, unknown, overlap_faults(contract.gate, found, unsupported))
 
     @property
     def figures(self) -> dict[str, float]:
         names = ("effective_sample_size", "clipped_share", "largest_reward_share")
-        return {name: getattr(self.overlap, name) for name in names} | {"unsupported_mass": self.unsupported}
+        shares = {"unsupported_mass": self.unsupported, "unknown_eligible_share": self.unknown_eligible}
+        return {name: getattr(self.overlap, name) for name in names} | shares
 
 
 def _compare(
@@ -127,7 +164,16 @@ class _Compared:
         return minimum_detectable_effect(self.relative, confidence=self.policy.confidence, power=self.policy.power)
 
     @property
-    def words(self) -> str:
+    def threshold(self) -> str:
+        return f"above {-self.policy.decision_margin:.0%} of {self.rival}"
+
+    def reason(self, faults: list[str]) -> str:
+        """The difference in words, after what is to be said against it first."""
+        doubts = [f"Untrustworthy: {'; '.join(faults)}."] * bool(faults) + [FEW_DAYS] * self.has_few_days
+        return " ".join([*doubts, self._words])
+
+    @property
+    def _words(self) -> str:
         return (
             f"Decisions are worth {self.relative:+.1%} compared with {self.rival}; a loss of up to"
             f" {self.policy.decision_margin:.0%} is accepted, and one of {self.detectable:.1%} would be detected with"

@@ -52,8 +52,7 @@ def contract(store: Store) -> Contract:
     base = make_contract(f"s{uuid4().hex[:8]}", objective="revenue")
     document = base.model_dump(by_alias=True, exclude_unset=True)
     columns = document["columns"] | as_named(["pricing", "bid"])
-    context = {name: column for name, column in document["context"].items() if name != "affinity"}
-    contract = make_contract(base.source, objective="revenue", columns=columns, context=context)
+    contract = make_contract(base.source, objective="revenue", columns=columns)
     land(store, contract, [paid(row) for row in make_rows(0, days=6)])
     return contract
 

@@ -11,7 +11,7 @@ from liftloop.decisions.policy import EXPLORATION_SHARE, policy_probabilities
 from liftloop.evaluation import decision_value as valued
 from liftloop.evaluation.decision_value import DecisionValue, decide_precisely, decision_value, value_difference
 from liftloop.evaluation.logged_candidates import LoggedCandidates
-from liftloop.gate.checks.decisions import check_decisions
+from liftloop.gate.checks.decisions import check_best_fixed, check_decisions
 from liftloop.gate.verdict import CheckVerdict
 from liftloop.stats.interval import Interval
 
@@ -59,6 +59,12 @@ def decisions_in_a_known_world(rows: int, seed: int, model_error: float = 1.0) -
             "reward": (random.random(rows) < click_probability(segment, ad)).astype(float),
             "model_reward": model_error * click_probability(segment, ad),
             "model_target_reward": model_error * float(value),
+            "unknown_share": 0.0,
+            "placement_id": "p0",
+            "ad_id": [f"a{each}" for each in ad],
+            "chosen_ad_id": [f"a{each}" for each in segment],
+            "fixed_ad_id": [f"a{each}" for each in segment],
+            "model_fixed_reward": model_error * float(click_probability(0, 0)),
         }
     )
     return frame, float(value)
@@ -159,6 +165,33 @@ def test_decisions_may_lose_a_margin_and_no_more(share: float, rows: int, verdic
     found = check_decisions(MemoryStore(), contract, as_the_first(decisions, share), decisions, "the champion")
     assert found.verdict == verdict, found.reason
     assert "compared with the champion; a loss of up to 5% is accepted" in found.reason
+
+
+@pytest.mark.parametrize(("share", "rows", "verdict"), [(1.0, 30_000, "pass"), (0.5, 30_000, "fail")])
+def test_decisions_may_lose_as_much_to_a_fixed_policy(share: float, rows: int, verdict: CheckVerdict) -> None:
+    decisions, _ = decisions_in_a_known_world(rows, seed=3)
+    found = check_best_fixed(make_contract("s"), as_the_first(decisions, share))
+    assert found.verdict == verdict, found.reason
+    assert "compared with always showing the ad that earned most before in each placement_id; a loss" in found.reason
+    best = float(click_probability(0, 0))
+    assert found.values["fixed"].low < best < found.values["fixed"].high
+    assert found.values["fixed_difference"].estimate == pytest.approx(
+        float(as_the_first(decisions, share)["model_target_reward"].iloc[0]) - best, abs=0.01
+    )
+
+
+def test_a_fixed_policy_that_the_log_hardly_follows_decides_nothing() -> None:
+    decisions, _ = decisions_in_a_known_world(10_000, seed=5)
+    is_rare = np.arange(len(decisions)) < 30
+    rare = decisions.assign(fixed_ad_id=decisions["ad_id"].where(is_rare, "z"), model_fixed_reward=0.9)
+    found = check_best_fixed(make_contract("s"), rare)
+    assert found.verdict == "not_applicable"
+    assert "The log cannot value always showing the ad that earned most before" in found.reason
+    assert "the effective sample size is 30, below 200" in found.reason
+    assert not found.values
+    wrong = check_best_fixed(make_contract("s"), decisions.assign(target_probability=1.0))
+    assert wrong.verdict == "untrustworthy"
+    assert wrong.reason.startswith("Untrustworthy: the mean importance weight is 3")
 
 
 def test_a_champion_of_which_the_log_says_too_little_is_no_measure() -> None:
