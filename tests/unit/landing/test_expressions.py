@@ -261,7 +261,12 @@ def test_eligible_ads_are_spelled_as_the_logged_ad_is(tmp_path: Path) -> None:
     pq.write_table(
         pa.table({"id": ["1"], "at": ["2026-07-01"], "slot": ["x"], "ad": [7.0], "pool": [[8.0, 7.0]]}), path
     )
-    columns = {"eligible_ads": {"from": "pool"}, "click": {"constant": 0}}
-    impressions, _ = parsed(path, contract(columns, landing={"format": "parquet"}))
-    assert impressions[["ad_id", "eligible_ads"]].to_numpy().tolist() == [["7", '["7","8"]']]
-    assert not len(impressions["reasons"][0])
+    of_parts = {"sql": "list_transform(pool, lambda each: slot || ':' || each::INTEGER)"}
+    for ad_id, pool, expected in (
+        ({"from": "ad"}, {"from": "pool"}, ["7", '["7","8"]']),
+        ({"template": "{slot}:{ad}"}, of_parts, ["x:7", '["x:7","x:8"]']),
+    ):
+        columns = {"ad_id": ad_id, "eligible_ads": pool, "click": {"constant": 0}}
+        impressions, _ = parsed(path, contract(columns, landing={"format": "parquet"}))
+        assert impressions[["ad_id", "eligible_ads"]].to_numpy().tolist() == [expected]
+        assert not len(impressions["reasons"][0])
