@@ -24,7 +24,6 @@ from liftloop.gate.checks.inputs import data_lag
 from liftloop.gate.checks.readiness import FreshRun, run_in_fresh_process
 from liftloop.gate.verdict import ArmRow, GroupRow
 from liftloop.model.model import Model
-from liftloop.registry.load import load_model
 from liftloop.registry.registry import Registry
 from liftloop.registry.timeline import Timeline
 from liftloop.registry.versions import ModelVersion
@@ -66,9 +65,10 @@ class Evidence:
             self.contract, self.holdout, self.holdout[self.contract.reward].to_numpy(dtype=np.float64)
         )
 
-    @cached_property
+    @property
     def model(self) -> Model:
-        return load_model(self.store, self.version)
+        """The one that is served."""
+        return self.timeline.served
 
     @cached_property
     def timeline(self) -> Timeline:
@@ -162,7 +162,7 @@ class Evidence:
     @cached_property
     def champion_pair_columns(self) -> list[str]:
         """Those that the champion reads."""
-        return pair_columns(self.contract, self.champion_model)
+        return pair_columns(self.contract, self.champion_timeline.served)
 
     @cached_property
     def decisions(self) -> pd.DataFrame:
@@ -229,10 +229,6 @@ class ClickedEvidence(Evidence):
     @cached_property
     def frame(self) -> TrainingFrame:
         return clicked_frame(self.contract, super().frame)
-
-    @cached_property
-    def model(self) -> Model:
-        return _of_conversions(super().model)
 
     @cached_property
     def timeline(self) -> Timeline:

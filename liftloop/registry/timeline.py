@@ -37,6 +37,10 @@ class Timeline:
         """Of the first impression that one of the models was not fitted on."""
         return self.folds[0].since
 
+    @property
+    def served(self) -> Model:
+        return self.folds[-1].model
+
     def map(self, change: Callable[[Model], Model]) -> Self:
         """With another model in place of each."""
         return replace(self, folds=tuple(replace(fold, model=change(fold.model)) for fold in self.folds))
