@@ -1,6 +1,6 @@
 """Checks of the decisions of the model's policy, on impressions logged with a propensity."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -30,11 +30,19 @@ from liftloop.storage.store import Store
 def check_decisions(
     store: Store, contract: Contract, decisions: pd.DataFrame, rival_decisions: pd.DataFrame | None, rival: str
 ) -> Check:
+    """See `judge_decisions`; the decisions are written as an artifact."""
+    found = judge_decisions(contract, decisions, rival_decisions, rival)
+    return replace(found, artifacts=(put_parquet_blob(store, decisions),))
+
+
+def judge_decisions(
+    contract: Contract, decisions: pd.DataFrame, rival_decisions: pd.DataFrame | None, rival: str
+) -> Check:
     """Non-inferiority to a rival's decisions on the same impressions: the log's, where its decisions are None.
 
     Pass if the interval of the paired difference in value lies above minus the contract's `decision_margin`; fail if it
     lies below; else inconclusive. Untrustworthy, whatever the interval, if overlap with the log is too small, for the
-    decisions or the rival's: the interval is then too narrow. The decisions are written as an artifact.
+    decisions or the rival's: the interval is then too narrow.
     """
     value, support = decision_value(contract, decisions), _Support.of(contract, decisions)
     compared = _compare(contract, decisions, rival_decisions, rival)
@@ -51,7 +59,6 @@ def check_decisions(
         values=_values(contract, decisions, value)
         | {"mean_weight": support.overlap.mean_weight, "difference": compared.difference},
         figures=support.figures | {"compared_to": compared.scale, "minimum_detectable_effect": compared.detectable},
-        artifacts=(put_parquet_blob(store, decisions),),
     )
 
 
