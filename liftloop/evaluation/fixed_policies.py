@@ -53,3 +53,8 @@ def always(decisions: pd.DataFrame, ad_id: "pd.Series[str] | str", model_reward:
     probability = (decisions["ad_id"] == ad_id).astype(np.float64)
     shown = {"chosen_ad_id": ad_id, "target_probability": probability, "weight": probability / decisions["propensity"]}
     return decisions.assign(**shown, model_target_reward=model_reward)
+
+
+def earning_impressions(decisions: pd.DataFrame) -> int:
+    """How many impressions that were logged with an ad of these decisions earned something."""
+    return int(((decisions["target_probability"] > 0) & (decisions["reward"] > 0)).sum())

@@ -37,6 +37,7 @@ def make_contract(source: str, **changes: Any) -> Contract:
         "gate": {
             "resamples": 300,
             "minimum_effective_sample_size": 200,
+            "minimum_rewards": 40,
             "groups": ["segment"],
             "exchangeable_days": True,
         },

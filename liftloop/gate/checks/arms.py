@@ -7,7 +7,7 @@ import pandas as pd
 
 from liftloop.contract.contract import Contract
 from liftloop.evaluation.decision_value import logged_feedback
-from liftloop.evaluation.fixed_policies import always
+from liftloop.evaluation.fixed_policies import always, earning_impressions
 from liftloop.gate.verdict import ArmRow
 from liftloop.stats.off_policy import doubly_robust_value, effective_sample_size, importance_weights
 
@@ -39,14 +39,13 @@ def _arms(contract: Contract, place: str, ads: pd.DataFrame, decisions: pd.DataF
 
 def _arm(contract: Contract, place: str, ad_id: str, decisions: pd.DataFrame) -> ArmRow:
     feedback, options = logged_feedback(contract, decisions)
-    is_shown = feedback.target_probability > 0
-    has_value = np.count_nonzero(feedback.reward[is_shown]) >= MINIMUM_EARNING
+    has_value = earning_impressions(decisions) >= MINIMUM_EARNING
     clip = contract.gate.overlap.max_weight
     return ArmRow(
         place=place,
         ad_id=ad_id,
         impressions=len(decisions),
-        shown=int(is_shown.sum()),
+        shown=int((decisions["ad_id"] == ad_id).sum()),
         value=doubly_robust_value(feedback, max_weight=clip, **options) if has_value else None,
         effective_sample_size=effective_sample_size(importance_weights(feedback), feedback.row_weight),
     )

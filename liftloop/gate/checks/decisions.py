@@ -15,7 +15,7 @@ from liftloop.evaluation.decision_value import (
     logged_feedback,
     value_difference,
 )
-from liftloop.evaluation.fixed_policies import best_fixed
+from liftloop.evaluation.fixed_policies import best_fixed, earning_impressions
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.gate.checks.accuracy import FEW_DAYS
 from liftloop.gate.verdict import Check, CheckVerdict
@@ -73,7 +73,7 @@ def check_best_fixed(contract: Contract, decisions: pd.DataFrame) -> Check:
     """
     fixed = best_fixed(decisions)
     rival = f"always showing the ad that earned most before in each {contract.choose_among}"
-    if faults := _Support.of(contract, fixed).faults:
+    if faults := [*_Support.of(contract, fixed).faults, *_too_few(contract, fixed)]:
         return Check("not_applicable", f"The log cannot value {rival}: {'; '.join(faults)}.")
     faults, compared = _Support.of(contract, decisions).faults, _compare(contract, decisions, fixed, rival)
     value = decision_value(contract, fixed).doubly_robust
@@ -85,6 +85,12 @@ def check_best_fixed(contract: Contract, decisions: pd.DataFrame) -> Check:
         values={"fixed": value, "fixed_difference": compared.difference},
         figures={"compared_to": compared.scale, "minimum_detectable_effect": compared.detectable},
     )
+
+
+def _too_few(contract: Contract, decisions: pd.DataFrame) -> list[str]:
+    """That too few impressions with the ads of a policy without a model earned something, if so."""
+    found, needed = earning_impressions(decisions), contract.gate.minimum_rewards
+    return [f"{found:,} impressions with its ads earned something, fewer than {needed:,}"] * (found < needed)
 
 
 def _of_unknown(support: "_Support") -> str:

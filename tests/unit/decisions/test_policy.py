@@ -188,6 +188,7 @@ def test_a_fixed_policy_that_the_log_hardly_follows_decides_nothing() -> None:
     assert found.verdict == "not_applicable"
     assert "The log cannot value always showing the ad that earned most before" in found.reason
     assert "the effective sample size is 30, below 200" in found.reason
+    assert "impressions with its ads earned something, fewer than 40" in found.reason
     assert not found.values
     wrong = check_best_fixed(make_contract("s"), decisions.assign(target_probability=1.0))
     assert wrong.verdict == "untrustworthy"
