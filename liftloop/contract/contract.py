@@ -5,7 +5,7 @@ Everything downstream of a contract reads canonical impressions and nothing else
 
 import re
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -52,14 +52,15 @@ CANONICAL_TYPES = {
 }
 OUTCOME_COLUMNS = {"click", "conversion", "revenue", "cost", "outcome_timestamp"}  # not known at decision time
 REQUIRED_COLUMNS = ("impression_id", "event_timestamp", "placement_id", "ad_id")
-COLUMNS_OF_KPI = {  # what each is made of
+Kpi = Literal["click_through_rate", "conversion_rate", "conversions_per_mille", "revenue_per_mille", "margin_per_mille"]
+COLUMNS_OF_KPI: dict[Kpi, set[str]] = {  # what each is made of
     "click_through_rate": {"click"},
     "conversion_rate": {"click", "conversion"},
     "conversions_per_mille": {"conversion"},
     "revenue_per_mille": {"revenue"},
     "margin_per_mille": {"revenue", "cost"},
 }
-KPI_OF_OBJECTIVE: dict[Objective, str] = {
+KPI_OF_OBJECTIVE: dict[Objective, Kpi] = {
     "clicks": "click_through_rate",
     "conversions": "conversions_per_mille",
     "revenue": "revenue_per_mille",
@@ -81,8 +82,9 @@ class Contract(Frozen):
     keep: Expression | None = None  # of the landed rows, those for which it is true: "event = 'impression'"
     outcome_files: dict[str, OutcomeFiles] = Field(default_factory=dict)
     keys: FeatureKeys
-    objective: Objective  # what decisions make the most of, and what they are valued in
     reward: Reward = "click"  # what the model predicts of an impression
+    objective: Objective = "clicks"  # what decisions make the most of; without it, as many rewards as possible
+    kpi: Kpi = "click_through_rate"  # what pages show first; without it, that of the objective
     outcome: Outcome
     maturity: Duration
     freshness: Duration = timedelta(minutes=15)  # objective: from landing to served features
@@ -101,6 +103,15 @@ class Contract(Frozen):
     approval: Literal["none", "required"] = "none"  # required: a person confirms each promotion in the Prefect UI
     approval_within: Duration = timedelta(days=1)  # after that, without an answer, the champion stays
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_objective(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        objective = values.get("objective", "conversions" if values.get("reward") == "conversion" else "clicks")
+        kpi = KPI_OF_OBJECTIVE.get(objective, "click_through_rate")  # an unknown objective is refused later
+        return {"objective": objective, "kpi": kpi} | values
+
     @model_validator(mode="after")
     def _columns_are_known(self) -> Self:
         unknown = sorted(set(self.columns) - set(CANONICAL_TYPES))
@@ -109,8 +120,9 @@ class Contract(Frozen):
         known = {*self.columns, *self.outcome_columns}
         if missing := sorted({*REQUIRED_COLUMNS, *self.keys, self.reward} - known):
             raise ValueError(f"columns {missing} are required and not mapped")
-        if missing := sorted(COLUMNS_OF_KPI[self.kpi] - known):
-            raise ValueError(f"objective: {self.objective}: needs columns {missing}, which are not mapped")
+        for key, kpi in {"objective": KPI_OF_OBJECTIVE[self.objective], "kpi": self.kpi}.items():
+            if missing := sorted(COLUMNS_OF_KPI[kpi] - known):
+                raise ValueError(f"{key}: {getattr(self, key)!r}: needs columns {missing}, which are not mapped")
         clash = sorted(name for name in self.context if name.lower() in CANONICAL_TYPES)
         if clash:
             raise ValueError(f"context {clash} have names of canonical columns; rename them")
@@ -200,11 +212,6 @@ class Contract(Frozen):
                 " would count as none; raise it, or lower the horizon"
             )
         return self
-
-    @property
-    def kpi(self) -> str:
-        """The KPI of the objective."""
-        return KPI_OF_OBJECTIVE[self.objective]
 
     @property
     def has_prices(self) -> bool:

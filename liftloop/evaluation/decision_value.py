@@ -32,7 +32,7 @@ from liftloop.stats.winsorize import winsorized
 from liftloop.storage.frozen import Measured
 from liftloop.storage.store import Store
 
-MAX_EXPANDED_ROWS = 2_000_000  # impressions times ads; above it, impressions are sampled
+MAX_EXPANDED_ROWS = 8_000_000  # impressions times ads; above it, impressions are sampled
 
 _FEEDBACK = ("reward", "propensity", "target_probability", "model_reward", "model_target_reward", "row_weight")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from liftloop.contract.contract import COLUMNS_OF_KPI, Contract
+from liftloop.contract.contract import COLUMNS_OF_KPI, Contract, Kpi
 from liftloop.evaluation.rewards import RewardSample
 from liftloop.stats.interval import Interval
 from liftloop.storage.frozen import Measured
@@ -32,7 +32,7 @@ def kpis_by_policy(contract: Contract, rows: pd.DataFrame) -> dict[str, Kpis]:
 def _kpis(contract: Contract, rows: pd.DataFrame) -> Kpis:
     sample = RewardSample.of(contract, rows, rows[contract.reward].to_numpy(dtype=float))
     per_impression = pd.Series(1.0, index=rows.index)
-    ratios = {
+    ratios: dict[Kpi, tuple[pd.Series[float], pd.Series[float]]] = {
         "click_through_rate": (rows["click"], per_impression),
         "conversion_rate": (rows["conversion"], rows["click"].fillna(0)),
         "conversions_per_mille": (1000 * rows["conversion"], per_impression),

@@ -20,6 +20,7 @@ from liftloop.datasets.simulated.impressions import DAY_MS
 LATEST_DAYS = 2  # by which a file is late, at most; as likely as one day
 OUTCOMES = ("clk", "conv", "rev_micros", "out_ts")
 _DAYS_AFTER = 3  # until the last file has landed: a click after midnight, and two days to its conversion
+_OF_MOVING = {"position", "eligible_ads"}  # what the contract maps of a world that moves alone
 _MAPPED_OUTCOMES = ("click", "conversion", "revenue", "outcome_timestamp")
 
 
@@ -90,6 +91,9 @@ def document_of(document: Mapping[str, Any], effects: Effects) -> dict[str, Any]
         inside = {name: found["outcome_files"]["outcomes"]["columns"][name] for name in _MAPPED_OUTCOMES}
         found |= {"columns": found["columns"] | inside, "outcome_files": {}}
     if effects == STATIC:
-        context = {name: column for name, column in found["context"].items() if name != "position"}
-        found |= {"context": context, "gate": {**found["gate"], "exchangeable_days": True}}
+        columns, context = (
+            {name: column for name, column in found[section].items() if name not in _OF_MOVING}
+            for section in ("columns", "context")
+        )
+        found |= {"columns": columns, "context": context, "gate": {**found["gate"], "exchangeable_days": True}}
     return found

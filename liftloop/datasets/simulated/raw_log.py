@@ -22,6 +22,7 @@
 | `cost_micros` | int64 | millionths of the currency unit | the publisher pays the site, on every impression |
 | `out_ts` | int64 | milliseconds since 1970, UTC | when the outcome became known |
 | `pos` | int8 | 1 to 3 | position on the page; only in a world that moves |
+| `elig` | string | | the ads that could have been shown, `ad-01\\|ad-07`; only in a world that moves |
 
 The outcome is known at the conversion, else at the click, else 30 minutes after the impression. A click comes within
 30 minutes, a conversion within 2 days of its click. Where outcomes land in files of their own, `clk`, `conv`,
@@ -51,6 +52,7 @@ from liftloop.datasets.simulated.catalogue import (
 )
 from liftloop.datasets.simulated.draws import IntArray, Names
 from liftloop.datasets.simulated.impressions import DAY_MS, HOUR_MS, Impressions
+from liftloop.datasets.simulated.today import Moved
 from liftloop.datasets.simulated.users import Users
 from liftloop.datasets.simulated.world import LOCAL_HOUR, Ads
 
@@ -89,11 +91,17 @@ class RawLog:
         }
         if rows.moved is not None:
             columns["pos"] = pa.array(rows.moved.position.astype(np.int8))
+            columns["elig"] = _names(_eligible(rows.moved, ad_ids), rows.placement)
         return pa.table(columns)
 
     def _logged_users(self, rows: Impressions) -> pa.Array:
         users = self._user_ids.take(pa.array(rows.user))
         return users if rows.moved is None else pc.if_else(pa.array(rows.moved.is_known), users, None)
+
+
+def _eligible(moved: Moved, ad_ids: Names) -> Names:
+    """The ads that each placement may show, as text."""
+    return ["|".join(ad_ids[slot] for slot in slots if moved.is_eligible[slot]) for slots in moved.slots]
 
 
 def _names(names: Names, index: IntArray) -> pa.Array:

@@ -25,6 +25,7 @@ class Moved:
     row_factor: FloatArray  # (n,), multiplies the click probability of any ad shown there
     slot_factor: FloatArray  # (slots,), multiplies that of the slot's ad
     is_eligible: NDArray[np.bool_]  # (slots,)
+    slots: IntArray  # (placements, slots that each takes)
 
 
 @dataclass
@@ -59,6 +60,7 @@ class Today:
             row_factor=self.motion.level[self.day] * tired * (page / page.mean())[position - 1],
             slot_factor=self.motion.slot_factor[self.day],
             is_eligible=self._eligible(end),
+            slots=self.world.eligible_ads,
         )
 
     def spend(self, campaign: IntArray, micros: IntArray) -> None:

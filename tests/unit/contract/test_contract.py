@@ -134,7 +134,8 @@ def test_every_declared_contract_loads(source: str) -> None:
         ({"schedules": {"evaluate": None}}, ["schedules.evaluate", "None", "none, hourly, daily"]),
         ({"schedules": {"timezone": "Mars/Olympus"}}, ["schedules.timezone", "'Mars/Olympus'", "Europe/Berlin"]),
         ({"schedules": {"verify": "daily"}}, ["schedules.verify", "unknown key", "evaluate", "timezone", "train"]),
-        ({"objective": "revenue"}, ["objective: revenue", "['revenue']", "not mapped"]),
+        ({"objective": "revenue"}, ["objective: 'revenue'", "['revenue']", "not mapped"]),
+        ({"kpi": "revenue_per_mille"}, ["kpi: 'revenue_per_mille'", "['revenue']", "not mapped"]),
         ({"objective": "profit"}, ["objective", "'profit'", "clicks", "margin"]),
         ({"objective": "clicks", "reward": "conversion", "columns.conversion": {"from": "c"}}, ["reward: click"]),
         (
