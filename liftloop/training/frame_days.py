@@ -26,7 +26,7 @@ Span = tuple[datetime, datetime]  # half-open: [start, end)
 
 RULE_VERSION = "frame day 1"
 ROWS_PER_JOIN = 150_000  # in memory at a time
-ROWS_PER_PARTITION = 25_000  # so that a day feeds several workers
+ROWS_PER_PARTITION = 10_000  # so that a day feeds several workers
 _DAY = timedelta(days=1)
 _IN_SPAN = "event_timestamp >= $start AND event_timestamp < $end"
 _SHAPING = {"source", "keys", "context", "reward", "landing_delay"}

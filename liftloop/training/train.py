@@ -36,7 +36,7 @@ from liftloop.training.constraints import model_columns, require_known_constrain
 from liftloop.training.devices import require_device
 from liftloop.training.earnings import fit_earnings, pays_for_conversions
 from liftloop.training.fit import fit
-from liftloop.training.frame import Part, TrainingFrame
+from liftloop.training.frame import FramePart, Part, TrainingFrame
 from liftloop.training.frame_builder import FrameError
 from liftloop.training.search import Journal, Search, Space, allowed_encoders
 from liftloop.training.target_encoding import fit_encoders
@@ -142,14 +142,15 @@ def fit_model(
         best = min(trials, key=lambda trial: trial.log_loss)
         columns = space.columns(best.encoding)
         chosen = recipe.select(columns)
-        stopped = _fit(compute, chosen, best, frame, parts=("training",))
+        validation = frame.index.parts["validation"]
+        stopped = _fit(compute, chosen, best, frame.index.parts["training"], validation)
         calibration, loss = _calibrate(chosen, stopped, frame, len(trials))
 
         def refitted(until: datetime) -> Model:
             known = frame.until(until)
             whole = make_recipe(contract, known, FITTED, crosses=space.crosses).select(columns)
             whole = replace(whole, maximum_rounds=stopped.num_boosted_rounds())
-            booster = _fit(compute, whole, best, known, parts=FITTED)
+            booster = _fit(compute, whole, best, known.index.together(FITTED), validation)
             return Model(booster, _spec(contract, whole.encoder, calibration, fit_earnings(contract, known, FITTED)))
 
         folds = tuple(Fold(day.start, day.end, refitted(day.start)) for day in frame.index.judged_days if day.rows)
@@ -215,9 +216,9 @@ def _load_samples(compute: Compute, recipe: Recipe, frame: TrainingFrame) -> dic
     }
 
 
-def _fit(compute: Compute, recipe: Recipe, best: Trial, frame: TrainingFrame, parts: Sequence[Part]) -> xgboost.Booster:
-    """The booster up to its best round on the validation part; if that is among `parts`, the last round."""
-    booster = fit(compute, recipe, best.parameters, frame.index.together(parts), frame.index.parts["validation"])
+def _fit(compute: Compute, recipe: Recipe, best: Trial, rows: FramePart, validation: FramePart) -> xgboost.Booster:
+    """The booster up to its best round on the validation part; if that is among the rows, the last round."""
+    booster = fit(compute, recipe, best.parameters, rows, validation)
     return booster[: booster.best_iteration + 1]
 
 
