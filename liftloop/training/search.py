@@ -2,7 +2,7 @@
 
 Trials are asked for in batches of fixed size, and their results are reported in order. So a seed gives the same result
 whatever computes the trials and whichever ends first. An interrupted search replays from the start and reuses the
-trials on record.
+trials on record, which count against its time budget with the seconds that they took then.
 """
 
 import logging
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from liftloop.compute.compute import Compute
 from liftloop.contract.sections import Training
 from liftloop.model.encoder import Encoder
+from liftloop.storage.frozen import Frozen
 from liftloop.storage.store import Store
 from liftloop.training.boosting import Parameters, Recipe
 from liftloop.training.constraints import is_interaction_allowed
@@ -107,6 +108,13 @@ class Space:
         return [lookup.columns for name, lookup in self.encoder.lookups.items() if name.startswith(f"{kind}(")]
 
 
+class Finished(Frozen):
+    """A finished trial, and the time that its batch had taken by then."""
+
+    trial: Trial
+    batch_seconds: float  # without the time that an interrupted search lay still
+
+
 @dataclass(frozen=True)
 class Journal:
     """The finished trials of one training, on record, so that an interrupted search need not repeat them."""
@@ -114,16 +122,17 @@ class Journal:
     store: Store
     prefix: str
 
-    def read(self, task: Task) -> Trial | None:
+    def read(self, task: Task) -> Finished | None:
         """The trial of this task, or None if it is not on record."""
         try:
-            trial = Trial.model_validate_json(self.store.get(self._key(task.number)))
+            finished = Finished.model_validate_json(self.store.get(self._key(task.number)))
         except (KeyError, ValidationError):
             return None
-        return trial if (trial.parameters, trial.encoding) == (task.parameters, task.encoding) else None
+        trial = finished.trial
+        return finished if (trial.parameters, trial.encoding) == (task.parameters, task.encoding) else None
 
-    def write(self, trial: Trial) -> None:
-        self.store.put(self._key(trial.number), trial.model_dump_json().encode())
+    def write(self, finished: Finished) -> None:
+        self.store.put(self._key(finished.trial.number), finished.model_dump_json().encode())
 
     def _key(self, number: int) -> str:
         return f"{self.prefix}{number:05}.json"
@@ -145,16 +154,16 @@ class Search:
         """The trials in order: as many as the contract allows, or as many batches as fit into its time budget."""
         study = _study(self.training.seed, self.space.first)
         trials: list[Trial] = []
-        started, longest_seconds = perf_counter(), 0.0
+        spent_seconds, longest_seconds = 0.0, 0.0
         while len(trials) < self.training.trials:
-            batch_started = perf_counter()
-            if trials and batch_started - started + longest_seconds > self.training.budget_seconds:
+            if trials and spent_seconds + longest_seconds > self.training.budget_seconds:
                 break
             batch = self._run_batch(self._ask(study, trials))
-            for trial in batch:
+            trials += [finished.trial for finished in batch]
+            for trial in trials[-len(batch) :]:
                 study.tell(trial.number - 1, trial.log_loss)
-            trials += batch
-            longest_seconds = max(longest_seconds, perf_counter() - batch_started)
+            batch_seconds = max(finished.batch_seconds for finished in batch)
+            spent_seconds, longest_seconds = spent_seconds + batch_seconds, max(longest_seconds, batch_seconds)
         return trials
 
     def _ask(self, study: optuna.Study, earlier: Sequence[Trial]) -> list[Task]:
@@ -167,17 +176,20 @@ class Search:
         encoding = {name: choice for name, choice in choices.items() if name not in HYPERPARAMETERS}
         return Task(number, parameters, encoding, self.space.columns(choices), earlier)
 
-    def _run_batch(self, tasks: Sequence[Task]) -> list[Trial]:
+    def _run_batch(self, tasks: Sequence[Task]) -> list[Finished]:
         """The trials of a batch, in order; each is put on record as soon as it ends."""
         on_record = [self.journal.read(task) for task in tasks] if self.journal else [None] * len(tasks)
-        done = [trial for trial in on_record if trial]
-        remaining = [task for task, trial in zip(tasks, on_record, strict=True) if trial is None]
+        done = [finished for finished in on_record if finished]
+        remaining = [task for task, finished in zip(tasks, on_record, strict=True) if finished is None]
+        earlier_seconds = max((finished.batch_seconds for finished in done), default=0.0)
+        started = perf_counter()
         for trial in self._run(remaining):
+            finished = Finished(trial=trial, batch_seconds=earlier_seconds + perf_counter() - started)
             if self.journal:
-                self.journal.write(trial)
+                self.journal.write(finished)
             self.progress(_words(trial, self.training.trials))
-            done.append(trial)
-        return sorted(done, key=lambda trial: trial.number)
+            done.append(finished)
+        return sorted(done, key=lambda finished: finished.trial.number)
 
     def _run(self, tasks: Sequence[Task]) -> Iterable[Trial]:
         if not tasks:

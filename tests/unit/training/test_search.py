@@ -1,20 +1,24 @@
 """What a search tries, on which rows, and when it gives a trial up."""
 
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lib.memory_store import MemoryStore
 
 from liftloop.compute.compute import OneProcess
 from liftloop.contract.sections import Training
 from liftloop.model.encoder import Encoder, Lookup
 from liftloop.settings import Settings
 from liftloop.stats.scoring import sampling_weight
+from liftloop.training import search as searching
 from liftloop.training.boosting import DownsampleRates, Recipe, Rows, downsample
-from liftloop.training.search import BATCH, CAUTIOUS, Search, Space
+from liftloop.training.search import BATCH, CAUTIOUS, Journal, Progress, Search, Space
 from liftloop.training.trial import Task, Trial, run_trial
 
 TEXT = ("ad_id", "device", "site_id")
@@ -40,8 +44,8 @@ def make_rows(seed: int, count: int = 400) -> Rows:
 SAMPLES: dict[str, list[Rows]] = {"training": [make_rows(0), make_rows(1)], "validation": [make_rows(2)]}
 
 
-def search(**changes: Any) -> list[Trial]:
-    return Search(OneProcess(), RECIPE, SPACE, SAMPLES, Training(**changes), None, lambda _line: None).run()
+def search(journal: Journal | None = None, progress: Progress = lambda _line: None, **changes: Any) -> list[Trial]:
+    return Search(OneProcess(), RECIPE, SPACE, SAMPLES, Training(**changes), journal, progress).run()
 
 
 def apart_from_time(trials: list[Trial]) -> list[Trial]:
@@ -60,6 +64,31 @@ def test_the_same_seed_finds_the_same_and_the_first_trial_is_cautious() -> None:
 
 def test_a_spent_budget_ends_the_search_after_a_batch() -> None:
     assert len(search(trials=50, budget_seconds=1e-6)) == BATCH
+
+
+class Interrupted(Exception):
+    """Stands for a kill: whatever was not put on record before is lost."""
+
+
+@pytest.mark.parametrize("trials_before", [1, BATCH, BATCH + 2, 2 * BATCH])
+def test_a_restarted_search_continues_its_budget(monkeypatch: pytest.MonkeyPatch, trials_before: int) -> None:
+    """On a clock by which every trial takes a second, so that the third batch does not fit into the budget."""
+    monkeypatch.setattr(searching, "perf_counter", count().__next__)
+    allowed: dict[str, Any] = {"trials": 50, "budget_seconds": 3 * BATCH - 0.5, "seed": 3}
+    told: list[str] = []
+
+    def interrupt(line: str) -> None:
+        told.append(line)
+        if len(told) == trials_before:
+            raise Interrupted
+
+    journal = Journal(MemoryStore(), "trials/")
+    with pytest.raises(Interrupted):
+        search(journal, interrupt, **allowed)
+    resumed: list[str] = []
+    found = search(journal, resumed.append, **allowed)
+    assert len(resumed) == 2 * BATCH - trials_before
+    assert apart_from_time(found) == apart_from_time(search(**allowed))
 
 
 def test_choices_become_columns() -> None:
