@@ -9,14 +9,15 @@ demo: .venv/installed
 	$(BIN)/liftloop demo
 
 # Before every commit: all but what is slow by nature. tests/conftest.py says what comes first, and stays in one process.
-IN_TWO_PROCESSES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Three processes for two cores, since the tests of the stack wait most of the time.
+IN_THREE_PROCESSES := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: .venv/installed
-	$(BIN)/pytest $(IN_TWO_PROCESSES)
+	$(BIN)/pytest $(IN_THREE_PROCESSES)
 
 # Also what is slow by nature: the whole lifecycle, backlogs, what lasts until a limit passes, some of the crash matrix.
 test-all: .venv/installed
-	$(BIN)/pytest $(IN_TWO_PROCESSES) -m "not faults_all"
+	$(BIN)/pytest $(IN_THREE_PROCESSES) -m "not faults_all"
 
 # Every cell of the crash matrix, and kills before every kind of write; the table of the matrix comes last.
 test-faults: .venv/installed

@@ -23,6 +23,9 @@ from liftloop.stack.parts import store_ports
 from liftloop.stack.standalone_store import standalone_object_store
 from liftloop.storage.store import Store
 
+# XGBoost's threads wait for each other in a loop, for as long as other processes have the cores; so they sleep instead.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # No test is about time: a busy machine fails none.
 hypothesis.settings.register_profile("liftloop", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("liftloop")
