@@ -2,17 +2,20 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
+from liftloop.stats.columns import Floats
 from liftloop.stats.interval import Interval
 from liftloop.stats.scoring import ReliabilityBin
 
 _ACCENT, _AVERAGE, _GUIDE = "#2456a6", "#c2701c", "#9aa5b1"
 _WIDE = 9.6  # inches: as wide as a page of `liftloop.reporting.html`
+_UNITS = [(timedelta(days=1), "days"), (timedelta(hours=1), "hours"), (timedelta(minutes=1), "minutes")]
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text, in the reader's own font
     "svg.hashsalt": "liftloop",
@@ -90,6 +93,19 @@ def share_plot(shares: Mapping[str, float]) -> bytes:
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.set_xticks([])
+        return _svg(figure)
+
+
+def known_plot(shares: Floats, until: timedelta, mark: timedelta) -> bytes:
+    """The shares known at evenly spaced times from 0 to `until`, as a curve; `mark` as a dashed reference line."""
+    unit, name = next((each for each in _UNITS if until >= 2 * each[0]), _UNITS[-1])
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDE, 2.6), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(mark / unit, color=_GUIDE, linewidth=1, linestyle="--")
+        axes.plot(np.linspace(0, until / unit, len(shares)), 100 * shares, color=_ACCENT, linewidth=1.6)
+        axes.set(ylim=(0, 104), xlabel=f"{name} since the impression", ylabel="known, %")
+        axes.set_xlim(left=0)
         return _svg(figure)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from liftloop.gate.card import facts
+from liftloop.gate.card.outcome_delay import outcome_delay_plot
 from liftloop.gate.checks.slices import slice_entropies, slice_interval
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.verdict import GroupRow, Verdict
@@ -34,6 +35,7 @@ def model_card(evidence: Evidence, verdict: Verdict) -> str:
         sections += [facts.importance_plot(evidence.model)]
     sections += [
         facts.data_table(evidence.frame.index, evidence.version, evidence.sample.negatives_kept),
+        outcome_delay_plot(evidence.contract, evidence.frame),
         facts.trials_table(evidence.version),
         facts.limits(evidence.contract, evidence.frame.index, verdict),
         facts.loading(evidence.version),

@@ -183,6 +183,7 @@ def test_a_card_says_all_of_a_version(store: Store, contract: Contract, version:
     places = [card.index(f"<h2>{heading}</h2>") for heading in [*headings, "Limits", "How to load it"]]
     assert places == sorted(places)
     assert "run runs/train/r1/manifest.json" in card
+    assert "Outcome delay" not in card  # this log does not say when its outcomes were known
 
 
 # The last tests: they bring a newer frame.

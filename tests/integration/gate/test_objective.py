@@ -126,6 +126,7 @@ def test_the_gate_values_decisions_in_the_unit_of_the_objective(
     card = store.get(card_key(contract.source, version.version)).decode()
     assert "highest expected revenue" in card
     assert "currency units per 1,000 impressions" in card
+    assert "<h2>Outcome delay</h2>" in card
 
 
 def test_an_exported_version_keeps_both_models(
