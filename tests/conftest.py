@@ -36,11 +36,15 @@ TESTS = Path(__file__).parent
 LONGEST = [  # a process that begins one of them last would keep the other waiting
     "integration/bridge/test_bridge.py",  # and with it all others of ON_THE_STACK
     "faults/test_matrix.py",
-    "integration/stack/test_lifecycle.py",
-    "integration/test_lifecycle.py",
+    "integration/provenance/test_lineage_after_crash.py",
     "integration/test_backup.py",
-    "integration/training/test_train.py",
+    "unit/landing/test_hostile_files.py",
+    "integration/gate/test_judge.py",
+    "integration/stack/test_lifecycle.py",
     "integration/training/test_distributed.py",
+    "integration/training/test_train.py",
+    "integration/gate/test_objective.py",
+    "differential/training/test_training.py",
 ]
 ON_THE_STACK = {
     "tests/integration/bridge/test_bridge.py",

@@ -205,6 +205,7 @@ class TestEmbedded:
         with pytest.raises(LookupError, match="Run `feast apply`"):
             SqliteReader(tmp_path / "nowhere.db", "liftloop")
 
+    @pytest.mark.slow
     def test_writers_in_several_processes(self, tmp_path: Path, table: Path) -> None:
         """Each writes every key, its own times in an order of its own; the newest has to stand."""
         feast = repository(tmp_path, embedded(tmp_path), project="shared")

@@ -87,6 +87,7 @@ def kill_when_some_are_done(store: Store, contract: Contract, cluster: LocalClus
         os.kill(victim, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_only_what_it_had_not_finished(
     store: Store, contract: Contract, cluster: LocalCluster
 ) -> None:

@@ -143,6 +143,7 @@ def require_lineage(store: Store, contract: Contract) -> int:
     return len(keys)
 
 
+@pytest.mark.slow
 def test_killed_before_any_write_of_a_table(store: MortalStore, contract: Contract) -> None:
     for at in range(len(die(make_tables, store, contract))):
         assert len(die(make_tables, store, contract, at)) == at

@@ -90,6 +90,7 @@ class Interrupted(Exception):
     """Stands for a kill: whatever was not put on record before is lost."""
 
 
+@pytest.mark.slow
 def test_a_search_that_was_cut_off_is_taken_up_where_it_was(
     store: Store, contract: Contract, frame: TrainingFrame
 ) -> None:
