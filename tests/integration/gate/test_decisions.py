@@ -22,7 +22,7 @@ from liftloop.gate.judge import judge
 from liftloop.gate.specifications import all_checks
 from liftloop.gate.verdict import Check
 from liftloop.model.model import Model
-from liftloop.registry.load import load_model
+from liftloop.registry.load import load_fold
 from liftloop.registry.promotion import promote
 from liftloop.registry.registry import Registry
 from liftloop.registry.versions import ModelVersion
@@ -84,7 +84,8 @@ def version(store: Store, contract: Contract, frame: TrainingFrame) -> ModelVers
 
 @pytest.fixture(scope="module")
 def model(store: Store, version: ModelVersion) -> Model:
-    return load_model(store, version)
+    """That of the judged day."""
+    return load_fold(store, version, version.folds[0])
 
 
 @pytest.fixture(scope="module")

@@ -37,10 +37,11 @@ from liftloop.gate.judge import judge, known_verdict
 from liftloop.gate.specifications import all_checks
 from liftloop.gate.verdict import Check, Verdict
 from liftloop.model.model import Model
-from liftloop.registry.load import load_model
+from liftloop.registry.load import Fold, load_model
 from liftloop.registry.promotion import promote
 from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import rollback
+from liftloop.registry.timeline import Timeline
 from liftloop.registry.versions import ModelVersion, Pointer
 from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.storage.keys import audit_key, card_key, champion_key
@@ -288,7 +289,8 @@ def test_competing_ads_have_features_as_old_as_those_of_the_frame(
     late = build_frame(store, as_landed)
     fingerprint = {"frame_fingerprint": late.index.fingerprint}
     evidence = Evidence(store, contract, version.model_copy(update=fingerprint), None)
-    evidence.__dict__["model"] = crossed  # in place of the version's, because it reads the features
+    fold = Fold(late.index.parts["holdout"].start, late.index.parts["holdout"].end, crossed)
+    evidence.__dict__["timeline"] = Timeline((fold,))  # in place of the version's, because it reads the features
     old, fresh = (decide_precisely(store, each, crossed, ads, evidence.decided) for each in (as_landed, contract))
     pd.testing.assert_frame_equal(evidence.decisions[list(old)], old)
     assert not evidence.decisions["model_target_reward"].equals(fresh["model_target_reward"])
@@ -361,7 +363,7 @@ def test_what_the_champion_was_trained_on_is_no_evidence(
 ) -> None:
     holdout = frame.index.parts["holdout"]
     for seen_until, share in ((holdout.start, 1.0), (holdout.start + timedelta(hours=12), 0.5), (holdout.end, 0.0)):
-        champion = weak.model_copy(update={"frame_fingerprint": "gone", "created_at": seen_until})
+        champion = weak.model_copy(update={"folds": (), "trained_until": seen_until})
         evidence = Evidence(store, contract, version, champion)
         assert evidence.is_new_to_champion.mean() == pytest.approx(share, abs=0.05)
         found = check_of(evidence, "beats_champion")

@@ -52,7 +52,12 @@ def frame(store: Store, contract: Contract) -> TrainingFrame:
 def test_a_model_is_trained_once_and_put_on_record(store: Store, contract: Contract, frame: TrainingFrame) -> None:
     version, step = with_step(train, store, contract, frame)
     assert Registry(store, contract.source).versions() == [version]
-    assert (step.name, step.inputs, step.outputs, step.is_reused) == ("train", version.frame, (*version.blobs, *version.fold_blobs), False)
+    assert (step.name, step.inputs, step.outputs, step.is_reused) == (
+        "train",
+        version.frame,
+        (*version.blobs, *version.fold_blobs),
+        False,
+    )
     assert version.frame_fingerprint == frame.index.fingerprint
     assert set(version.frame) == set(frame.index.partitions)
     metrics = step.metrics

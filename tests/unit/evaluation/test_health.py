@@ -16,7 +16,7 @@ from liftloop.evaluation.health import Judgement, judge_health
 from liftloop.evaluation.records import Fault
 from liftloop.stats.interval import Interval
 
-CONTRACT = make_contract("s")
+CONTRACT = make_contract("s", gate={"resamples": 300, "minimum_rewards": 100})
 FIRST = datetime(2026, 3, 2, tzinfo=UTC)
 WEEKS = 21 * 24  # hours of history before anything happens
 DAY = timedelta(days=1)
