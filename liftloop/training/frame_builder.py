@@ -41,10 +41,10 @@ def build_frame(store: Store, contract: Contract) -> TrainingFrame:
     plan = Plan.read(store, contract)
     known = open_frame(store, contract.source, plan.fingerprint)
     if known is not None:
-        record(_step(known.index, []))
+        record(_step(known.index, days_joined=0))
         return known
     plan.require_enough()
-    built = plan.build()
+    days_joined = plan.build()
     days = {name: [plan.on_record[day.fingerprint].part for day in plan.days[name]] for name in plan.days}
     index = FrameIndex(
         source=contract.source,
@@ -55,7 +55,7 @@ def build_frame(store: Store, contract: Contract) -> TrainingFrame:
         days=tuple(chain(*days.values())),
     )
     index.write(store, frame_index_key(contract.source, plan.fingerprint))
-    record(_step(index, built))
+    record(_step(index, days_joined=days_joined))
     return TrainingFrame(store, index)
 
 
@@ -153,15 +153,13 @@ class Plan:
         for name, part in self.measured.items():
             require_enough(self.contract, name, part)
 
-    def build(self) -> list[FrameDay]:
-        """Build the days that are not on record, and return them."""
-        measured, built = self._measured_days, []
+    def build(self) -> int:
+        """Build the days that are not on record; returns their number."""
+        missing = [day for day in chain(*self.days.values()) if day.fingerprint not in self.on_record]
         with connect(self.store.settings) as connection:
-            for day in chain(*self.days.values()):
-                if day.fingerprint not in self.on_record:
-                    self.on_record[day.fingerprint] = day.build(connection, measured[day.fingerprint])
-                    built.append(self.on_record[day.fingerprint])
-        return built
+            for day in missing:
+                self.on_record[day.fingerprint] = day.build(connection, self._measured_days[day.fingerprint])
+        return len(missing)
 
 
 def _matured(lake: Lake) -> Span:
@@ -220,12 +218,10 @@ def _remedy(contract: Contract, name: Part) -> str:
     return f"lengthen {validation if name == 'validation' else holdout}"
 
 
-def _step(index: FrameIndex, built: list[FrameDay]) -> Step:
-    """What was joined; days on record were by the runs that built them."""
+def _step(index: FrameIndex, *, days_joined: int) -> Step:
+    """All days are its outputs, because a run that was killed has not recorded those that it joined."""
     metrics: dict[str, Any] = {"fingerprint": index.fingerprint, "landing_delay": str(index.landing_delay)}
     for name, part in index.parts.items():
         metrics[name] = {"rows": part.rows, "rewards": part.rewards}
-    metrics |= {"days_joined": len(built), "days_reused": len(index.days) - len(built)}
-    inputs = tuple(sorted({ref for day in built for ref in day.inputs}))
-    outputs = tuple(ref for day in built for ref in day.part.partitions)
-    return Step(name="frame", inputs=inputs, outputs=outputs, metrics=metrics, is_reused=not built)
+    metrics |= {"days_joined": days_joined, "days_reused": len(index.days) - days_joined}
+    return Step(name="frame", inputs=index.inputs, outputs=index.partitions, metrics=metrics, is_reused=not days_joined)

@@ -170,7 +170,7 @@ def test_the_contracts_window_is_what_was_held_out(lived: Lived) -> None:
     (gate,) = [step for step in lived.of("train").steps if step.name == "gate"]
     assert gate.metrics["verdict"] in {"promote", "refuse", "inconclusive"}
     (frame,) = [step for step in lived.of("train").steps if step.name == "frame"]
-    assert frame.metrics["holdout"]["rows"] == pytest.approx(60_000 / 8 * contract.split.holdout.days, rel=0.05)
+    assert frame.metrics["holdout"]["rows"] == pytest.approx(80_000 / 13 * contract.split.holdout.days, rel=0.1)
 
 
 EVENTS = {"landing.object-created": "ingest", "model.degraded": "train", "model.rollback-requested": "rollback"}
