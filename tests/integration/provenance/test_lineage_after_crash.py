@@ -134,7 +134,7 @@ def require_lineage(store: Store, contract: Contract) -> int:
     made = [item.key for prefix in ("tiles", "features") for item in store.list(f"{prefix}/{contract.source}/")]
     versions = Registry(store, contract.source).versions()
     keys = [key for key in made if key.endswith((".parquet", "materialized.json"))]
-    keys += [ref.key for each in versions for ref in (*each.blobs, each.evidence) if ref is not None]
+    keys += [ref.key for each in versions for ref in (*each.blobs, *each.fold_blobs, each.evidence) if ref is not None]
     for key in keys:
         ends = [*trace(store, key).ends()]
         assert ends, key
@@ -156,7 +156,7 @@ def kind_of(key: str) -> str:
     return re.sub(r"\bs[0-9a-f]{8}\b|\b[0-9a-f]{2}\b|[0-9a-f]{12,}|\d+", "#", key)
 
 
-WHOLE = 10 + 1 + 9 + 3  # tables, online store, frame, model with its evidence
+WHOLE = 10 + 1 + 4 + 2 + 3  # tables, online store, days of the frame, model of the judged day, model with its evidence
 
 
 @pytest.mark.slow
