@@ -103,7 +103,7 @@ def _decided(
 ) -> dict[str, Floats]:
     """True values by impression: of the decision for the objective, of the best, and of the logged ad."""
     contract = contract.model_copy(update={"objective": objective})
-    model = fit_model(contract, frame, console.print).model
+    model = fit_model(contract, frame, console.print).folds[0].model  # fitted before the hold-out
     ads = competing_ads(store, contract, [ref.key for ref in frame.index.partitions])
     candidates = LoggedCandidates(store, contract, model, ads, rows)
     columns: dict[str, list[Floats]] = {"ours": [], "best": []}

@@ -163,7 +163,8 @@ def _ours(contract: Contract, frame: TrainingFrame, budget_seconds: float) -> tu
     limits = {"budget_seconds": budget_seconds, "trials": MOST_TRIALS, "maximum_rounds": MOST_ROUNDS}
     budget = contract.training.model_copy(update=limits)
     trained = fit_model(contract.model_copy(update={"training": budget}), frame, progress.print)
-    return trained.model.predict(frame.holdout), f"{len(trained.trials)} trials"
+    before = trained.folds[0].model  # fitted before the hold-out, as the peers are
+    return before.predict(frame.holdout), f"{len(trained.trials)} trials"
 
 
 def _true_probabilities(store: Store, frame: TrainingFrame) -> Floats:
