@@ -102,7 +102,7 @@ def test_every_run_of_the_chain_is_on_record(lived: Lived, flow: str) -> None:
 def test_every_landed_row_is_accounted_for(lived: Lived) -> None:
     entries = ingested(Lake(lived.store, load_contract("simulated")))
     landed = list(lived.store.list("landing/simulated/"))
-    assert len(entries) == len(landed) == 32
+    assert len(entries) == len(landed) == 13 * 5  # four files of impressions a day, and one of outcomes
     assert sum(e.rows_landed for e in entries) == sum(
         e.rows_valid + e.rows_quarantined + e.rows_duplicate for e in entries
     )
