@@ -20,7 +20,7 @@ from liftloop.storage.keys import features_prefix, frame_index_key
 from liftloop.storage.runs import Step, record
 from liftloop.storage.store import Store, concurrently
 from liftloop.training.frame import FrameIndex, FramePart, Part, TrainingFrame, joined, open_frame
-from liftloop.training.frame_days import Day, FrameDay, Span, days_of, midnight, table_days
+from liftloop.training.frame_days import Day, FrameDay, Span, days_of, midnight, shape_of, table_days
 
 RULE_VERSION = "frame 3"
 FEWEST_TRAINING_ROWS = 100  # fewer teach a model nothing that holds the next day
@@ -108,13 +108,13 @@ class Plan:
         spans = split_by_time(_matured(lake), contract.split, contract.training)
         delay = measure_landing_delay(store, contract)
         contract = delay.pinned(contract)
-        files = lake.by_day()
+        files, shape = lake.by_day(), shape_of(contract)
         tables = by_day(item for key in contract.keys for item in store.list(features_prefix(contract.source, key)))
 
         def day(span: Span) -> Day:
             first, last = table_days(contract, span)
             rests_on = (item for date, items in tables.items() if first <= date <= last for item in items)
-            return Day(store, contract, span, tuple(files[span[0].date()]), tuple(rests_on))
+            return Day(store, contract, shape, span, tuple(files[span[0].date()]), tuple(rests_on))
 
         days = {name: [day(each) for each in days_of(span) if each[0].date() in files] for name, span in spans.items()}
         return cls(store, contract, delay, spans, days)

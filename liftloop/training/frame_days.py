@@ -45,6 +45,7 @@ class Day:
 
     store: Store
     contract: Contract
+    shape: str  # of the rows, by the contract: see `shape_of`
     span: Span
     files: tuple[Listed, ...]
     tables: tuple[Listed, ...]
@@ -52,9 +53,11 @@ class Day:
     @cached_property
     def fingerprint(self) -> str:
         """Changes with everything that the rows depend on."""
-        columns = self.contract.column_types, feature_columns(self.contract)
-        read = sorted((item.key, item.etag) for item in (*self.files, *self.tables))
-        return fingerprint_of(RULE_VERSION, self.contract.model_dump_json(include=_SHAPING), *columns, self.span, *read)
+        return fingerprint_of(self.shape, self.span, *sorted((item.key, item.etag) for item in self._sources))
+
+    @property
+    def _sources(self) -> tuple[Listed, ...]:
+        return *self.files, *self.tables
 
     def on_record(self) -> FrameDay | None:
         """The finished day; None: it is to be built."""
@@ -78,7 +81,7 @@ class Day:
             keys = [f"{prefix}{next(numbers):03}.parquet" for _ in range(partitions_of(share))]
             found = [ref for key in keys if (ref := self.store.find(key))]
             refs += found if len(found) == len(keys) else put_partitions(self.store, keys, self._join(connection, span))
-        inputs = references(self.store, (item.key for item in (*self.files, *self.tables)))
+        inputs = references(self.store, (item.key for item in self._sources))
         day = FrameDay(inputs=inputs, part=measured.model_copy(update={"partitions": tuple(refs)}))
         day.write(self.store, frame_day_key(self.contract.source, self.fingerprint))
         return day
@@ -124,6 +127,12 @@ WITH minutes AS (
 )
 SELECT min(minute) FROM pieces GROUP BY piece ORDER BY 1
 """
+
+
+def shape_of(contract: Contract) -> str:
+    """A fingerprint of what the contract says about the rows of any day."""
+    columns = contract.column_types, feature_columns(contract)
+    return fingerprint_of(RULE_VERSION, contract.model_dump_json(include=_SHAPING), *columns)
 
 
 def days_of(span: Span) -> list[Span]:
