@@ -26,7 +26,6 @@ from liftloop.registry.load import load_fold
 from liftloop.registry.promotion import promote
 from liftloop.registry.registry import Registry
 from liftloop.registry.versions import ModelVersion
-from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.storage.keys import card_key
 from liftloop.storage.store import Store
 from liftloop.training.frame import TrainingFrame
@@ -57,12 +56,6 @@ def changed(number: int, row: dict[str, Any]) -> dict[str, Any] | None:
 
 
 @pytest.fixture(scope="module")
-def store(object_store: Settings, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    home = tmp_path_factory.mktemp("decisions")
-    return Store(object_store.model_copy(update={"dask_scheduler": ONE_PROCESS, "home": home}))
-
-
-@pytest.fixture(scope="module")
 def contract(store: Store) -> Contract:
     source, training = f"s{uuid4().hex[:8]}", {"trials": 1, "maximum_rounds": 20}
     columns = make_contract(source).model_dump(by_alias=True, exclude_unset=True)["columns"]
@@ -70,16 +63,6 @@ def contract(store: Store) -> Contract:
     rows = (changed(number, row) for number, row in enumerate(make_rows(0, days=6)))
     land(store, contract, [row for row in rows if row])
     return contract
-
-
-@pytest.fixture(scope="module")
-def frame(store: Store, contract: Contract) -> TrainingFrame:
-    return build_frame(store, contract)
-
-
-@pytest.fixture(scope="module")
-def version(store: Store, contract: Contract, frame: TrainingFrame) -> ModelVersion:
-    return train(store, contract, frame)
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,6 @@ from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import rollback
 from liftloop.registry.timeline import Timeline
 from liftloop.registry.versions import ModelVersion, Pointer
-from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.storage.keys import audit_key, card_key, champion_key
 from liftloop.storage.parquet import put_parquet_blob
 from liftloop.storage.runs import Step
@@ -56,27 +55,11 @@ from liftloop.training.train import FITTED, make_recipe, train
 
 
 @pytest.fixture(scope="module")
-def store(object_store: Settings, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    home = tmp_path_factory.mktemp("gate")
-    return Store(object_store.model_copy(update={"dask_scheduler": ONE_PROCESS, "home": home}))
-
-
-@pytest.fixture(scope="module")
 def contract(store: Store) -> Contract:
     """A source of six days, up to the features."""
     contract = make_contract(f"s{uuid4().hex[:8]}")
     land(store, contract, make_rows(0, days=6))
     return contract
-
-
-@pytest.fixture(scope="module")
-def frame(store: Store, contract: Contract) -> TrainingFrame:
-    return build_frame(store, contract)
-
-
-@pytest.fixture(scope="module")
-def version(store: Store, contract: Contract, frame: TrainingFrame) -> ModelVersion:
-    return train(store, contract, frame)
 
 
 @pytest.fixture(scope="module")

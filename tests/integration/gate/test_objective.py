@@ -20,7 +20,6 @@ from liftloop.registry import mlflow
 from liftloop.registry.export import export
 from liftloop.registry.load import load_model
 from liftloop.registry.versions import ModelVersion
-from liftloop.settings import ONE_PROCESS, Settings
 from liftloop.storage.keys import card_key
 from liftloop.storage.store import Store
 from liftloop.training.clicked import clicked_frame
@@ -30,12 +29,6 @@ from liftloop.training.train import train
 
 PRICES = {"a0": ("CPM", 30.0), "a1": ("CPC", 1.0), "a2": ("CPA", 4.0), "a3": ("CPC", 0.1), "a4": ("CPA", 0.5)}
 CONVERTS = 0.2  # of the clicks
-
-
-@pytest.fixture(scope="module")
-def store(object_store: Settings, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    home = tmp_path_factory.mktemp("objective")
-    return Store(object_store.model_copy(update={"dask_scheduler": ONE_PROCESS, "home": home}))
 
 
 def paid(row: dict[str, Any]) -> dict[str, Any]:
@@ -55,16 +48,6 @@ def contract(store: Store) -> Contract:
     contract = make_contract(base.source, objective="revenue", columns=columns)
     land(store, contract, [paid(row) for row in make_rows(0, days=6)])
     return contract
-
-
-@pytest.fixture(scope="module")
-def frame(store: Store, contract: Contract) -> TrainingFrame:
-    return build_frame(store, contract)
-
-
-@pytest.fixture(scope="module")
-def version(store: Store, contract: Contract, frame: TrainingFrame) -> ModelVersion:
-    return train(store, contract, frame)
 
 
 @pytest.fixture(scope="module")
