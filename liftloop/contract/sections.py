@@ -53,7 +53,6 @@ Names = Annotated[tuple[str, ...], AfterValidator(_require_distinct)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Reward = Literal["click", "conversion"]
 Objective = Literal["clicks", "conversions", "revenue", "margin"]
-Pricing = Literal["CPM", "CPC", "CPA"]  # what a bid is paid for: 1,000 impressions, a click, a conversion
 FeatureKey = Literal["ad_id", "placement_id", "campaign_id", "advertiser_id", "site_id", "user_id"]
 FeatureKeys = Annotated[tuple[FeatureKey, ...], Field(min_length=1), AfterValidator(_require_distinct)]
 

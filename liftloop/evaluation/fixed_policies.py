@@ -49,7 +49,7 @@ def best_fixed(decisions: pd.DataFrame) -> pd.DataFrame:
 
 
 def always(decisions: pd.DataFrame, ad_id: "pd.Series[str] | str", model_reward: "pd.Series[float]") -> pd.DataFrame:
-    """Decisions that show these ads for sure, of which the model expects these rewards."""
+    """Decisions that always show these ads; `model_reward` is what the model expects of them."""
     probability = (decisions["ad_id"] == ad_id).astype(np.float64)
     shown = {"chosen_ad_id": ad_id, "target_probability": probability, "weight": probability / decisions["propensity"]}
     return decisions.assign(**shown, model_target_reward=model_reward)

@@ -30,16 +30,17 @@ class Scorer:
     models: Timeline
 
     def score(self, version: str, impressions: int) -> ChampionScore | None:
-        """The champion on the window's impressions, of which there are so many, or on a sample of them.
+        """The champion on the window's impressions, or on a sample of them; `impressions` is the number of all.
 
-        None: all but impressions with one kind of reward were there when it was fitted.
+        None: it was fitted on all but impressions with one kind of reward.
         """
         rows = self.window.read(list(self.window.contract.column_types), limit=MAX_SCORED_ROWS)
         rows = rows[rows["event_timestamp"] >= self.models.since].reset_index(drop=True)
-        if not self._sample(rows).has_both:
+        sample = self._sample(rows)
+        if not sample.has_both:
             return None
         rows = self._with_features(rows)
-        sample, probability = self._sample(rows), self.models.predict(rows)
+        probability = self.models.predict(rows)
         return ChampionScore(
             version=version,
             impressions=len(rows),
