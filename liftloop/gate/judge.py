@@ -1,14 +1,16 @@
 """The gate: all checks on one model version."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from typing import TypeVar
 
 from liftloop.contract.contract import Contract
 from liftloop.gate.card.page import model_card
 from liftloop.gate.checks.inputs import check_freshness, data_lag
 from liftloop.gate.evidence import Evidence
 from liftloop.gate.specifications import all_checks
-from liftloop.gate.verdict import ArmRow, GroupRow, Verdict, read_verdict
+from liftloop.gate.verdict import Verdict, read_verdict
 from liftloop.registry.registry import Registry
 from liftloop.registry.rollback import withdrawal
 from liftloop.registry.versions import ModelVersion, Pointer
@@ -19,6 +21,7 @@ from liftloop.storage.store import ObjectRef, Store
 from liftloop.training.frame import open_frame
 
 RULE_VERSION = "gate 11"
+Row = TypeVar("Row")
 
 
 def judge(store: Store, contract: Contract, version: ModelVersion, champion: Pointer | None) -> Verdict:
@@ -64,21 +67,15 @@ def _judge(evidence: Evidence, *, is_champion: bool) -> Verdict:
         rows=evidence.frame.index.parts["holdout"].rows,
         rewards=evidence.frame.index.parts["holdout"].rewards,
         scores=evidence.scores(),
-        groups=_groups(evidence),
-        arms=_arms(evidence),
+        groups=_rows_of(evidence.groups),
+        arms=_rows_of(evidence.arms),
         checks=tuple(check.run(evidence) for check in checks),
     )
 
 
-def _groups(evidence: Evidence) -> tuple[GroupRow, ...]:
+def _rows_of(table: Callable[[], tuple[Row, ...]]) -> tuple[Row, ...]:
     with suppress(Exception):  # a check fails with the same error and reports it
-        return evidence.groups()
-    return ()
-
-
-def _arms(evidence: Evidence) -> tuple[ArmRow, ...]:
-    with suppress(Exception):  # a check fails with the same error and reports it
-        return evidence.arms()
+        return table()
     return ()
 
 
